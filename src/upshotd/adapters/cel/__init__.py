@@ -1,0 +1,5 @@
+"""Conditions in CEL."""
+
+from upshotd.adapters.cel.conditions import CelConditions
+
+__all__ = ["CelConditions"]

@@ -1,0 +1,156 @@
+"""What AdminService shows, as messages of the contract."""
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from upshot.v1 import admin_pb2 as pb
+from upshot.v1 import outcome_pb2, service_pb2
+from upshotd.adapters.grpc import workflow_codec
+from upshotd.adapters.grpc.structs import struct
+from upshotd.adapters.grpc.times import timestamp
+from upshotd.application import ports
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import RejectedEvent
+from upshotd.domain.message import Content, Email, Message, Sms, Webhook
+from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.run import Run
+from upshotd.domain.values import plain
+from upshotd.domain.workflow import Workflow
+
+
+def violations(found: Iterable[Violation]) -> list[service_pb2.Violation]:
+    """Return faults or warnings."""
+    return [service_pb2.Violation(field=v.field, description=v.description) for v in found]
+
+
+def workflow_version(workflow: Workflow, create_us: int) -> pb.WorkflowVersion:
+    """Return one version of a workflow."""
+    return pb.WorkflowVersion(
+        workflow=workflow_codec.message(workflow),
+        version=workflow.version,
+        create_time=timestamp(create_us),
+    )
+
+
+def run(run: Run, profile: Profile | None, *, whole: bool) -> pb.Run:
+    """Return a run and whose it is; its timeline and what its steps left only when *whole*."""
+    anonymous_ids = profile.anonymous_ids if profile and not profile.user_id else ()
+    message = pb.Run(
+        run_id=run.run_id,
+        workflow_id=run.workflow_id,
+        workflow_version=run.workflow_version,
+        state=pb.RunState.ValueType(run.state),
+        reason=run.reason,
+        user_id=profile.user_id if profile else "",
+        anonymous_id=anonymous_ids[0] if anonymous_ids else "",
+        event_id=run.event_id,
+        step_id=run.step_id,
+        due_time=_moment(run.due_us),
+        start_time=timestamp(run.start_us),
+        end_time=_moment(run.end_us),
+        cancellation_key=run.cancellation_key,
+    )
+    if whole:
+        for entry in run.timeline:
+            message.timeline.add(
+                time=timestamp(entry.time_us),
+                step_id=entry.step_id,
+                what=entry.what,
+                detail=entry.detail,
+            )
+        message.steps.CopyFrom(struct({key: plain(left) for key, left in run.steps.items()}))
+    return message
+
+
+def message(message: Message, *, whole: bool) -> pb.Message:
+    """Return a message; its content only when *whole*."""
+    shown = pb.Message(
+        message_id=message.message_id,
+        run_id=message.run_id,
+        step_id=message.step_id,
+        workflow_id=message.workflow_id,
+        workflow_version=message.workflow_version,
+        channel=outcome_pb2.Channel.ValueType(message.channel),
+        state=pb.MessageState.ValueType(message.state),
+        reason=message.reason,
+        detail=message.detail,
+        provider=message.provider,
+        provider_message_id=message.provider_message_id,
+        recipient=message.recipient,
+        attempt=message.attempt,
+        possible_duplicate=message.possible_duplicate,
+        create_time=timestamp(message.create_us),
+        due_time=_moment(message.due_us),
+        facts={word: timestamp(us) for word, us in message.facts.items()},
+    )
+    if whole and message.content is not None:
+        shown.content.CopyFrom(struct(_content(message.content)))
+    return shown
+
+
+def _content(content: Content) -> Mapping[str, object]:
+    match content:
+        case Email():
+            parts = {
+                "subject": content.subject,
+                "html": content.html,
+                "text": content.text,
+                "unsubscribe_url": content.unsubscribe_url,
+            }
+            return {name: text for name, text in parts.items() if text}
+        case Sms() | Webhook():
+            return {"body": content.body}
+        case _:
+            assert_never(content)
+
+
+def profile(profile: Profile, suppressions: Iterable[Suppression]) -> pb.Profile:
+    """Return a person and what is held back from them."""
+    return pb.Profile(
+        profile_id=profile.profile_id,
+        user_id=profile.user_id,
+        anonymous_ids=profile.anonymous_ids,
+        traits=struct(plain(profile.traits)),
+        contact=dict(profile.contact),
+        group_ids=profile.group_ids,
+        create_time=timestamp(profile.create_us),
+        suppressions=[suppression(held) for held in suppressions],
+    )
+
+
+def suppression(held: Suppression) -> pb.Suppression:
+    """Return one channel or topic that is held back."""
+    shown = pb.Suppression(until_time=_moment(held.until_us), reason=held.reason)
+    if held.topic:
+        shown.topic = held.topic
+    else:
+        shown.channel = outcome_pb2.Channel.ValueType(held.channel)
+    return shown
+
+
+def rejected_event(rejected: RejectedEvent) -> pb.RejectedEvent:
+    """Return an event that was refused."""
+    return pb.RejectedEvent(
+        event_id=rejected.event_id,
+        receive_time=timestamp(rejected.receive_us),
+        reason=rejected.reason,
+        violations=violations(rejected.violations),
+        payload=rejected.payload,
+    )
+
+
+def outcome_count(count: ports.OutcomeCount) -> pb.OutcomeCount:
+    """Return how many outcomes there were of one kind."""
+    return pb.OutcomeCount(
+        workflow_id=count.workflow_id,
+        step_id=count.step_id,
+        channel=outcome_pb2.Channel.ValueType(count.channel),
+        kind=outcome_pb2.OutcomeKind.ValueType(count.kind),
+        count=count.count,
+    )
+
+
+def _moment(us: int | None) -> Timestamp | None:
+    return None if us is None else timestamp(us)

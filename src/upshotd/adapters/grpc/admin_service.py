@@ -1,0 +1,145 @@
+"""AdminService: looks into the service, and stops runs."""
+
+from upshot.v1 import admin_pb2 as pb
+from upshotd.adapters.grpc import admin_codec
+from upshotd.adapters.grpc.times import instant_us
+from upshotd.application.admin import Admin
+from upshotd.application.loop import Loop
+from upshotd.application.workflows import Workflows
+from upshotd.domain.errors import InvalidArgument, NotFound, Violation
+from upshotd.domain.run import RunState
+from upshotd.domain.state import IdKind, Identity
+
+
+class AdminService:
+    """Each method is one RPC: a workspace and a request in, the response out."""
+
+    def __init__(self, admin: Admin, workflows: Workflows, loop: Loop) -> None:
+        self._admin = admin
+        self._workflows = workflows
+        self._loop = loop
+
+    async def GetWorkflow(
+        self, workspace_id: str, request: pb.GetWorkflowRequest
+    ) -> pb.GetWorkflowResponse:
+        defined = await self._workflows.get(workspace_id, request.workflow_id, request.version)
+        return pb.GetWorkflowResponse(workflow_version=admin_codec.workflow_version(defined))
+
+    async def ListWorkflows(
+        self, workspace_id: str, request: pb.ListWorkflowsRequest
+    ) -> pb.ListWorkflowsResponse:
+        page = await self._workflows.list(workspace_id, request.page_size, request.page_token)
+        return pb.ListWorkflowsResponse(
+            workflow_versions=[admin_codec.workflow_version(item) for item in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def ListWorkflowVersions(
+        self, workspace_id: str, request: pb.ListWorkflowVersionsRequest
+    ) -> pb.ListWorkflowVersionsResponse:
+        page = await self._workflows.versions(
+            workspace_id, request.workflow_id, request.page_size, request.page_token
+        )
+        return pb.ListWorkflowVersionsResponse(
+            workflow_versions=[admin_codec.workflow_version(item) for item in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetRun(self, workspace_id: str, request: pb.GetRunRequest) -> pb.GetRunResponse:
+        view = await self._admin.run(workspace_id, request.run_id)
+        return pb.GetRunResponse(run=admin_codec.run(view, full=True))
+
+    async def ListRuns(self, workspace_id: str, request: pb.ListRunsRequest) -> pb.ListRunsResponse:
+        page = await self._admin.runs(
+            workspace_id,
+            workflow_id=request.workflow_id,
+            user_id=request.user_id,
+            state=_run_state(request.state),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListRunsResponse(
+            runs=[admin_codec.run(view, full=False) for view in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def CancelRuns(
+        self, workspace_id: str, request: pb.CancelRunsRequest
+    ) -> pb.CancelRunsResponse:
+        if bool(request.run_id) == bool(request.cancellation_key):
+            raise _refused("run_id", "give either run_id or cancellation_key")
+        result = await self._loop.cancel(
+            workspace_id, run_id=request.run_id, cancellation_key=request.cancellation_key
+        )
+        if not result.known:
+            raise NotFound("run", request.run_id)
+        return pb.CancelRunsResponse(canceled_run_ids=result.canceled)
+
+    async def GetMessage(
+        self, workspace_id: str, request: pb.GetMessageRequest
+    ) -> pb.GetMessageResponse:
+        message = await self._admin.message(workspace_id, request.message_id)
+        return pb.GetMessageResponse(message=admin_codec.message(message, full=True))
+
+    async def ListMessages(
+        self, workspace_id: str, request: pb.ListMessagesRequest
+    ) -> pb.ListMessagesResponse:
+        page = await self._admin.messages(
+            workspace_id,
+            run_id=request.run_id,
+            workflow_id=request.workflow_id,
+            user_id=request.user_id,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListMessagesResponse(
+            messages=[admin_codec.message(message, full=False) for message in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetProfile(
+        self, workspace_id: str, request: pb.GetProfileRequest
+    ) -> pb.GetProfileResponse:
+        view = await self._admin.profile(workspace_id, _identity(request))
+        return pb.GetProfileResponse(profile=admin_codec.profile(view))
+
+    async def ListRejectedEvents(
+        self, workspace_id: str, request: pb.ListRejectedEventsRequest
+    ) -> pb.ListRejectedEventsResponse:
+        page = await self._admin.rejected_events(
+            workspace_id, request.page_size, request.page_token
+        )
+        return pb.ListRejectedEventsResponse(
+            rejected_events=[admin_codec.rejected_event(item) for item in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def CountOutcomes(
+        self, workspace_id: str, request: pb.CountOutcomesRequest
+    ) -> pb.CountOutcomesResponse:
+        start = instant_us(request.start_time) if request.HasField("start_time") else None
+        end = instant_us(request.end_time) if request.HasField("end_time") else None
+        counts = await self._admin.counts(workspace_id, start, end, request.workflow_id)
+        return pb.CountOutcomesResponse(counts=[admin_codec.outcome_count(c) for c in counts])
+
+
+def _run_state(number: int) -> RunState | None:
+    """Return the state to look for, None for all."""
+    if number == pb.RUN_STATE_UNSPECIFIED:
+        return None
+    try:
+        return RunState(number)
+    except ValueError:
+        raise _refused("state", f"{number} is no state of a run") from None
+
+
+def _identity(request: pb.GetProfileRequest) -> Identity:
+    if request.user_id:
+        return IdKind.USER, request.user_id
+    if request.anonymous_id:
+        return IdKind.ANONYMOUS, request.anonymous_id
+    raise _refused("user_id", "user_id or anonymous_id is required")
+
+
+def _refused(field: str, description: str) -> InvalidArgument:
+    return InvalidArgument(f"{field}: {description}", (Violation(field, description),))

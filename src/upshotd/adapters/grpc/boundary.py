@@ -1,0 +1,209 @@
+"""The boundary: what every call of the contract passes on its way in and out.
+
+It stands around the methods where they are registered, not as an interceptor in front of them:
+that costs nothing per call, decoding and encoding lie inside of it, and methods are plain
+functions of a workspace and a request that know no gRPC. Health and reflection are not behind it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from upshotd.adapters.grpc.errors import Answer, answer_to, internal
+from upshotd.application.credentials import Credentials
+from upshotd.application.ports import Clock, Ids
+from upshotd.domain.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+    UpshotError,
+)
+
+log = structlog.get_logger("upshot.rpc")
+
+Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+Parse: TypeAlias = Callable[[bytes], Message]
+#: A unary method: workspace and request in, response out.
+Unary: TypeAlias = Callable[[str, Any], Awaitable[Message]]
+#: A streaming method: workspace and request in, encoded responses out.
+Streaming: TypeAlias = Callable[[str, Any], AsyncGenerator[bytes, None]]
+
+#: A caller may bring the id its own logs have; ours are made where it does not.
+REQUEST_ID_KEY: Final = "x-request-id"
+_REQUEST_ID_LENGTH = 100
+
+
+class Boundary:
+    """Turns methods into gRPC handlers: credential, deadline, errors, one log line per call."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        clock: Clock,
+        ids: Ids,
+        *,
+        unary_limit_us: int,
+        write_limit_us: int,
+    ) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._ids = ids
+        self._unary_limit = unary_limit_us / 1_000_000
+        self._write_limit = write_limit_us / 1_000_000
+        self._draining = False
+        self._active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def active(self) -> int:
+        """Calls that are under way, streams included."""
+        return self._active
+
+    def drain(self) -> None:
+        """Refuse every new call from now on."""
+        self._draining = True
+
+    async def idle(self, at_most_us: int) -> bool:
+        """Wait until no call is under way; False when some still are after *at_most_us*."""
+        try:
+            async with asyncio.timeout(at_most_us / 1_000_000):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def unary(self, method: str, parse: Parse, call: Unary) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return the handler of a unary method."""
+
+        async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
+            request = _parsed(parse, raw)
+            if context.time_remaining() is not None:
+                return (await call(workspace_id, request)).SerializeToString()
+            try:
+                async with asyncio.timeout(self._unary_limit) as limit:
+                    return (await call(workspace_id, request)).SerializeToString()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise self._out_of_time() from None
+
+        async def handle(raw: bytes, context: Context) -> bytes:
+            return await self._guarded(method, answer, raw, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def streaming(
+        self, method: str, parse: Parse, call: Streaming
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return the handler of a method with a stream of responses, which come encoded."""
+
+        async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
+            async with aclosing(call(workspace_id, _parsed(parse, raw))) as pages:
+                async for page in pages:
+                    await self._write(context, page)
+            return b""
+
+        async def handle(raw: bytes, context: Context) -> None:
+            await self._guarded(method, answer, raw, context)
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    async def _write(self, context: Context, page: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._write_limit):
+                await context.write(page)
+        except TimeoutError:
+            raise self._too_slow() from None
+
+    def _out_of_time(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"not done within {self._unary_limit:g} s, the limit of calls without a deadline; "
+            "it may have committed: repeat it with the same ids"
+        )
+
+    def _too_slow(self) -> ResourceExhausted:
+        text = f"the reader took nothing for {self._write_limit:g} s; resume from the last cursor"
+        return ResourceExhausted(text, reason="READER_TOO_SLOW")
+
+    async def _guarded(
+        self,
+        method: str,
+        answer: Callable[[str, bytes, Context], Awaitable[bytes]],
+        raw: bytes,
+        context: Context,
+    ) -> bytes:
+        begin_us = self._clock.monotonic_us()
+        authorization, request_id = self._headers(context)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        self._begin()
+        code, response = "OK", b""
+        failure: Answer | None = None
+        try:
+            if self._draining:
+                raise Unavailable("the server is going down", reason="DRAINING")
+            workspace_id = self._credentials.workspace_of(authorization)
+            response = await answer(workspace_id, raw, context)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            code = "CANCELLED"  # by the caller, or by the end of the connection
+            raise
+        except Exception as error:
+            failure = self._failure(method, error)
+            code = failure.code.name
+        finally:
+            self._end()
+            self._tell(method, code, failure, begin_us)
+        if failure is not None:
+            await context.abort(failure.code, failure.text, failure.trailers)
+        return response
+
+    def _begin(self) -> None:
+        self._active += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._idle.set()
+
+    def _headers(self, context: Context) -> tuple[str | None, str]:
+        """Return the credential and the request's id."""
+        authorization, request_id = None, ""
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                authorization = str(value)
+            elif key == REQUEST_ID_KEY:
+                request_id = str(value)
+        if request_id.isascii() and request_id.isprintable():
+            request_id = request_id[:_REQUEST_ID_LENGTH]
+        else:
+            request_id = ""
+        return authorization, request_id or self._ids.next()
+
+    def _failure(self, method: str, error: Exception) -> Answer:
+        known = answer_to(error) if isinstance(error, UpshotError) else None
+        if known is not None:
+            return known
+        incident_id = self._ids.next()
+        log.error("rpc.broke", method=method, incident_id=incident_id, exc_info=error)
+        return internal(incident_id)
+
+    def _tell(self, method: str, code: str, failure: Answer | None, begin_us: int) -> None:
+        ms = (self._clock.monotonic_us() - begin_us) / 1_000
+        if failure is None:
+            log.info("rpc.ended", method=method, code=code, ms=ms)
+        else:
+            log.info("rpc.ended", method=method, code=code, ms=ms, reason=failure.reason)
+
+
+def _parsed(parse: Parse, raw: bytes) -> Message:
+    try:
+        return parse(raw)
+    except DecodeError:
+        raise InvalidArgument("the request is not a message of the contract") from None

@@ -1,0 +1,26 @@
+"""The codec of the contract: what the application's `Codec` port asks for."""
+
+from upshotd.adapters.grpc import event_codec, outcome_codec, workflow_codec
+from upshotd.domain.event import Event
+from upshotd.domain.outcome import Outcome
+from upshotd.domain.state import StoredEvent
+from upshotd.domain.workflow import Workflow
+
+
+class ContractCodec:
+    """Stores values in the encoding of `upshot.v1`."""
+
+    def encode_outcome(self, outcome: Outcome) -> bytes:
+        return outcome_codec.encode_outcome(outcome)
+
+    def decode_event(self, stored: StoredEvent) -> Event:
+        return event_codec.decode_event(stored)
+
+    def event_json(self, payload: bytes) -> str:
+        return event_codec.event_json(payload)
+
+    def encode_workflow(self, workflow: Workflow) -> bytes:
+        return workflow_codec.encode_workflow(workflow)
+
+    def decode_workflow(self, definition: bytes, version: int) -> Workflow:
+        return workflow_codec.decode_workflow(definition, version)

@@ -1,0 +1,130 @@
+"""Engagements of the contract -> engagements of the domain, each with its own faults."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from upshot.v1 import engagement_pb2 as pb
+from upshot.v1 import service_pb2
+from upshotd.adapters.grpc import structs
+from upshotd.adapters.grpc.times import instant_us
+from upshotd.domain.errors import Violation
+from upshotd.domain.outcome import Engagement, EngagementKind
+from upshotd.domain.stimulus import EngagementResult
+
+ENGAGEMENT_ID_MAX = 200
+LINK_URL_MAX = 2048
+REASON_MAX = 500
+#: Largest `data`, serialized, in bytes.
+DATA_BYTES_MAX = 32 * 1024
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_KINDS = {int(kind): kind for kind in EngagementKind}
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEngagement:
+    """An engagement that cannot be taken, for its form alone."""
+
+    #: Upper-case word of the first fault.
+    reason: str
+    #: Every fault, by path below `engagement`.
+    violations: tuple[Violation, ...]
+
+
+def engagement(message: pb.Engagement, receive_us: int) -> Engagement | RefusedEngagement:
+    """Return the engagement that came at *receive_us*, or why it is none."""
+    faults = _faults(message)
+    if faults:
+        return RefusedEngagement(faults[0][0], tuple(violation for _, violation in faults))
+    occur_us = receive_us
+    if message.HasField("occur_time"):
+        occur_us = min(instant_us(message.occur_time), receive_us)
+    return Engagement(
+        engagement_id=message.engagement_id or derived_id(message),
+        kind=EngagementKind(message.kind),
+        occur_us=occur_us,
+        message_id=message.message_id,
+        provider=message.provider_message.provider,
+        provider_message_id=message.provider_message.provider_message_id,
+        link_url=message.link_url,
+        reason=message.reason[:REASON_MAX],
+        machine=message.machine,
+        data=structs.plain(message.data),
+    )
+
+
+def derived_id(message: pb.Engagement) -> str:
+    """Return an id for an engagement without one: the same for the same fact told again.
+
+    Without a time, one fact of a kind and link is all that can be told apart for a message. The
+    time is the given one: the clamped one would differ with each repeat. A prefetch and a person
+    who follows it are two facts.
+    """
+    target = message.provider_message
+    time = message.occur_time
+    parts = (
+        message.message_id,
+        target.provider,
+        target.provider_message_id,
+        str(message.kind),
+        message.link_url,
+        f"{time.seconds}.{time.nanos}" if message.HasField("occur_time") else "",
+        str(message.machine),
+    )
+    # Lengths keep ("ab", "c") and ("a", "bc") apart.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return "derived-" + hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _faults(message: pb.Engagement) -> list[tuple[str, Violation]]:
+    found: list[tuple[str, Violation]] = []
+
+    def fault(word: str, field: str, text: str) -> None:
+        found.append((word, Violation(f"engagement.{field}", text)))
+
+    given = message.engagement_id
+    if len(given) > ENGAGEMENT_ID_MAX or _CONTROL.search(given):
+        text = f"at most {ENGAGEMENT_ID_MAX} characters are taken, and no control characters"
+        fault("INVALID_ENGAGEMENT_ID", "engagement_id", text)
+    target = message.provider_message
+    match message.WhichOneof("target"):
+        case "message_id" if message.message_id:
+            pass
+        case "provider_message" if target.provider and target.provider_message_id:
+            pass
+        case "provider_message":
+            text = "provider and provider_message_id are both required"
+            fault("MISSING_TARGET", "provider_message", text)
+        case _:
+            fault("MISSING_TARGET", "target", "message_id or provider_message is required")
+    if not _KINDS.get(message.kind):
+        text = f"one of the kinds is required; {message.kind} is none this server knows"
+        fault("INVALID_KIND" if message.kind else "MISSING_KIND", "kind", text)
+    if len(message.link_url) > LINK_URL_MAX:
+        text = f"{len(message.link_url)} characters; at most {LINK_URL_MAX} are taken"
+        fault("INVALID_LINK_URL", "link_url", text)
+    size = message.data.ByteSize()
+    wrong = structs.fault(message.data)
+    if size > DATA_BYTES_MAX:
+        wrong = f"{size} bytes serialized; at most {DATA_BYTES_MAX} are taken"
+    if wrong:
+        fault("INVALID_DATA", "data", wrong)
+    return found
+
+
+def result(answer: EngagementResult) -> service_pb2.EngagementResult:
+    """Return what became of an engagement, for the response."""
+    return service_pb2.EngagementResult(
+        state=service_pb2.EngagementState.ValueType(answer.state),
+        reason=answer.reason,
+        message_id=answer.message_id,
+        resumed_run_ids=answer.resumed,
+    )
+
+
+def refusal(refused: RefusedEngagement) -> service_pb2.EngagementResult:
+    """Return the result of an engagement that cannot be taken."""
+    return service_pb2.EngagementResult(
+        state=service_pb2.ENGAGEMENT_STATE_REJECTED, reason=refused.reason
+    )

@@ -1,0 +1,125 @@
+"""Events of the contract -> events of the domain, as they come and as they are stored."""
+
+from collections.abc import Mapping
+
+from google.protobuf.json_format import MessageToJson, SerializeToJsonError
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from upshot.v1 import event_pb2 as pb
+from upshot.v1 import service_pb2
+from upshotd.adapters.grpc.structs import LazyStruct
+from upshotd.adapters.grpc.times import clamped, instant_us
+from upshotd.domain.event import Event, EventType, corrected_time
+from upshotd.domain.state import StoredEvent
+from upshotd.domain.stimulus import IngestResult
+
+#: Longest form for people, in bytes.
+JSON_BYTES_MAX = 64 * 1024
+
+_NOTHING: Mapping[str, object] = {}
+
+
+def event(message: pb.Event, receive_us: int) -> Event:
+    """Return the event that came at *receive_us*, with its corrected time.
+
+    Raises nothing: what is wrong with an event the domain says of the value. A call that is
+    missing, or of a kind this server does not know, is EventType.UNSPECIFIED.
+    """
+    original_us = instant_us(message.event_time) if message.HasField("event_time") else None
+    sent_us = instant_us(message.sent_time) if message.HasField("sent_time") else None
+    event_us = clamped(corrected_time(receive_us, sent_us, original_us))
+    payload = message.SerializeToString()
+    return _event(message, message.event_id, receive_us, event_us, payload)
+
+
+def decode_event(stored: StoredEvent) -> Event:
+    """Return the event of a stored payload, with the stored id and times."""
+    message = pb.Event.FromString(stored.payload)
+    return _event(message, stored.event_id, stored.receive_us, stored.event_us, stored.payload)
+
+
+def event_json(payload: bytes) -> str:
+    """Return a payload as protobuf JSON for people, cut to 64 KiB."""
+    try:
+        message = pb.Event.FromString(payload)
+    except DecodeError:
+        return ""
+    try:
+        text = MessageToJson(message, preserving_proto_field_name=True, indent=None)
+    except (SerializeToJsonError, ValueError):
+        # NaN and times out of range have no JSON; people can still read protobuf's own text.
+        text = str(message)
+    return text.encode()[:JSON_BYTES_MAX].decode(errors="ignore")
+
+
+def _event(
+    message: pb.Event, event_id: str, receive_us: int, event_us: int, payload: bytes
+) -> Event:
+    kind = EventType.UNSPECIFIED
+    name = group_id = previous_id = ""
+    properties = traits = _NOTHING
+    match message.WhichOneof("call"):
+        case "track":
+            kind, name = EventType.TRACK, message.track.event
+            properties = _lazy(message.track)
+        case "identify":
+            kind, traits = EventType.IDENTIFY, _lazy_traits(message.identify)
+        case "group":
+            kind, group_id = EventType.GROUP, message.group.group_id
+            traits = _lazy_traits(message.group)
+        case "page":
+            kind, name, properties = EventType.PAGE, message.page.name, _lazy(message.page)
+        case "screen":
+            kind, name = EventType.SCREEN, message.screen.name
+            properties = _lazy(message.screen)
+        case "alias":
+            kind, previous_id = EventType.ALIAS, message.alias.previous_id
+        case None:
+            pass
+    return Event(
+        event_id=event_id,
+        type=kind,
+        user_id=message.user_id,
+        anonymous_id=message.anonymous_id,
+        name=name,
+        properties=properties,
+        traits=traits,
+        context=_mapping(message.context) if message.HasField("context") else _NOTHING,
+        group_id=group_id,
+        previous_id=previous_id,
+        receive_us=receive_us,
+        event_us=event_us,
+        size=len(payload),
+        payload=payload,
+    )
+
+
+def _mapping(struct: Struct) -> Mapping[str, object]:
+    return LazyStruct(struct) if struct.fields else _NOTHING
+
+
+def _lazy(call: pb.Track | pb.Page | pb.Screen) -> Mapping[str, object]:
+    return _mapping(call.properties)
+
+
+def _lazy_traits(call: pb.Identify | pb.Group) -> Mapping[str, object]:
+    return _mapping(call.traits)
+
+
+def result(answer: IngestResult) -> service_pb2.IngestResult:
+    """Return what became of an event, for the response."""
+    message = service_pb2.IngestResult(
+        event_id=answer.event_id,
+        state=service_pb2.IngestState.ValueType(answer.state),
+        reason=answer.reason,
+    )
+    for violation in answer.violations:
+        message.violations.add(field=violation.field, description=violation.description)
+    for run in answer.started:
+        message.started_runs.add(
+            workflow_id=run.workflow_id, version=run.version, run_id=run.run_id
+        )
+    if answer.resumed:
+        message.resumed_run_ids.extend(answer.resumed)
+    return message

@@ -1,0 +1,279 @@
+"""Steps of the contract <-> steps of the domain. Paths are those of the message's fields."""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from upshot.v1 import engagement_pb2, outcome_pb2
+from upshot.v1 import workflow_pb2 as pb
+from upshotd.adapters.grpc.reading import Reading
+from upshotd.adapters.grpc.structs import struct
+from upshotd.adapters.grpc.times import duration, timestamp
+from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.steps.branch import Branch, Case
+from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
+from upshotd.domain.workflow import Step, StepKind
+
+EXIT_REASON_DEFAULT = "EXITED"
+#: Stands where a text is missing together with what holds it, which has been told already.
+_HARMLESS_TEXT = "-"
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def step(message: pb.Step, path: str, reading: Reading) -> Step:
+    """Return the step at *path*, as far as *message* says one; faults go into *reading*."""
+    return Step(message.step_id, _kind(message, path, reading), message.condition)
+
+
+def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:
+    match message.WhichOneof("kind"):
+        case "send":
+            return _send(message.send, f"{path}.send", reading)
+        case "delay":
+            return _delay(message.delay, f"{path}.delay", reading)
+        case "wait":
+            return _wait(message.wait, f"{path}.wait", reading)
+        case "branch":
+            return _branch(message.branch, f"{path}.branch", reading)
+        case "emit":
+            properties = reading.plain(message.emit.properties, f"{path}.emit.properties")
+            return Emit(message.emit.event, properties)
+        case "enroll":
+            return Enroll(message.enroll.workflow_id)
+        case "suppress":
+            return _suppress(message.suppress, f"{path}.suppress", reading)
+        case "exit":
+            return Exit(message.exit.reason or EXIT_REASON_DEFAULT)
+        case None:
+            text = "one of send, delay, wait, branch, emit, enroll, suppress, exit is required"
+            reading.missing(message, path, "kind", text)
+            return Delay(duration_us=0)
+
+
+def _steps(messages: Iterable[pb.Step], path: str, reading: Reading) -> tuple[Step, ...]:
+    return tuple(step(item, f"{path}[{index}]", reading) for index, item in enumerate(messages))
+
+
+def _send(message: pb.Send, path: str, reading: Reading) -> Send:
+    channel = Channel.UNSPECIFIED
+    content: Content
+    match message.WhichOneof("content"):
+        case "email":
+            email = message.email
+            content = Email(subject=email.subject, html=email.html, text=email.text)
+            fitting = Channel.EMAIL
+        case "sms":
+            content, fitting = Sms(message.sms.body), Channel.SMS
+        case "webhook":
+            content, fitting = Webhook(message.webhook.body), Channel.WEBHOOK
+        case None:
+            text = "one of email, sms, webhook is required"
+            reading.missing(message, path, "content", text)
+            content, fitting = _harmless_content(message.channel), Channel.UNSPECIFIED
+    channel = reading.enum(Channel, message.channel, f"{path}.channel", fitting)
+    return Send(channel, content)
+
+
+def _harmless_content(channel: int) -> Content:
+    if channel == Channel.SMS:
+        return Sms(_HARMLESS_TEXT)
+    if channel == Channel.WEBHOOK:
+        return Webhook(_HARMLESS_TEXT)
+    return Email(_HARMLESS_TEXT, text=_HARMLESS_TEXT)
+
+
+def _delay(message: pb.Delay, path: str, reading: Reading) -> Delay:
+    match message.WhichOneof("moment"), message.until.WhichOneof("at"):
+        case "duration", _:
+            return Delay(duration_us=reading.span_us(message.duration, f"{path}.duration"))
+        case "until", "time":
+            return Delay(until_us=reading.instant_us(message.until.time, f"{path}.until.time"))
+        case "until", "expression":
+            return Delay(until=message.until.expression)
+        case _:
+            return Delay()  # the domain says what is missing
+
+
+def _wait(message: pb.Wait, path: str, reading: Reading) -> Wait:
+    conditions: tuple[WaitCondition, ...]
+    source = message.WhichOneof("condition")
+    match source:
+        case "engagement":
+            conditions = (_engagement_wait(message.engagement, f"{path}.engagement", reading),)
+        case "event":
+            conditions = (_event_wait(message.event, f"{path}.event", reading),)
+        case "any_of":
+            below = f"{path}.any_of.conditions"
+            conditions = tuple(
+                _wait_for(item, f"{below}[{index}]", reading)
+                for index, item in enumerate(message.any_of.conditions)
+            )
+        case None:
+            conditions = ()  # the domain says what is missing
+    return Wait(
+        conditions=conditions,
+        timeout_us=reading.span_us(message.timeout, f"{path}.timeout"),
+        on_match=_steps(message.on_match, f"{path}.on_match", reading),
+        on_timeout=_steps(message.on_timeout, f"{path}.on_timeout", reading),
+        on_undeliverable=_steps(message.on_undeliverable, f"{path}.on_undeliverable", reading),
+        any_of=source == "any_of",
+    )
+
+
+def _wait_for(message: pb.WaitFor, path: str, reading: Reading) -> WaitCondition:
+    match message.WhichOneof("condition"):
+        case "engagement":
+            return _engagement_wait(message.engagement, f"{path}.engagement", reading)
+        case "event":
+            return _event_wait(message.event, f"{path}.event", reading)
+        case None:
+            text = "one of engagement, event is required"
+            reading.missing(message, path, "condition", text)
+            return EventWait(_HARMLESS_TEXT)
+
+
+def _engagement_wait(message: pb.EngagementWait, path: str, reading: Reading) -> EngagementWait:
+    kinds = tuple(
+        reading.enum(EngagementKind, kind, f"{path}.kinds[{index}]", EngagementKind.UNSPECIFIED)
+        for index, kind in enumerate(message.kinds)
+    )
+    return EngagementWait(message.step_id, kinds, message.include_machine)
+
+
+def _event_wait(message: pb.EventWait, path: str, reading: Reading) -> EventWait:
+    if message.since not in pb.WaitSince.values():
+        reading.fault(f"{path}.since", f"{message.since} is no value this server knows")
+    return EventWait(
+        event=message.event,
+        condition=message.condition,
+        since_run_started=message.since == pb.WAIT_SINCE_RUN_STARTED,
+    )
+
+
+def _branch(message: pb.Branch, path: str, reading: Reading) -> Branch:
+    cases = tuple(
+        Case(case.condition, _steps(case.steps, f"{path}.cases[{index}].steps", reading))
+        for index, case in enumerate(message.cases)
+    )
+    return Branch(cases, _steps(message.otherwise, f"{path}.otherwise", reading))
+
+
+def _suppress(message: pb.Suppress, path: str, reading: Reading) -> Suppress:
+    duration_us = None
+    if message.HasField("duration"):
+        duration_us = reading.span_us(message.duration, f"{path}.duration")
+    channel = reading.enum(Channel, message.channel, f"{path}.channel", Channel.EMAIL)
+    return Suppress(channel, message.topic, duration_us)
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def message(step: Step) -> pb.Step:
+    """Return *step* as a message, in canonical form."""
+    written = pb.Step(step_id=step.step_id, condition=step.condition)
+    kind = step.kind
+    match kind:
+        case Send():
+            written.send.CopyFrom(_send_message(kind))
+        case Delay():
+            written.delay.CopyFrom(_delay_message(kind))
+        case Wait():
+            written.wait.CopyFrom(_wait_message(kind))
+        case Branch():
+            written.branch.CopyFrom(_branch_message(kind))
+        case Emit():
+            written.emit.CopyFrom(pb.Emit(event=kind.event, properties=struct(kind.properties)))
+        case Enroll():
+            written.enroll.CopyFrom(pb.Enroll(workflow_id=kind.workflow_id))
+        case Suppress():
+            written.suppress.CopyFrom(_suppress_message(kind))
+        case Exit():
+            written.exit.CopyFrom(pb.Exit(reason=kind.reason))
+        case _:
+            assert_never(kind)
+    return written
+
+
+def _send_message(send: Send) -> pb.Send:
+    channel = outcome_pb2.Channel.ValueType(send.channel)
+    content = send.content
+    match content:
+        case Email(subject, html, text):
+            email = pb.EmailContent(subject=subject, html=html, text=text)
+            return pb.Send(channel=channel, email=email)
+        case Sms(body):
+            return pb.Send(channel=channel, sms=pb.SmsContent(body=body))
+        case Webhook(body):
+            return pb.Send(channel=channel, webhook=pb.WebhookContent(body=body))
+        case _:
+            assert_never(content)
+
+
+def _delay_message(delay: Delay) -> pb.Delay:
+    if delay.duration_us is not None:
+        return pb.Delay(duration=duration(delay.duration_us))
+    if delay.until_us is not None:
+        return pb.Delay(until=pb.DelayUntil(time=timestamp(delay.until_us)))
+    return pb.Delay(until=pb.DelayUntil(expression=delay.until))
+
+
+def _wait_message(wait: Wait) -> pb.Wait:
+    written = pb.Wait(
+        timeout=duration(wait.timeout_us),
+        on_match=[message(step) for step in wait.on_match],
+        on_timeout=[message(step) for step in wait.on_timeout],
+        on_undeliverable=[message(step) for step in wait.on_undeliverable],
+    )
+    conditions = [_wait_for_message(condition) for condition in wait.conditions]
+    if wait.any_of or len(conditions) != 1:
+        written.any_of.CopyFrom(pb.AnyOfWait(conditions=conditions))
+    elif conditions[0].HasField("engagement"):
+        written.engagement.CopyFrom(conditions[0].engagement)
+    else:
+        written.event.CopyFrom(conditions[0].event)
+    return written
+
+
+def _wait_for_message(condition: WaitCondition) -> pb.WaitFor:
+    match condition:
+        case EngagementWait(step_id, kinds, include_machine):
+            engagement = pb.EngagementWait(
+                step_id=step_id,
+                kinds=[engagement_pb2.EngagementKind.ValueType(kind) for kind in kinds],
+                include_machine=include_machine,
+            )
+            return pb.WaitFor(engagement=engagement)
+        case EventWait(event, text, since_run_started):
+            since = pb.WAIT_SINCE_RUN_STARTED if since_run_started else pb.WAIT_SINCE_ENTRY
+            return pb.WaitFor(event=pb.EventWait(event=event, condition=text, since=since))
+        case _:
+            assert_never(condition)
+
+
+def _branch_message(branch: Branch) -> pb.Branch:
+    return pb.Branch(
+        cases=[
+            pb.BranchCase(condition=case.condition, steps=[message(step) for step in case.steps])
+            for case in branch.cases
+        ],
+        otherwise=[message(step) for step in branch.otherwise],
+    )
+
+
+def _suppress_message(suppress: Suppress) -> pb.Suppress:
+    written = pb.Suppress()
+    if suppress.topic:
+        written.topic = suppress.topic
+    else:
+        written.channel = outcome_pb2.Channel.ValueType(suppress.channel)
+    if suppress.duration_us is not None:
+        written.duration.CopyFrom(duration(suppress.duration_us))
+    return written

@@ -1,0 +1,171 @@
+"""Workflows of the contract <-> workflows of the domain.
+
+Reading never stops at a fault: what is missing is replaced by something harmless, so that faults
+of form and faults of meaning are told in one answer. Writing gives the canonical form: defaults are
+written out and maps are sorted, so that equal definitions are equal bytes.
+"""
+
+from dataclasses import replace
+
+from google.protobuf.message import Message
+
+from upshot.v1 import workflow_pb2 as pb
+from upshotd.adapters.grpc import step_codec
+from upshotd.adapters.grpc.reading import Reading
+from upshotd.adapters.grpc.times import duration
+from upshotd.domain.errors import FailedPrecondition, Violation
+from upshotd.domain.event import EventType
+from upshotd.domain.workflow import (
+    MAX_AGE_DEFAULT_US,
+    ExitRule,
+    Purpose,
+    Reentry,
+    ReentryMode,
+    Trigger,
+    Workflow,
+)
+
+#: Largest definition, serialized, in bytes.
+DEFINITION_BYTES_MAX = 512 * 1024
+
+
+def workflow(message: pb.Workflow) -> tuple[Workflow, tuple[Violation, ...]]:
+    """Return the workflow, as far as *message* says one, and every fault of its form by path.
+
+    Faults of meaning are the domain's: `joined` puts both together.
+    """
+    reading = Reading()
+    size = message.ByteSize()
+    if size > DEFINITION_BYTES_MAX:
+        text = f"{size} bytes serialized; at most {DEFINITION_BYTES_MAX} are taken"
+        reading.fault("workflow", text)
+        message = pb.Workflow(workflow_id=message.workflow_id)
+    reading.unknown_fields(message, "workflow")
+    steps = tuple(
+        step_codec.step(step, f"workflow.steps[{index}]", reading)
+        for index, step in enumerate(message.steps)
+    )
+    purpose = Purpose.PRODUCT
+    if message.purpose:
+        purpose = reading.enum(Purpose, message.purpose, "workflow.purpose", purpose)
+    read = Workflow(
+        workflow_id=message.workflow_id,
+        trigger=_trigger(message.trigger, reading),
+        steps=steps,
+        display_name=message.display_name,
+        reentry=_reentry(message.reentry, reading),
+        exits=tuple(_exit(rule) for rule in message.exits),
+        topic=message.topic,
+        purpose=purpose,
+        cancellation_key=message.cancellation_key,
+        labels=dict(message.labels),
+    )
+    return read, tuple(reading.violations)
+
+
+def joined(form: tuple[Violation, ...], meaning: tuple[Violation, ...]) -> tuple[Violation, ...]:
+    """Return both kinds of faults; what is wrong in form at a path is not told again."""
+    told = {violation.field for violation in form}
+    if "workflow" in told:
+        return form  # it was too large to be read
+    return form + tuple(violation for violation in meaning if violation.field not in told)
+
+
+def encode_workflow(workflow: Workflow) -> bytes:
+    """Return the canonical encoding of *workflow*, without its version."""
+    return message(workflow).SerializeToString(deterministic=True)
+
+
+def decode_workflow(definition: bytes, version: int) -> Workflow:
+    """Return the workflow of a stored definition.
+
+    Raises FailedPrecondition when a newer server stored it and this one cannot run all of it.
+    """
+    stored = pb.Workflow.FromString(definition)
+    read, violations = workflow(stored)
+    if violations:
+        first = violations[0]
+        text = f"workflow {read.workflow_id!r}, version {version}, is of a newer server"
+        raise FailedPrecondition(f"{text}: {first.field}: {first.description}")
+    return replace(read, version=version)
+
+
+def message(workflow: Workflow) -> pb.Workflow:
+    """Return *workflow* as a message, without its version."""
+    reentry = workflow.reentry
+    written = pb.Workflow(
+        workflow_id=workflow.workflow_id,
+        display_name=workflow.display_name,
+        trigger=_trigger_message(workflow.trigger),
+        steps=[step_codec.message(step) for step in workflow.steps],
+        reentry=pb.Reentry(mode=pb.ReentryMode.ValueType(reentry.mode), key=reentry.key),
+        exits=[
+            pb.ExitRule(track=pb.TrackExit(event=rule.event), condition=rule.condition)
+            for rule in workflow.exits
+        ],
+        topic=workflow.topic,
+        purpose=pb.Purpose.ValueType(workflow.purpose),
+        cancellation_key=workflow.cancellation_key,
+        labels=workflow.labels,
+    )
+    if reentry.cooldown_us:
+        written.reentry.cooldown.CopyFrom(duration(reentry.cooldown_us))
+    return written
+
+
+def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
+    kind: EventType | None = None
+    match message.WhichOneof("source"):
+        case "track":
+            kind = EventType.TRACK
+        case "identify":
+            kind = EventType.IDENTIFY
+        case "group":
+            kind = EventType.GROUP
+        case "invoke":
+            kind = None
+        case None:
+            text = "one of track, identify, group, invoke is required"
+            reading.missing(message, "workflow.trigger", "source", text)
+    max_age_us = MAX_AGE_DEFAULT_US
+    if message.HasField("max_age"):
+        max_age_us = reading.span_us(message.max_age, "workflow.trigger.max_age")
+    return Trigger(
+        type=kind,
+        event=message.track.event,
+        condition=message.condition,
+        max_age_us=max_age_us,
+        include_own_outcomes=message.track.include_own_outcomes,
+    )
+
+
+def _trigger_message(trigger: Trigger) -> pb.Trigger:
+    written = pb.Trigger(condition=trigger.condition, max_age=duration(trigger.max_age_us))
+    source: Message
+    match trigger.type:
+        case EventType.TRACK:
+            source = written.track
+            written.track.event = trigger.event
+            written.track.include_own_outcomes = trigger.include_own_outcomes
+        case EventType.IDENTIFY:
+            source = written.identify
+        case EventType.GROUP:
+            source = written.group
+        case None:
+            source = written.invoke
+        case other:
+            raise ValueError(f"{other} starts nothing")
+    source.SetInParent()
+    return written
+
+
+def _reentry(message: pb.Reentry, reading: Reading) -> Reentry:
+    mode = ReentryMode.ONCE_ACTIVE
+    if message.mode:
+        mode = reading.enum(ReentryMode, message.mode, "workflow.reentry.mode", mode)
+    cooldown_us = reading.span_us(message.cooldown, "workflow.reentry.cooldown")
+    return Reentry(mode=mode, key=message.key, cooldown_us=cooldown_us)
+
+
+def _exit(message: pb.ExitRule) -> ExitRule:
+    return ExitRule(event=message.track.event, condition=message.condition)

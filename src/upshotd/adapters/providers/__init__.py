@@ -1,0 +1,1 @@
+"""Providers: one file per kind, `build` makes them out of the settings."""

@@ -1,0 +1,22 @@
+"""A provider that accepts everything at once, for benches and for trying a workflow out."""
+
+from upshotd.domain.message import Accepted, Delivery, SendResult
+
+
+class NullProvider:
+    """Sends nothing and accepts all; its id of a message is ours."""
+
+    __slots__ = ("name",)
+
+    #: Nothing is delivered, so nothing is delivered twice.
+    idempotent = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def send(self, delivery: Delivery) -> SendResult:
+        """Accept without looking."""
+        return Accepted(delivery.message_id)
+
+    async def close(self) -> None:
+        """Nothing to release."""

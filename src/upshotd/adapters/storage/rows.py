@@ -1,0 +1,330 @@
+"""Rows to values and back. Documents leave out what has its default, so that fields can be added."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import orjson
+
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import RejectedEvent
+from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms, Webhook
+from upshotd.domain.outcome import Engagement, EngagementKind
+from upshotd.domain.profile import Group, Profile, Suppression
+from upshotd.domain.run import Run, RunState, TimelineEntry
+from upshotd.domain.state import Identity, IdKind, StartedRun
+
+#: A row as a driver gives it: a tuple in the order of the SELECT.
+Row: TypeAlias = Sequence[Any]
+
+RUN_COLUMNS = (
+    *("run_id", "workflow_id", "start_key", "event_id", "profile_id", "reentry_key"),
+    *("cancellation_key", "start_us", "state", "holds_active", "holds_ever", "due_us"),
+    *("row_version", "body"),
+)
+MESSAGE_COLUMNS = (
+    *("message_id", "run_id", "profile_id", "workflow_id", "provider", "provider_message_id"),
+    *("due_us", "row_version", "content", "body"),
+)
+PROFILE_COLUMNS = ("profile_id", "row_version", "body")
+GROUP_COLUMNS = ("group_id", "row_version", "body")
+SUPPRESSION_COLUMNS = ("profile_id", "scope", "channel", "topic", "until_us", "reason")
+REJECTED_COLUMNS = ("rejection_id", "receive_us", "body")
+PENDING_COLUMNS = (
+    *("engagement_id", "provider", "provider_message_id", "record_us", "body"),
+)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def dump(document: object) -> bytes:
+    """Return *document* as JSON."""
+    try:
+        return orjson.dumps(document, _plain)
+    except TypeError:
+        # Integers beyond 64 bits, which doubles from outside can become.
+        return json.dumps(document, default=_plain, separators=(",", ":")).encode()
+
+
+def load(body: bytes) -> Any:
+    """Return a document that `dump` wrote."""
+    return orjson.loads(body)
+
+
+# -- people --------------------------------------------------------------------------------------
+
+
+def identity_key(identity: Identity) -> str:
+    """Return how *identity* is stored: one letter for the kind, and the id."""
+    return ("u" if identity[0] is IdKind.USER else "a") + identity[1]
+
+
+def identity_of(key: str) -> Identity:
+    """Return the identity of a stored key."""
+    return (IdKind.USER if key[0] == "u" else IdKind.ANONYMOUS, key[1:])
+
+
+def profile_row(profile: Profile) -> Row:
+    """Return *profile* in the order of `PROFILE_COLUMNS`, with the next row version."""
+    body = dump(
+        {
+            "user_id": profile.user_id,
+            "anonymous_ids": profile.anonymous_ids,
+            "traits": profile.traits,
+            "contact": profile.contact,
+            "group_ids": profile.group_ids,
+            "identify_us": profile.identify_us,
+            "create_us": profile.create_us,
+        }
+    )
+    return (profile.profile_id, profile.row_version + 1, body)
+
+
+def profile_of(row: Row) -> Profile:
+    """Return the profile of a row."""
+    profile_id, row_version, body = row
+    document = load(body)
+    return Profile(
+        profile_id,
+        user_id=document["user_id"],
+        anonymous_ids=tuple(document["anonymous_ids"]),
+        traits=document["traits"],
+        contact=document["contact"],
+        group_ids=tuple(document["group_ids"]),
+        identify_us=document["identify_us"],
+        create_us=document["create_us"],
+        row_version=row_version,
+    )
+
+
+def group_row(group: Group) -> Row:
+    """Return *group* in the order of `GROUP_COLUMNS`, with the next row version."""
+    body = dump({"traits": group.traits, "group_us": group.group_us})
+    return (group.group_id, group.row_version + 1, body)
+
+
+def group_of(row: Row) -> Group:
+    """Return the group of a row."""
+    group_id, row_version, body = row
+    document = load(body)
+    return Group(group_id, document["traits"], document["group_us"], row_version)
+
+
+def suppression_row(profile_id: str, held: Suppression) -> Row:
+    """Return a suppression in the order of `SUPPRESSION_COLUMNS`."""
+    return (profile_id, held.scope, int(held.channel), held.topic, held.until_us, held.reason)
+
+
+def suppression_of(row: Row) -> Suppression:
+    """Return the suppression of a row."""
+    _, _, channel, topic, until_us, reason = row
+    return Suppression(Channel(channel), topic, until_us, reason)
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+def started_document(started: tuple[StartedRun, ...]) -> bytes | None:
+    """Return the runs an event started; None for none, as most events start none."""
+    if not started:
+        return None
+    return dump([(run.workflow_id, run.version, run.run_id) for run in started])
+
+
+def started_of(document: bytes | None) -> tuple[StartedRun, ...]:
+    """Return the runs an event started."""
+    return tuple(StartedRun(*run) for run in load(document)) if document else ()
+
+
+def rejected_row(rejected: RejectedEvent) -> Row:
+    """Return a refused event in the order of `REJECTED_COLUMNS`."""
+    violations = [(v.field, v.description) for v in rejected.violations]
+    body = dump([rejected.event_id, rejected.reason, violations, rejected.payload])
+    return (rejected.rejection_id, rejected.receive_us, body)
+
+
+def rejected_of(row: Row) -> RejectedEvent:
+    """Return the refused event of a row."""
+    rejection_id, receive_us, body = row
+    event_id, reason, violations, payload = load(body)
+    found = tuple(Violation(*violation) for violation in violations)
+    return RejectedEvent(rejection_id, event_id, receive_us, reason, found, payload)
+
+
+# -- runs ----------------------------------------------------------------------------------------
+
+
+def run_row(run: Run) -> Row:
+    """Return *run* in the order of `RUN_COLUMNS`, with the next row version."""
+    body: dict[str, object] = {"workflow_version": run.workflow_version, "enter_us": run.enter_us}
+    if run.reason:
+        body["reason"] = run.reason
+    if run.step_id:
+        body["step_id"] = run.step_id
+    if run.end_us is not None:
+        body["end_us"] = run.end_us
+    if run.depth:
+        body["depth"] = run.depth
+    if run.steps:
+        body["steps"] = run.steps
+    if run.timeline:
+        body["timeline"] = [(e.time_us, e.step_id, e.what, e.detail) for e in run.timeline]
+    return (
+        *(run.run_id, run.workflow_id, run.start_key, run.event_id, run.profile_id),
+        *(run.reentry_key, run.cancellation_key, run.start_us, int(run.state)),
+        *(int(run.holds_active), int(run.holds_ever), run.due_us, run.row_version + 1, dump(body)),
+    )
+
+
+def run_of(row: Row) -> Run:
+    """Return the run of a row."""
+    run_id, workflow_id, start_key, event_id, profile_id, reentry_key, cancellation_key = row[:7]
+    start_us, state, holds_active, holds_ever, due_us, row_version, body = row[7:]
+    document = load(body)
+    return Run(
+        run_id,
+        workflow_id,
+        document["workflow_version"],
+        profile_id,
+        event_id,
+        start_key,
+        start_us,
+        state=RunState(state),
+        reason=document.get("reason", ""),
+        step_id=document.get("step_id", ""),
+        enter_us=document["enter_us"],
+        due_us=due_us,
+        end_us=document.get("end_us"),
+        reentry_key=reentry_key,
+        holds_active=bool(holds_active),
+        holds_ever=bool(holds_ever),
+        cancellation_key=cancellation_key,
+        depth=document.get("depth", 0),
+        steps=document.get("steps", {}),
+        timeline=tuple(TimelineEntry(*entry) for entry in document.get("timeline", ())),
+        row_version=row_version,
+    )
+
+
+# -- messages ------------------------------------------------------------------------------------
+
+
+def content_document(content: Content | None) -> bytes | None:
+    """Return rendered content; None stays None."""
+    match content:
+        case None:
+            return None
+        case Email():
+            return dump(["email", content.subject, content.html, content.text, content.unsubscribe_url])
+        case Sms():
+            return dump(["sms", content.body])
+        case Webhook():
+            return dump(["webhook", content.body])
+
+
+_CONTENTS: Mapping[str, type[Email] | type[Sms] | type[Webhook]] = {
+    "email": Email,
+    "sms": Sms,
+    "webhook": Webhook,
+}
+
+
+def content_of(document: bytes | None) -> Content | None:
+    """Return rendered content."""
+    if document is None:
+        return None
+    kind, *fields = load(document)
+    return _CONTENTS[kind](*fields)
+
+
+def message_row(message: Message) -> Row:
+    """Return *message* in the order of `MESSAGE_COLUMNS`, with the next row version."""
+    body: dict[str, object] = {
+        "step_id": message.step_id,
+        "version": message.workflow_version,
+        "channel": int(message.channel),
+        "state": int(message.state),
+        "recipient": message.recipient,
+        "attempt": message.attempt,
+        "create_us": message.create_us,
+    }
+    if message.reason:
+        body["reason"] = message.reason
+    if message.detail:
+        body["detail"] = message.detail
+    if message.owner:
+        body["owner"] = message.owner
+    if message.possible_duplicate:
+        body["possible_duplicate"] = True
+    if message.facts:
+        body["facts"] = message.facts
+    return (
+        *(message.message_id, message.run_id, message.profile_id, message.workflow_id),
+        *(message.provider, message.provider_message_id, message.due_us),
+        *(message.row_version + 1, content_document(message.content), dump(body)),
+    )
+
+
+def message_of(row: Row) -> Message:
+    """Return the message of a row."""
+    message_id, run_id, profile_id, workflow_id, provider, provider_message_id = row[:6]
+    due_us, row_version, content, body = row[6:]
+    document = load(body)
+    return Message(
+        message_id,
+        run_id,
+        document["step_id"],
+        profile_id,
+        workflow_id,
+        document["version"],
+        Channel(document["channel"]),
+        MessageState(document["state"]),
+        provider=provider,
+        recipient=document["recipient"],
+        content=content_of(content),
+        reason=document.get("reason", ""),
+        detail=document.get("detail", ""),
+        attempt=document["attempt"],
+        due_us=due_us,
+        owner=document.get("owner", ""),
+        provider_message_id=provider_message_id,
+        possible_duplicate=document.get("possible_duplicate", False),
+        create_us=document["create_us"],
+        facts=document.get("facts", {}),
+        row_version=row_version,
+    )
+
+
+# -- engagements ---------------------------------------------------------------------------------
+
+
+def pending_row(pending: Engagement, record_us: int) -> Row:
+    """Return an engagement that waits for its message, in the order of `PENDING_COLUMNS`."""
+    body = dump(
+        [int(pending.kind), pending.occur_us, pending.message_id, pending.link_url]
+        + [pending.reason, pending.machine, pending.data]
+    )
+    key = (pending.engagement_id, pending.provider, pending.provider_message_id)
+    return (*key, record_us, body)
+
+
+def pending_of(row: Row) -> Engagement:
+    """Return the engagement of a row."""
+    engagement_id, provider, provider_message_id, _, body = row
+    kind, occur_us, message_id, link_url, reason, machine, data = load(body)
+    return Engagement(
+        engagement_id,
+        EngagementKind(kind),
+        occur_us,
+        message_id=message_id,
+        provider=provider,
+        provider_message_id=provider_message_id,
+        link_url=link_url,
+        reason=reason,
+        machine=machine,
+        data=data,
+    )

@@ -1,0 +1,225 @@
+"""A batch of stimuli of one workspace: what to load for it, and the decisions in order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import structlog
+
+from upshotd.application.ports import Codec
+from upshotd.domain.definitions import Definitions, counts_starts
+from upshotd.domain.engine import Decision, decide
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import Event, RejectedEvent
+from upshotd.domain.ids import Ids
+from upshotd.domain.message import Accepted
+from upshotd.domain.outcome import Engagement
+from upshotd.domain.state import Changes, IdKind, State, Wanted
+from upshotd.domain.stimulus import (
+    Answer,
+    CancelRequested,
+    EngagementArrived,
+    EngagementResult,
+    EngagementState,
+    EventArrived,
+    IngestResult,
+    IngestState,
+    MessageDue,
+    RunBroke,
+    RunDue,
+    SendSettled,
+    Stimulus,
+)
+
+log = structlog.get_logger()
+
+
+def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
+    """Return what deciding on *stimuli* may read."""
+    want = Wanted()
+    for stimulus in stimuli:
+        _want(want, stimulus)
+    want.entry_workflow_ids = {
+        plan.workflow.workflow_id for plan in definitions.current.values() if counts_starts(plan)
+    }
+    return want
+
+
+def _want(want: Wanted, stimulus: Stimulus) -> None:
+    match stimulus:
+        case EventArrived():
+            _want_event(want, stimulus.event)
+        case EngagementArrived():
+            _want_engagement(want, stimulus.engagement)
+        case SendSettled():
+            _want_settled(want, stimulus)
+        case MessageDue():
+            want.message_ids.add(stimulus.message_id)
+        case RunDue() | RunBroke():
+            want.run_ids.add(stimulus.run_id)
+        case CancelRequested():
+            if stimulus.run_id:
+                want.run_ids.add(stimulus.run_id)
+            else:
+                want.cancellation_keys.add(stimulus.cancellation_key)
+        case _:
+            assert_never(stimulus)
+
+
+def _want_engagement(want: Wanted, engagement: Engagement) -> None:
+    want.engagement_ids.add(engagement.engagement_id)
+    if engagement.message_id:
+        want.message_ids.add(engagement.message_id)
+    else:
+        want.provider_keys.add((engagement.provider, engagement.provider_message_id))
+
+
+def _want_settled(want: Wanted, settled: SendSettled) -> None:
+    want.message_ids.add(settled.message_id)
+    result = settled.result
+    if isinstance(result, Accepted) and result.provider_message_id:
+        want.provider_keys.add((settled.provider, result.provider_message_id))
+
+
+def _want_event(want: Wanted, event: Event) -> None:
+    want.event_ids.add(event.event_id)
+    if event.user_id:
+        want.identities.add((IdKind.USER, event.user_id))
+    if event.anonymous_id:
+        want.identities.add((IdKind.ANONYMOUS, event.anonymous_id))
+    if event.previous_id:
+        want.identities.add((IdKind.ANONYMOUS, event.previous_id))
+        want.identities.add((IdKind.USER, event.previous_id))
+    group_id = event.group_of
+    if group_id:
+        want.group_ids.add(group_id)
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a batch of one workspace writes and answers."""
+
+    changes: Changes
+    state: State
+    answers: list[Answer] = field(default_factory=list)
+
+
+class Decider:
+    """Decides stimuli one after the other, each on the state the ones before it left."""
+
+    def __init__(self, codec: Codec, ids: Ids, *, step: Callable[..., Decision] = decide) -> None:
+        self._codec = codec
+        self._ids = ids
+        self._step = step
+
+    def decide(
+        self,
+        workspace_id: str,
+        definitions: Definitions,
+        state: State,
+        stimuli: Sequence[Stimulus],
+        now_us: int,
+    ) -> Decided:
+        """Return the changes and answers of *stimuli*; one that breaks is set aside alone."""
+        decided = Decided(Changes(workspace_id), state)
+        for stimulus in stimuli:
+            decision = self._one(workspace_id, definitions, state, stimulus, now_us)
+            self._absorb(decided, decision)
+            decided.answers.append(decision.answer)
+        return decided
+
+    def set_aside(self, workspace_id: str, stimulus: Stimulus, now_us: int) -> Decision:
+        """Return the decision about a stimulus that cannot be decided or stored."""
+        incident_id = self._ids.next()
+        log.error("decision.broke", incident_id=incident_id, stimulus=type(stimulus).__name__)
+        return self._incident(workspace_id, stimulus, incident_id, now_us)
+
+    def _absorb(self, decided: Decided, decision: Decision) -> None:
+        if not decision.changes.empty:
+            decided.state.absorb(decision.changes)
+            decided.changes.extend(decision.changes)
+
+    def _one(
+        self,
+        workspace_id: str,
+        definitions: Definitions,
+        state: State,
+        stimulus: Stimulus,
+        now_us: int,
+    ) -> Decision:
+        try:
+            decision = self._step(workspace_id, definitions, state, stimulus, now_us, self._ids)
+        except Exception:
+            incident_id = self._ids.next()
+            kind = type(stimulus).__name__
+            log.exception("decision.broke", incident_id=incident_id, stimulus=kind)
+            run_id = _run_of(state, stimulus)
+            if run_id:
+                return self._fail_run(
+                    workspace_id, definitions, state, stimulus, now_us, run_id, incident_id
+                )
+            decision = self._incident(workspace_id, stimulus, incident_id, now_us)
+        self._keep_rejected(decision, stimulus, now_us)
+        return decision
+
+    def _fail_run(
+        self,
+        workspace_id: str,
+        definitions: Definitions,
+        state: State,
+        stimulus: Stimulus,
+        now_us: int,
+        run_id: str,
+        incident_id: str,
+    ) -> Decision:
+        """Set the run aside; an answer of a provider is then recorded without moving it."""
+        broke = RunBroke(run_id, incident_id)
+        decision = self._step(workspace_id, definitions, state, broke, now_us, self._ids)
+        if not isinstance(stimulus, SendSettled):
+            return decision
+        state.absorb(decision.changes)
+        settled = self._step(workspace_id, definitions, state, stimulus, now_us, self._ids)
+        decision.changes.extend(settled.changes)
+        return decision
+
+    def _incident(
+        self, workspace_id: str, stimulus: Stimulus, incident_id: str, now_us: int
+    ) -> Decision:
+        answer: Answer = None
+        if isinstance(stimulus, EventArrived):
+            fault = Violation("event", f"could not be decided; incident {incident_id}")
+            event_id = stimulus.event.event_id
+            answer = IngestResult(event_id, IngestState.REJECTED, "INTERNAL", (fault,))
+        elif isinstance(stimulus, EngagementArrived):
+            answer = EngagementResult(EngagementState.REJECTED, "INTERNAL")
+        decision = Decision(Changes(workspace_id), answer)
+        self._keep_rejected(decision, stimulus, now_us)
+        return decision
+
+    def _keep_rejected(self, decision: Decision, stimulus: Stimulus, now_us: int) -> None:
+        """Keep a refused event where people can see it: SDKs never look at answers."""
+        answer = decision.answer
+        if not isinstance(answer, IngestResult) or answer.state is not IngestState.REJECTED:
+            return
+        assert isinstance(stimulus, EventArrived)
+        rejected = RejectedEvent(
+            rejection_id=self._ids.next(),
+            event_id=stimulus.event.event_id,
+            receive_us=stimulus.event.receive_us or now_us,
+            reason=answer.reason,
+            violations=answer.violations,
+            payload=self._codec.event_json(stimulus.event.payload),
+        )
+        decision.changes.rejected.append(rejected)
+
+
+def _run_of(state: State, stimulus: Stimulus) -> str:
+    """Return the run a stimulus moves; empty for one that comes from outside."""
+    match stimulus:
+        case RunDue():
+            return stimulus.run_id
+        case SendSettled() | MessageDue():
+            message = state.messages.get(stimulus.message_id)
+            return message.run_id if message is not None else ""
+        case _:
+            return ""

@@ -1,0 +1,59 @@
+"""The workflows in force, decoded once for each version and kept."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from upshotd.application.ports import Codec, Store
+from upshotd.domain.definitions import Definitions, listening
+from upshotd.domain.workflow import Plan
+
+
+class DefinitionBook:
+    """Holds one immutable `Definitions` for each workspace that was asked for."""
+
+    def __init__(self, store: Store, codec: Codec, blank: Definitions) -> None:
+        """Start empty; *blank* carries what all workspaces share: languages, routes, policy."""
+        self._store = store
+        self._codec = codec
+        self._blank = blank
+        self._books: dict[str, Definitions] = {}
+
+    async def of(self, workspace_id: str) -> Definitions:
+        """Return the definitions of a workspace."""
+        if workspace_id not in self._books:
+            await self.refresh(workspace_id)
+        return self._books[workspace_id]
+
+    async def refresh(self, workspace_id: str) -> None:
+        """Read the current versions again, after one was defined."""
+        stored = await self._store.current_workflows(workspace_id)
+        known = self._books.get(workspace_id, self._blank)
+        plans = dict(known.plans)
+        current: dict[str, Plan] = {}
+        for version in stored:
+            key = (version.workflow_id, version.version)
+            if key not in plans:
+                plans[key] = self._plan(version.definition, version.version)
+            current[version.workflow_id] = plans[key]
+        # A decision under way keeps the book it was given.
+        self._books[workspace_id] = replace(
+            known, plans=plans, current=current, listening=listening(current)
+        )
+
+    async def covering(self, workspace_id: str, versions: Iterable[tuple[str, int]]) -> Definitions:
+        """Return the definitions with the plans of all *versions*, older ones too."""
+        book = await self.of(workspace_id)
+        missing = {key for key in versions if key not in book.plans}
+        if not missing:
+            return book
+        plans = dict(book.plans)
+        for workflow_id, version in missing:
+            stored = await self._store.workflow(workspace_id, workflow_id, version)
+            if stored is not None:
+                plans[workflow_id, version] = self._plan(stored.definition, version)
+        book = replace(self._books[workspace_id], plans=plans)
+        self._books[workspace_id] = book
+        return book
+
+    def _plan(self, definition: bytes, version: int) -> Plan:
+        return Plan.of(self._codec.decode_workflow(definition, version))

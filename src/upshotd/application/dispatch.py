@@ -1,0 +1,121 @@
+"""Calls providers: outside any transaction, with bounded concurrency. Results go to the loop."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from upshotd.application.ports import Provider
+from upshotd.domain.message import Delivery, Message, SendResult, Unknown
+from upshotd.domain.stimulus import SendSettled
+
+log = structlog.get_logger()
+
+#: Takes the result of an attempt: (workspace_id, result).
+Settle = Callable[[str, SendSettled], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A committed attempt: what to send, and by which provider."""
+
+    delivery: Delivery
+    provider: str
+
+
+def intent(workspace_id: str, message: Message, user_id: str) -> Intent:
+    """Return the intent of a SENDING message."""
+    assert message.content is not None, "a message is rendered before its intent"
+    delivery = Delivery(
+        message_id=message.message_id,
+        workspace_id=workspace_id,
+        channel=message.channel,
+        recipient=message.recipient,
+        content=message.content,
+        user_id=user_id,
+        workflow_id=message.workflow_id,
+        run_id=message.run_id,
+        step_id=message.step_id,
+        attempt=message.attempt,
+        possible_duplicate=message.possible_duplicate,
+    )
+    return Intent(delivery, message.provider)
+
+
+class Dispatcher:
+    """Sends intents, at most `concurrency` at once, each within `timeout_s` seconds."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        settle: Settle,
+        *,
+        concurrency: int = 64,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._providers = providers
+        self._settle = settle
+        self._concurrency = concurrency
+        self._timeout_s = timeout_s
+        self._queue: deque[Intent] = deque()
+        self._in_flight: set[tuple[str, str]] = set()
+        self._workers: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """The number of intents that are queued or being sent."""
+        return len(self._in_flight)
+
+    def holds(self, workspace_id: str, message_id: str) -> bool:
+        """Return whether a message is queued or being sent here."""
+        return (workspace_id, message_id) in self._in_flight
+
+    def submit(self, intents: list[Intent]) -> None:
+        """Take committed intents."""
+        for entry in intents:
+            self._in_flight.add((entry.delivery.workspace_id, entry.delivery.message_id))
+        self._queue.extend(intents)
+        for _ in range(min(len(intents), self._concurrency - len(self._workers))):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def close(self, grace_s: float) -> None:
+        """Let what is queued finish within *grace_s* seconds; then cut it off and close."""
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=grace_s)
+        for worker in tuple(self._workers):
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        for provider in self._providers.values():
+            await provider.close()
+
+    async def _work(self) -> None:
+        while self._queue:
+            await self._send(self._queue.popleft())
+
+    async def _send(self, entry: Intent) -> None:
+        delivery, provider = entry.delivery, self._providers.get(entry.provider)
+        if provider is None:
+            result: SendResult = Unknown(f"no provider {entry.provider!r} is configured any more")
+        else:
+            result = await self._ask(provider, delivery)
+        self._in_flight.discard((delivery.workspace_id, delivery.message_id))
+        idempotent = provider is not None and provider.idempotent
+        settled = SendSettled(
+            delivery.message_id, delivery.attempt, result, entry.provider, idempotent
+        )
+        self._settle(delivery.workspace_id, settled)
+
+    async def _ask(self, provider: Provider, delivery: Delivery) -> SendResult:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await provider.send(delivery)
+        except TimeoutError:
+            return Unknown(f"no answer within {self._timeout_s:g} s")
+        except Exception:
+            # A provider that raises is a bug of ours; the message may have left all the same.
+            log.exception("provider.broke", provider=provider.name, message_id=delivery.message_id)
+            return Unknown("the provider's code broke")

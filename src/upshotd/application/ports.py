@@ -1,0 +1,347 @@
+"""What the use cases need from the world, as protocols; adapters implement them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from upshotd.domain.event import Event, RejectedEvent
+from upshotd.domain.ids import Ids
+from upshotd.domain.message import Channel, Delivery, Message, SendResult
+from upshotd.domain.outcome import Outcome, OutcomeKind
+from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.run import Run, RunState
+from upshotd.domain.state import Changes, Identity, State, StoredEvent, Wanted
+from upshotd.domain.workflow import Workflow
+
+__all__ = ["Ids"]  # re-exported: the domain states what it needs of ids
+
+# -- time ----------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The one source of time. In a lab the wall clock plus an offset."""
+
+    def now_us(self) -> int:
+        """Return the time, in microseconds since 1970 UTC. Never goes back."""
+
+    def monotonic_us(self) -> int:
+        """Return microseconds of a clock that never jumps, for leases and time limits."""
+
+    async def sleep(self, duration_us: int) -> None:
+        """Sleep real (monotonic) time."""
+
+
+# -- codecs ------------------------------------------------------------------------------------
+
+
+class Codec(Protocol):
+    """Turns values into the bytes that are stored, in the encoding of the contract."""
+
+    def encode_outcome(self, outcome: Outcome) -> bytes:
+        """Return *outcome* encoded without partition and position."""
+
+    def decode_event(self, stored: StoredEvent) -> Event:
+        """Return the event of a stored payload, with the stored id and times."""
+
+    def event_json(self, payload: bytes) -> str:
+        """Return a payload as protobuf JSON for people, cut to 64 KiB."""
+
+    def encode_workflow(self, workflow: Workflow) -> bytes:
+        """Return the canonical encoding, without the version: equal definitions, equal bytes."""
+
+    def decode_workflow(self, definition: bytes, version: int) -> Workflow:
+        """Return the workflow of a stored definition."""
+
+
+# -- the store ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Something whose time has come: a run's timer, or a message's attempt, lease or wait."""
+
+    workspace_id: str
+    due_us: int
+    #: Exactly one of the two is set.
+    run_id: str = ""
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWorkflow:
+    """One stored version of a definition."""
+
+    workflow_id: str
+    version: int
+    definition: bytes
+    create_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """What a definition became."""
+
+    version: int
+    unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSpan:
+    """What a partition holds: positions `earliest` to `head`; empty: head = earliest - 1."""
+
+    #: Oldest position that is kept; 1 before anything was pruned.
+    earliest: int
+    #: Newest position; 0 before the first outcome.
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeFilter:
+    """Lets through outcomes that match every set that is not empty."""
+
+    kinds: frozenset[OutcomeKind] = frozenset()
+    workflow_ids: frozenset[str] = frozenset()
+    user_ids: frozenset[str] = frozenset()
+    channels: frozenset[Channel] = frozenset()
+
+    @property
+    def open(self) -> bool:
+        """Whether everything passes."""
+        return not (self.kinds or self.workflow_ids or self.user_ids or self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomePage:
+    """A piece of one partition of the log."""
+
+    #: (position, encoded outcome), in order; those that pass the filter.
+    records: Sequence[tuple[int, bytes]]
+    #: Everything up to here has been looked at, also what did not pass.
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A durable place in the log. `positions` has one entry for each partition it covers."""
+
+    name: str
+    positions: Mapping[int, int]
+    create_us: int
+    #: When it was last committed; `create_us` before that.
+    commit_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCount:
+    """How many outcomes of one kind."""
+
+    workflow_id: str
+    step_id: str
+    channel: Channel
+    kind: OutcomeKind
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs; empty fields let all through."""
+
+    workflow_id: str = ""
+    profile_id: str = ""
+    state: RunState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages; empty fields let all through."""
+
+    run_id: str = ""
+    workflow_id: str = ""
+    profile_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Until when rows are kept: what is older than each instant (microseconds) goes."""
+
+    #: Events without an active run, and their dedupe keys; engagement ids.
+    events_us: int
+    #: Outcomes; the log's earliest position moves.
+    outcomes_us: int
+    #: Rejected events and pending engagements.
+    rejected_us: int
+
+
+class Store(Protocol):
+    """Durable rows. Every method is one transaction of its own, and completes or rolls back
+    whole even when its caller is canceled. Raises Unavailable when the database cannot be
+    reached and ResourceExhausted when it is full."""
+
+    async def open(self) -> None:
+        """Connect, migrate, and take the lock where only one process may write."""
+
+    async def close(self) -> None:
+        """Wait for running transactions and release everything."""
+
+    # the loop
+
+    async def load(self, workspace_id: str, wanted: Wanted) -> State:
+        """Return the state that *wanted* asks for, complete as `State` says."""
+
+    async def commit(self, batch: Sequence[Changes]) -> None:
+        """Write *batch* in one transaction; outcomes get contiguous positions, last.
+
+        Raises Conflict when a row has moved on since it was loaded, ConstraintFailure when a
+        unique key is taken; nothing is written then.
+        """
+
+    async def due(self, now_us: int, limit: int) -> list[Due]:
+        """Return up to *limit* timers due at *now_us*, earliest first."""
+
+    async def next_due(self) -> int | None:
+        """Return the earliest due time of all, in microseconds."""
+
+    # definitions
+
+    async def define(
+        self,
+        workspace_id: str,
+        workflow_id: str,
+        definition: bytes,
+        expected_version: int | None,
+        create_us: int,
+    ) -> Defined:
+        """Store a version unless it equals the current one.
+
+        Raises VersionMismatch when *expected_version* (0: none exists) is not current.
+        """
+
+    async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
+        """Return the current version of every workflow, by id."""
+
+    async def workflow(
+        self, workspace_id: str, workflow_id: str, version: int
+    ) -> StoredWorkflow | None:
+        """Return one version; 0 is the current one."""
+
+    async def workflow_versions(
+        self, workspace_id: str, workflow_id: str, before: int | None, limit: int
+    ) -> list[StoredWorkflow]:
+        """Return versions, newest first, below *before*."""
+
+    # the log
+
+    async def log_epoch(self) -> str:
+        """Return the id of this log: another after a restore, another in another database."""
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions, fixed for a log."""
+
+    async def spans(self, workspace_id: str) -> dict[int, PartitionSpan]:
+        """Return what each partition holds, all partitions named."""
+
+    async def read_outcomes(
+        self, workspace_id: str, partition: int, after: int, limit: int, chosen: OutcomeFilter
+    ) -> OutcomePage:
+        """Return outcomes after a position, looking at up to *limit* rows."""
+
+    async def outcome_time(self, workspace_id: str, partition: int, position: int) -> int | None:
+        """Return when the first outcome at or after *position* was recorded, in microseconds."""
+
+    async def subscription(self, workspace_id: str, name: str) -> Subscription | None:
+        """Return one subscription."""
+
+    async def subscriptions(self, workspace_id: str) -> list[Subscription]:
+        """Return all, by name."""
+
+    async def put_subscription(self, workspace_id: str, subscription: Subscription) -> None:
+        """Store a subscription, new or changed."""
+
+    async def delete_subscription(self, workspace_id: str, name: str) -> bool:
+        """Forget one; False when there was none."""
+
+    # looking in
+
+    async def run(self, workspace_id: str, run_id: str) -> Run | None:
+        """Return one run."""
+
+    async def runs(
+        self, workspace_id: str, chosen: RunFilter, before: str, limit: int
+    ) -> list[Run]:
+        """Return runs, newest first, with ids below *before* (empty: from the newest)."""
+
+    async def message(self, workspace_id: str, message_id: str) -> Message | None:
+        """Return one message."""
+
+    async def messages(
+        self, workspace_id: str, chosen: MessageFilter, before: str, limit: int
+    ) -> list[Message]:
+        """Return messages, newest first, with ids below *before* (empty: from the newest)."""
+
+    async def profile(
+        self, workspace_id: str, identity: Identity
+    ) -> tuple[Profile, list[Suppression]] | None:
+        """Return a person by an id from outside."""
+
+    async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
+        """Return people by our own ids."""
+
+    async def rejected_events(
+        self, workspace_id: str, before: str, limit: int
+    ) -> list[RejectedEvent]:
+        """Return refused events, newest first, with rejection ids below *before*."""
+
+    async def counts(
+        self, workspace_id: str, start_us: int, end_us: int, workflow_id: str
+    ) -> list[OutcomeCount]:
+        """Return counts over whole hours, `start_us <= hour < end_us`."""
+
+    # housekeeping
+
+    async def setting(self, name: str) -> str | None:
+        """Return a value this installation keeps: the lab's offset, the key of links."""
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """Keep a value."""
+
+    async def prune(self, retention: Retention, limit: int) -> int:
+        """Delete up to *limit* rows of each kind that are past retention; return how many went."""
+
+
+# -- the outside -------------------------------------------------------------------------------
+
+
+class Provider(Protocol):
+    """Delivers messages on a channel. One small interface, one contract suite."""
+
+    @property
+    def name(self) -> str:
+        """The configured name, as it appears on messages and outcomes."""
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether a repeated `message_id` is never delivered twice (class A of guarantees.md)."""
+
+    async def send(self, delivery: Delivery) -> SendResult:
+        """Ask for one delivery and say what became of it.
+
+        Never raises for what a provider or network does: that is a SendResult. A result is
+        Unknown whenever the request may have arrived and no answer came.
+        """
+
+    async def close(self) -> None:
+        """Release connections; no send is under way any more."""
+
+
+class Wakeups(Protocol):
+    """Hints that the log has grown. A hint may be lost or spurious; the log is the truth."""
+
+    def ticket(self) -> int:
+        """Return a ticket; take it before reading."""
+
+    def notify(self) -> None:
+        """Say that there may be more."""
+
+    async def wait(self, ticket: int, at_most_us: int) -> None:
+        """Return when something was notified after *ticket*, or the time is over."""

@@ -1,0 +1,114 @@
+"""`upshot serve`: the server, until it is told to end."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from upshotd import app, logs
+from upshotd.config import Settings, load
+from upshotd.domain.errors import InvalidArgument, UpshotError
+
+#: Exit codes of `serve`.
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      upshot serve
+      upshot serve --listen 127.0.0.1:50051 --http 127.0.0.1:8080 --database upshot.db
+      upshot serve --config upshot.toml --lab
+    """
+)
+@click.option("--listen", metavar="HOST:PORT", help="Where gRPC listens. [127.0.0.1:7070]")
+@click.option("--http", metavar="HOST:PORT", help="Where the HTTP edge listens. [127.0.0.1:7071]")
+@click.option("--database", metavar="URL_OR_PATH", help="SQLite file. [upshot.db]")
+@click.option(
+    "--config",
+    "config_file",
+    envvar="UPSHOT_CONFIG",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings as TOML.  [env: UPSHOT_CONFIG]",
+)
+@click.option("--lab", is_flag=True, default=None, help="Let `upshot advance` move the clock.")
+def serve(
+    listen: str | None,
+    http: str | None,
+    database: str | None,
+    config_file: Path | None,
+    lab: bool | None,
+) -> None:
+    """Serve on loopback until SIGTERM or SIGINT.
+
+    The command line is over UPSHOT_* variables (UPSHOT_LISTEN, UPSHOT_LIMITS_BATCH ...), and they
+    are over the file. The first signal lets calls and sends finish, a second one ends at once.
+    """
+    overrides = {"listen": listen, "http": http, "database": database, "lab": lab}
+    settings = _settings(config_file, overrides)
+    logs.set_up(settings.log_level, settings.log_format)
+    try:
+        _run(settings)
+    except InvalidArgument as error:
+        _give_up(error, EXIT_USAGE)
+    except UpshotError as error:
+        _give_up(error, EXIT_FAILED)
+
+
+def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) -> Settings:
+    try:
+        text = config_file.read_text(encoding="utf-8") if config_file else ""
+        return load(text, os.environ, overrides)
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{config_file} is no UTF-8") from None
+    except InvalidArgument as error:
+        _give_up(error, EXIT_USAGE)
+        raise  # not reached: giving up ends the program
+
+
+def _give_up(error: UpshotError, code: int) -> None:
+    violations = error.violations if isinstance(error, InvalidArgument) else ()
+    lines = [f"  {fault.field or 'file'}: {fault.description}" for fault in violations]
+    head = "the settings have faults:" if violations else str(error)
+    click.echo("\n".join([f"upshot: {head}", *lines]), err=True)
+    sys.exit(code)
+
+
+def _run(settings: Settings) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(settings))
+    else:
+        uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    told = asyncio.Event()
+    _end_on_signals(told)
+    async with app.run(settings, os.environ) as running:
+        edge = f", HTTP on {running.http_address}" if running.http_address else ""
+        lab = ", the clock can be moved" if settings.lab else ""
+        click.echo(
+            f"upshot: gRPC on {running.grpc_address}{edge}, database {settings.database}{lab}",
+            err=True,
+        )
+        await running.wait(told)
+        click.echo("upshot: going down; calls and sends under way may finish", err=True)
+    click.echo("upshot: down", err=True)
+
+
+def _end_on_signals(told: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        if told.is_set():
+            os._exit(EXIT_FAILED)  # asked twice: at once; what is not committed never happened
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell)

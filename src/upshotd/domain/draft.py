@@ -1,0 +1,111 @@
+"""A draft: the state as loaded, under the changes one decision has made so far."""
+
+from collections.abc import Iterator
+
+from upshotd.domain.definitions import Definitions
+from upshotd.domain.event import Event
+from upshotd.domain.ids import Ids
+from upshotd.domain.message import Message
+from upshotd.domain.outcome import Outcome
+from upshotd.domain.profile import Group, Profile, Suppression
+from upshotd.domain.run import Run
+from upshotd.domain.state import Changes, Identity, State
+from upshotd.domain.workflow import Plan
+
+
+class Draft:
+    """Reads through the changes made so far; writes only changes."""
+
+    __slots__ = ("_decoded", "changes", "definitions", "ids", "now_us", "state")
+
+    def __init__(
+        self, workspace_id: str, definitions: Definitions, state: State, now_us: int, ids: Ids
+    ) -> None:
+        self.changes = Changes(workspace_id)
+        self.definitions = definitions
+        self.state = state
+        self.now_us = now_us
+        self.ids = ids
+        self._decoded: dict[str, Event] = {}
+
+    # reads
+
+    def profile_id(self, identity: Identity) -> str | None:
+        """Return whom *identity* names, or None."""
+        found = self.changes.identities.get(identity)
+        return found if found is not None else self.state.identities.get(identity)
+
+    def profile(self, profile_id: str) -> Profile:
+        """Return a profile that exists."""
+        found = self.changes.profiles.get(profile_id)
+        return found if found is not None else self.state.profiles[profile_id]
+
+    def group(self, group_id: str) -> Group | None:
+        """Return a group, or None."""
+        return self.changes.groups.get(group_id) or self.state.groups.get(group_id)
+
+    def run(self, run_id: str) -> Run | None:
+        """Return a run, or None."""
+        return self.changes.runs.get(run_id) or self.state.runs.get(run_id)
+
+    def active_runs(self, profile_id: str) -> Iterator[Run]:
+        """Yield the active runs of a profile, oldest first; changes on the way are seen."""
+        for run_id in tuple(self.state.active.get(profile_id, ())):
+            run = self.run(run_id)
+            if run is not None and run.active and run.profile_id == profile_id:
+                yield run
+        for run in tuple(self.changes.runs.values()):
+            known = run.run_id in self.state.active.get(profile_id, ())
+            if run.profile_id == profile_id and run.active and not known:
+                yield run
+
+    def message(self, message_id: str) -> Message | None:
+        """Return a message, or None."""
+        return self.changes.messages.get(message_id) or self.state.messages.get(message_id)
+
+    def suppressions(self, profile_id: str) -> list[Suppression]:
+        """Return what is held back from a profile, also what is over."""
+        held = dict(self.state.suppressions.get(profile_id, {}))
+        for (whose, scope), suppression in self.changes.suppressions.items():
+            if whose == profile_id and suppression is not None:
+                held[scope] = suppression
+            elif whose == profile_id:
+                held.pop(scope, None)
+        return list(held.values())
+
+    def plan(self, run: Run) -> Plan:
+        """Return the plan of the version a run is on."""
+        return self.definitions.plans[run.workflow_id, run.workflow_version]
+
+    def trigger_event(self, event_id: str) -> Event | None:
+        """Return the event that started a run; None when it is no longer kept."""
+        accepted = self.changes.events.get(event_id)
+        if accepted is not None:
+            return accepted.event
+        found = self._decoded.get(event_id)
+        stored = self.state.events.get(event_id)
+        if found is None and stored is not None:
+            found = self._decoded[event_id] = self.definitions.decode_event(stored)
+        return found
+
+    # writes
+
+    def put_profile(self, profile: Profile) -> None:
+        """Write a profile."""
+        self.changes.profiles[profile.profile_id] = profile
+
+    def put_run(self, run: Run) -> None:
+        """Write a run."""
+        self.changes.runs[run.run_id] = run
+
+    def put_message(self, message: Message) -> None:
+        """Write a message."""
+        self.changes.messages[message.message_id] = message
+
+    def put_suppression(self, profile_id: str, suppression: Suppression) -> None:
+        """Hold a channel or a topic back."""
+        self.changes.suppressions[profile_id, suppression.scope] = suppression
+
+    def append(self, outcome: Outcome) -> None:
+        """Append an outcome to the log."""
+        self.changes.outcomes.append(outcome)

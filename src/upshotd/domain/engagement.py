@@ -1,0 +1,178 @@
+"""What follows from a fact that came about a message: acceptance, delivery, engagement."""
+
+from dataclasses import replace
+
+from upshotd.domain import messages
+from upshotd.domain.draft import Draft
+from upshotd.domain.journey import Journey, resume
+from upshotd.domain.message import OPEN, Channel, Message, MessageState
+from upshotd.domain.outcome import HUMAN, Engagement, EngagementKind, OutcomeKind
+from upshotd.domain.profile import Suppression
+from upshotd.domain.run import Run
+from upshotd.domain.steps import wait
+from upshotd.domain.steps.move import NEXT
+from upshotd.domain.steps.wait import Wait
+from upshotd.domain.stimulus import EngagementResult, EngagementState
+
+#: The outcome each kind leaves; DEFERRED and RESUBSCRIBED leave a fact only.
+OUTCOMES = {
+    EngagementKind.DELIVERED: OutcomeKind.MESSAGE_DELIVERED,
+    EngagementKind.BOUNCED: OutcomeKind.MESSAGE_UNDELIVERABLE,
+    EngagementKind.UNDELIVERED: OutcomeKind.MESSAGE_UNDELIVERABLE,
+    EngagementKind.OPENED: OutcomeKind.MESSAGE_OPENED,
+    EngagementKind.CLICKED: OutcomeKind.MESSAGE_CLICKED,
+    EngagementKind.REPLIED: OutcomeKind.MESSAGE_REPLIED,
+    EngagementKind.UNSUBSCRIBED: OutcomeKind.MESSAGE_UNSUBSCRIBED,
+    EngagementKind.COMPLAINED: OutcomeKind.MESSAGE_COMPLAINED,
+}
+FAILURES = frozenset({EngagementKind.BOUNCED, EngagementKind.UNDELIVERED})
+#: A message in one of these was never given to a provider, so nothing can be told about it.
+NEVER_SENT = frozenset({MessageState.UNROUTABLE, MessageState.SUPPRESSED})
+
+
+def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
+    """Record one fact; the runs that waited for it go on."""
+    if engagement.engagement_id in draft.state.engagement_ids:
+        return EngagementResult(EngagementState.DUPLICATE, message_id=engagement.message_id)
+    key = (engagement.provider, engagement.provider_message_id)
+    message_id = engagement.message_id or draft.state.provider_messages.get(key, "")
+    if not message_id:
+        draft.changes.pending[engagement.engagement_id] = engagement
+        return EngagementResult(EngagementState.PENDING, "UNKNOWN_PROVIDER_MESSAGE")
+    message = draft.message(message_id)
+    if message is None:
+        return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE", message_id)
+    if message.state in NEVER_SENT or not message.attempt:
+        return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
+    if message.state in OPEN:
+        message = accepted(draft, message)
+    resumed = _record(draft, message, engagement)
+    return EngagementResult(EngagementState.RECORDED, "", message_id, resumed)
+
+
+def accepted(draft: Draft, message: Message, provider_message_id: str = "") -> Message:
+    """Record acceptance, apply what came before it, and let the run go on."""
+    message = messages.accept(draft, message, provider_message_id)
+    journey = holder(draft, message)
+    if journey is not None:
+        journey.leave(message.step_id, sent=True)
+        journey.note("sent", message.provider)
+        journey.save()
+    apply_pending(draft, message)
+    journey = holder(draft, message)
+    if journey is not None:
+        journey.follow(NEXT)
+    return draft.message(message.message_id) or message
+
+
+def apply_pending(draft: Draft, message: Message) -> None:
+    """Record what the provider told before we knew its id of *message*."""
+    key = (message.provider, message.provider_message_id)
+    waiting = draft.state.pending.get(key, ())
+    if waiting:
+        draft.changes.applied_pending.append(key)
+    for engagement in waiting:
+        _record(draft, draft.message(message.message_id) or message, engagement)
+
+
+def holder(draft: Draft, message: Message) -> Journey | None:
+    """Return the journey that stands at the message's own step, or None."""
+    run = draft.run(message.run_id)
+    if run is None or run.step_id != message.step_id:
+        return None
+    return resume(draft, run)
+
+
+def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str, ...]:
+    """Add the fact and its outcome; return the runs that went on."""
+    draft.changes.engagements[engagement.engagement_id] = (engagement, message.message_id)
+    word = wait.fact(engagement.kind, machine=engagement.machine)
+    first = word not in message.facts
+    if first:
+        message = replace(message, facts={**message.facts, word: engagement.occur_us})
+    message = _with_failure(message, engagement)
+    draft.put_message(message)
+    kind = OUTCOMES.get(engagement.kind)
+    if kind is not None:
+        messages.append(
+            draft,
+            message,
+            kind,
+            occur_us=engagement.occur_us,
+            reason=engagement.kind.name if engagement.kind in FAILURES else "",
+            link_url=engagement.link_url,
+            machine=engagement.machine,
+            properties=_properties(engagement),
+        )
+    run = draft.run(message.run_id)
+    if run is None:
+        return ()
+    _consent(draft, message, run, engagement.kind)
+    return _tell(draft, message, run, engagement, word)
+
+
+def _properties(engagement: Engagement) -> dict[str, object]:
+    if not engagement.reason:
+        return dict(engagement.data)
+    return {**engagement.data, "detail": engagement.reason}
+
+
+def _with_failure(message: Message, engagement: Engagement) -> Message:
+    """A failure makes the message unreachable, unless a person has engaged with it already."""
+    if engagement.kind not in FAILURES or message.state is not MessageState.ACCEPTED:
+        return message
+    if any(wait.fact(kind, machine=False) in message.facts for kind in HUMAN):
+        return message
+    return replace(
+        message,
+        state=MessageState.UNDELIVERABLE,
+        reason=engagement.kind.name,
+        detail=engagement.reason[:500],
+    )
+
+
+def _tell(
+    draft: Draft, message: Message, run: Run, engagement: Engagement, word: str
+) -> tuple[str, ...]:
+    """Let the run know, and go on where it waited for this."""
+    journey = resume(draft, run)
+    if journey is None:
+        return ()
+    left: dict[str, object] = {word: True}
+    if message.state is MessageState.UNDELIVERABLE:
+        left |= {"undeliverable": True, "reason": message.reason}
+    journey.leave(message.step_id, **left)
+    step = journey.plan.steps[run.step_id]
+    if isinstance(step.kind, Wait):
+        move = wait.engaged(step, step.kind, journey, message, engagement.kind, engagement.machine)
+        if move is not None:
+            journey.follow(move)
+            return (run.run_id,)
+    journey.save()
+    return ()
+
+
+def _consent(draft: Draft, message: Message, run: Run, kind: EngagementKind) -> None:
+    """Hold back what the person does not want any more, or let it through again."""
+    topic = draft.plan(run).workflow.topic
+    by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
+    match kind:
+        case EngagementKind.UNSUBSCRIBED:
+            draft.put_suppression(run.profile_id, replace(by_topic, reason="UNSUBSCRIBED"))
+        case EngagementKind.COMPLAINED:
+            by_channel = Suppression(channel=message.channel, reason="COMPLAINED")
+            draft.put_suppression(run.profile_id, by_channel)
+        case EngagementKind.RESUBSCRIBED:
+            _lift(draft, run.profile_id, {by_topic.scope, _scope(message.channel)})
+        case _:
+            return
+
+
+def _scope(channel: Channel) -> str:
+    return Suppression(channel=channel).scope
+
+
+def _lift(draft: Draft, profile_id: str, scopes: set[str]) -> None:
+    for held in draft.suppressions(profile_id):
+        if held.scope in scopes and held.reason in {"UNSUBSCRIBED", "COMPLAINED"}:
+            draft.changes.suppressions[profile_id, held.scope] = None

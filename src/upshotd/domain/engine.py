@@ -1,0 +1,212 @@
+"""The heart: one stimulus, what was loaded, the time; out comes what to write. Pure."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from upshotd.domain import identity, journey, sending
+from upshotd.domain.definitions import Definitions
+from upshotd.domain.draft import Draft
+from upshotd.domain.engagement import engage
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import Event, EventType, faults
+from upshotd.domain.ids import Ids
+from upshotd.domain.run import Run, RunState
+from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
+from upshotd.domain.steps import delay, wait
+from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.move import Move
+from upshotd.domain.steps.wait import Wait
+from upshotd.domain.stimulus import (
+    Answer,
+    CancelRequested,
+    CancelResult,
+    EngagementArrived,
+    EventArrived,
+    IngestResult,
+    IngestState,
+    MessageDue,
+    RunBroke,
+    RunDue,
+    SendSettled,
+    Stimulus,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to write, and what to answer whoever caused it."""
+
+    changes: Changes
+    answer: Answer = None
+
+
+def decide(
+    workspace_id: str,
+    definitions: Definitions,
+    state: State,
+    stimulus: Stimulus,
+    now_us: int,
+    ids: Ids,
+) -> Decision:
+    """Return what follows from *stimulus*. Reads nothing but its arguments, changes none."""
+    draft = Draft(workspace_id, definitions, state, now_us, ids)
+    answer: Answer = None
+    match stimulus:
+        case EventArrived():
+            answer = _event(draft, stimulus.event)
+        case EngagementArrived():
+            answer = engage(draft, stimulus.engagement)
+        case SendSettled():
+            sending.settle(draft, stimulus)
+        case RunDue():
+            _run_due(draft, stimulus.run_id)
+        case MessageDue():
+            message = draft.message(stimulus.message_id)
+            if message is not None:
+                sending.due(draft, message)
+        case CancelRequested():
+            answer = _cancel(draft, stimulus)
+        case RunBroke():
+            _broke(draft, stimulus)
+        case _:
+            assert_never(stimulus)
+    return Decision(draft.changes, answer)
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+def _event(draft: Draft, event: Event) -> IngestResult:
+    """Profile, exits, waits, starts: in this order."""
+    seen = draft.state.seen.get(event.event_id)
+    if seen is not None:
+        return IngestResult(event.event_id, IngestState.DUPLICATE, started=seen)
+    reason, violations = faults(event)
+    if not reason:
+        reason, violations = identity.refusal(draft, event)
+    if reason:
+        return IngestResult(event.event_id, IngestState.REJECTED, reason, violations)
+    profile = identity.resolve(draft, event)
+    for merge in draft.changes.merges:
+        journey.move_runs(draft, merge)
+    profile, warnings = identity.apply(draft, event, profile)
+    # Trigger events are read through the draft, so the event stands there before runs start.
+    draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
+    resumed: tuple[str, ...] = ()
+    if event.type is EventType.TRACK and not event.own:
+        _exit(draft, profile.profile_id, event)
+        resumed = _wake(draft, profile.profile_id, event)
+    started, refusals = _start(draft, profile.profile_id, event)
+    if started:
+        accepted = AcceptedEvent(event, profile.profile_id, started)
+        draft.changes.events[event.event_id] = accepted
+    return IngestResult(
+        event.event_id,
+        IngestState.ACCEPTED,
+        violations=(*warnings, *refusals),
+        started=started,
+        resumed=resumed,
+    )
+
+
+def _exit(draft: Draft, profile_id: str, event: Event) -> None:
+    """End the runs whose exit rules *event* meets."""
+    for run in draft.active_runs(profile_id):
+        plan = draft.plan(run)
+        for rule in plan.workflow.exits:
+            moving = journey.Journey(draft, plan, run)
+            condition = wait.EventWait(rule.event, rule.condition)
+            if wait.met(condition, moving, event):
+                moving.end(RunState.COMPLETED, "EXITED", f"EXITED by {event.name}")
+                break
+
+
+def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
+    """Let the runs go on that wait for *event*; remember it for waits that will want it."""
+    resumed: list[str] = []
+    for run in draft.active_runs(profile_id):
+        moving = journey.Journey(draft, draft.plan(run), run)
+        if _remember(moving, event):
+            moving.save()
+        step = moving.plan.steps[run.step_id]
+        move = None
+        if isinstance(step.kind, Wait):
+            move = wait.happened(step, step.kind, moving, event)
+        if move is not None:
+            moving.follow(move)
+            resumed.append(run.run_id)
+    return tuple(resumed)
+
+
+def _remember(moving: journey.Journey, event: Event) -> bool:
+    remembered = False
+    for step in moving.plan.remembering:
+        if isinstance(step.kind, Wait) and step.step_id != moving.step_id:
+            remembered |= wait.remember(step, step.kind, moving, event)
+    return remembered
+
+
+def _start(
+    draft: Draft, profile_id: str, event: Event
+) -> tuple[tuple[StartedRun, ...], tuple[Violation, ...]]:
+    """Start what listens to *event*; a workflow that cannot say whether it starts is a warning."""
+    started: list[StartedRun] = []
+    warnings: list[Violation] = []
+    for plan in draft.definitions.listeners(event):
+        trigger = plan.workflow.trigger
+        if event.own and not trigger.include_own_outcomes:
+            continue
+        if draft.now_us - event.event_us > trigger.max_age_us:
+            continue
+        run, why = journey.start(draft, plan, profile_id, event, event.event_id)
+        if run is not None:
+            started.append(run)
+        elif why.startswith("a key"):
+            warnings.append(Violation("event", f"{plan.workflow.workflow_id} not started: {why}"))
+    return tuple(started), tuple(warnings)
+
+
+# -- timers, cancellations, incidents ----------------------------------------------------------
+
+
+def _run_due(draft: Draft, run_id: str) -> None:
+    run = draft.run(run_id)
+    if run is None or not run.active or run.due_us is None or run.due_us > draft.now_us:
+        return
+    moving = journey.Journey(draft, draft.plan(run), run)
+    moving.follow(_timer(moving))
+
+
+def _timer(moving: journey.Journey) -> Move:
+    step = moving.plan.steps[moving.step_id]
+    match step.kind:
+        case Delay():
+            return delay.resume(moving)
+        case Wait():
+            return wait.timed_out(step, step.kind, moving)
+        case _:
+            raise AssertionError(f"a {type(step.kind).__name__} has no timer")
+
+
+def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:
+    if request.run_id:
+        run = draft.run(request.run_id)
+        if run is None:
+            return CancelResult(known=False)
+        wanted: list[Run] = [run]
+    else:
+        ids = draft.state.by_cancellation_key.get(request.cancellation_key, ())
+        wanted = [run for run_id in ids if (run := draft.run(run_id)) is not None]
+    canceled = [run for run in wanted if run.active]
+    for run in canceled:
+        moving = journey.Journey(draft, draft.plan(run), run)
+        moving.end(RunState.CANCELED, "CANCELED")
+    return CancelResult(tuple(run.run_id for run in canceled))
+
+
+def _broke(draft: Draft, incident: RunBroke) -> None:
+    """Set a run aside that no decision can move: visible, and blocking nothing."""
+    run = draft.run(incident.run_id)
+    if run is not None and run.active:
+        moving = journey.Journey(draft, draft.plan(run), run)
+        moving.end(RunState.FAILED, "INTERNAL", f"incident {incident.incident_id}")

@@ -1,0 +1,200 @@
+"""Who an event is about: finding, creating and linking profiles; merging traits and contacts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from upshotd.domain.draft import Draft
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import Event, EventType
+from upshotd.domain.profile import ContactRules, Group, Merge, Profile
+from upshotd.domain.state import IdKind
+from upshotd.domain.values import plain
+
+#: Contact fields that the context of any event can give, where traits do not.
+CONTEXT_CONTACTS = ("timezone", "locale")
+
+
+def refusal(draft: Draft, event: Event) -> tuple[str, tuple[Violation, ...]]:
+    """Return why *event* cannot be about anybody; an empty word when it can."""
+    if event.type is EventType.ALIAS and draft.profile_id((IdKind.USER, event.previous_id)):
+        text = "is a known user's id; two known users are never merged"
+        return "ALIAS_OF_KNOWN_USER", (Violation("event.alias.previous_id", text),)
+    return "", ()
+
+
+def resolve(draft: Draft, event: Event) -> Profile:
+    """Return the profile *event* is about, created or linked where need be.
+
+    What was linked stands in the draft's merges; the runs of it are moved by `journey.move_runs`.
+    """
+    anonymous_ids = [i for i in (event.previous_id, event.anonymous_id) if i]
+    if not event.user_id:
+        return _anonymous(draft, event.anonymous_id)
+    profile = _known(draft, event.user_id, anonymous_ids)
+    for anonymous_id in anonymous_ids:
+        profile = _link(draft, profile, anonymous_id)
+    return profile
+
+
+def _create(draft: Draft, user_id: str, anonymous_ids: tuple[str, ...]) -> Profile:
+    profile = Profile(
+        draft.ids.next(), user_id=user_id, anonymous_ids=anonymous_ids, create_us=draft.now_us
+    )
+    draft.put_profile(profile)
+    return profile
+
+
+def _anonymous(draft: Draft, anonymous_id: str) -> Profile:
+    profile_id = draft.profile_id((IdKind.ANONYMOUS, anonymous_id))
+    if profile_id is not None:
+        return draft.profile(profile_id)
+    profile = _create(draft, "", (anonymous_id,))
+    draft.changes.identities[IdKind.ANONYMOUS, anonymous_id] = profile.profile_id
+    return profile
+
+
+def _known(draft: Draft, user_id: str, anonymous_ids: list[str]) -> Profile:
+    """Return the user's profile; a person who was anonymous until now becomes this user."""
+    profile_id = draft.profile_id((IdKind.USER, user_id))
+    if profile_id is not None:
+        return draft.profile(profile_id)
+    for anonymous_id in anonymous_ids:
+        profile_id = draft.profile_id((IdKind.ANONYMOUS, anonymous_id))
+        if profile_id is not None and not draft.profile(profile_id).user_id:
+            profile = replace(draft.profile(profile_id), user_id=user_id)
+            draft.put_profile(profile)
+            break
+    else:
+        profile = _create(draft, user_id, ())
+    draft.changes.identities[IdKind.USER, user_id] = profile.profile_id
+    return profile
+
+
+def _link(draft: Draft, profile: Profile, anonymous_id: str) -> Profile:
+    """Link an anonymous id to a known user, once and to the first one only."""
+    other_id = draft.profile_id((IdKind.ANONYMOUS, anonymous_id))
+    if other_id == profile.profile_id:
+        return profile
+    if other_id is not None:
+        other = draft.profile(other_id)
+        if other.user_id:
+            return profile
+        return _merge(draft, other, profile)
+    profile = replace(profile, anonymous_ids=(*profile.anonymous_ids, anonymous_id))
+    draft.put_profile(profile)
+    draft.changes.identities[IdKind.ANONYMOUS, anonymous_id] = profile.profile_id
+    return profile
+
+
+def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
+    """Make the anonymous *other* part of *known*, whose traits win."""
+    merged = replace(
+        known,
+        anonymous_ids=tuple(dict.fromkeys((*known.anonymous_ids, *other.anonymous_ids))),
+        traits={**other.traits, **known.traits},
+        contact={**other.contact, **known.contact},
+        group_ids=tuple(dict.fromkeys((*known.group_ids, *other.group_ids))),
+        create_us=min(known.create_us, other.create_us),
+    )
+    held = {s.scope for s in draft.suppressions(known.profile_id)}
+    for suppression in draft.suppressions(other.profile_id):
+        if suppression.scope not in held:
+            draft.put_suppression(known.profile_id, suppression)
+    for anonymous_id in other.anonymous_ids:
+        draft.changes.identities[IdKind.ANONYMOUS, anonymous_id] = known.profile_id
+    draft.changes.profiles.pop(other.profile_id, None)
+    draft.changes.merges.append(Merge(other.profile_id, known.profile_id))
+    draft.put_profile(merged)
+    return merged
+
+
+def apply(draft: Draft, event: Event, profile: Profile) -> tuple[Profile, tuple[Violation, ...]]:
+    """Return the profile after *event*, and warnings about traits that are no contacts."""
+    changed, warnings = profile, tuple[Violation, ...]()
+    if event.type is EventType.IDENTIFY:
+        changed, warnings = identified(profile, event, draft.definitions.contact)
+    changed = _with_context(changed, event)
+    if event.type is EventType.GROUP:
+        changed = _joined(draft, changed, event)
+    if changed is not profile:
+        draft.put_profile(changed)
+    return changed, warnings
+
+
+def merged_traits(
+    old: Mapping[str, object], new: Mapping[str, object], *, newest: bool
+) -> dict[str, object]:
+    """Return *old* with *new* merged in: null removes a key; what is not newest only fills gaps."""
+    if newest:
+        both = {**old, **new}
+        return {key: value for key, value in both.items() if value is not None}
+    return {**{k: v for k, v in new.items() if v is not None}, **old}
+
+
+def identified(
+    profile: Profile, event: Event, rules: ContactRules
+) -> tuple[Profile, tuple[Violation, ...]]:
+    """Return *profile* after an identify, and warnings about traits that are no contacts."""
+    newest = event.event_us >= profile.identify_us
+    traits = merged_traits(profile.traits, plain(event.traits), newest=newest)
+    contact, warnings = contacts(traits, rules)
+    for field in CONTEXT_CONTACTS:
+        if field in profile.contact and field not in contact:
+            contact[field] = profile.contact[field]
+    if traits == profile.traits and contact == profile.contact and not newest:
+        return profile, warnings
+    identify_us = max(profile.identify_us, event.event_us)
+    return replace(profile, traits=traits, contact=contact, identify_us=identify_us), warnings
+
+
+def contacts(
+    traits: Mapping[str, object], rules: ContactRules
+) -> tuple[dict[str, str], tuple[Violation, ...]]:
+    """Return the contact fields that *traits* give, and warnings about those that give none."""
+    contact: dict[str, str] = {}
+    warnings: list[Violation] = []
+    for field, names in rules.traits.items():
+        for name in names:
+            value = traits.get(name)
+            if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+                continue
+            usable = _usable(field, str(value), rules)
+            if usable is not None:
+                contact[field] = usable
+                break
+            text = f"is no usable {field}; it stays a trait"
+            warnings.append(Violation(f"event.identify.traits.{name}", text))
+    return contact, tuple(warnings)
+
+
+def _usable(field: str, value: str, rules: ContactRules) -> str | None:
+    if field == "email":
+        return rules.email(value)
+    if field == "phone_number":
+        return rules.phone(value)
+    return value
+
+
+def _with_context(profile: Profile, event: Event) -> Profile:
+    """Fill time zone and locale from the event's context, where nothing gave them."""
+    found = {
+        field: value
+        for field in CONTEXT_CONTACTS
+        if field not in profile.contact
+        and isinstance(value := event.context.get(field), str)
+        and value
+    }
+    return replace(profile, contact={**profile.contact, **found}) if found else profile
+
+
+def _joined(draft: Draft, profile: Profile, event: Event) -> Profile:
+    """Add a membership and merge the group's traits."""
+    group = draft.group(event.group_id) or Group(event.group_id)
+    newest = event.event_us >= group.group_us
+    traits = merged_traits(group.traits, plain(event.traits), newest=newest)
+    draft.changes.groups[event.group_id] = replace(
+        group, traits=traits, group_us=max(group.group_us, event.event_us)
+    )
+    if event.group_id in profile.group_ids:
+        return profile
+    return replace(profile, group_ids=(*profile.group_ids, event.group_id))

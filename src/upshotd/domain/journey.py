@@ -1,0 +1,326 @@
+"""One run on its way: from step to step until it holds or ends. Used inside one decision."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from upshotd.domain import messages
+from upshotd.domain.draft import Draft
+from upshotd.domain.errors import ConditionError
+from upshotd.domain.event import Event
+from upshotd.domain.message import MessageState
+from upshotd.domain.names import names
+from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
+from upshotd.domain.profile import Merge, Profile
+from upshotd.domain.run import Run, RunState, TimelineEntry
+from upshotd.domain.state import StartedRun
+from upshotd.domain.steps import branch, delay, emit, enroll, exit, send, suppress, wait
+from upshotd.domain.steps.branch import Branch
+from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.move import End, Hold, Into, Move, Next
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.wait import Wait
+from upshotd.domain.workflow import Plan, Reentry, ReentryMode, Step
+
+#: Entries of a timeline; what comes after is not noted.
+TIMELINE_MAX = 1000
+
+_END_KINDS = {
+    RunState.COMPLETED: OutcomeKind.RUN_COMPLETED,
+    RunState.CANCELED: OutcomeKind.RUN_CANCELED,
+    RunState.FAILED: OutcomeKind.RUN_FAILED,
+}
+
+
+class Journey:
+    """A run being moved. It is written to the draft by `save`, once."""
+
+    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "plan", "step_id", "steps",
+                 "timeline")  # fmt: skip
+
+    def __init__(self, draft: Draft, plan: Plan, run: Run) -> None:
+        self.draft = draft
+        self.plan = plan
+        self._run = run
+        self.step_id = run.step_id
+        self.enter_us = run.enter_us
+        self.due_us = run.due_us
+        self.steps: dict[str, Mapping[str, object]] = dict(run.steps)
+        self.timeline = list(run.timeline)
+        self._names: dict[str, object] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run as it was before this decision moved it."""
+        return self._run
+
+    @property
+    def now_us(self) -> int:
+        """The time of the decision."""
+        return self.draft.now_us
+
+    @property
+    def profile(self) -> Profile:
+        """Whose run it is."""
+        return self.draft.profile(self._run.profile_id)
+
+    # what steps use
+
+    def note(self, what: str, detail: str = "", step_id: str | None = None) -> None:
+        """Note in the timeline what happened at the step, and why."""
+        if len(self.timeline) < TIMELINE_MAX:
+            at = self.step_id if step_id is None else step_id
+            self.timeline.append(TimelineEntry(self.now_us, at, what, detail))
+
+    def leave(self, step_id: str, **values: object) -> None:
+        """Add to what a step leaves for later conditions and templates."""
+        self.steps[step_id] = {**self.steps.get(step_id, {}), **values}
+
+    def names(self) -> dict[str, object]:
+        """Return what conditions and templates of this run may name."""
+        if self._names is None:
+            event = self.draft.trigger_event(self._run.event_id)
+            group = self.draft.group(event.group_of) if event is not None else None
+            self._names = names(event, self.profile, group, self.now_us, self._run, self.steps)
+        return self._names
+
+    def holds(self, condition: str) -> bool:
+        """Return whether *condition* holds; why it could not be evaluated is noted."""
+        verdict = self.draft.definitions.conditions.holds(condition, self.names())
+        if verdict.note:
+            self.note("condition_failed", f"{condition}: {verdict.note}")
+        return verdict.holds
+
+    def outcome(
+        self,
+        kind: OutcomeKind,
+        *,
+        event: str = "",
+        step_id: str = "",
+        reason: str = "",
+        properties: Mapping[str, object] | None = None,
+    ) -> None:
+        """Append an outcome about the run."""
+        run, profile = self._run, self.profile
+        self.draft.append(
+            Outcome(
+                outcome_id=self.draft.ids.next(),
+                kind=kind,
+                event=event or event_name(kind),
+                occur_us=self.now_us,
+                record_us=self.now_us,
+                profile_id=profile.profile_id,
+                user_id=profile.user_id,
+                anonymous_id="" if profile.user_id else next(iter(profile.anonymous_ids), ""),
+                workflow_id=run.workflow_id,
+                workflow_version=run.workflow_version,
+                run_id=run.run_id,
+                step_id=step_id,
+                reason=reason,
+                properties=properties or {},
+                event_id=run.event_id,
+            )
+        )
+
+    def start_other(self, plan: Plan, step_id: str) -> tuple[StartedRun | None, str]:
+        """Start a run of *plan* for the same person and event; return it, or why not."""
+        event = self.draft.trigger_event(self._run.event_id)
+        if event is None:
+            return None, "the trigger event is no longer kept"
+        key = f"{self._run.run_id}/{step_id}"
+        return start(self.draft, plan, self._run.profile_id, event, key, self._run.depth + 1)
+
+    # moving
+
+    def begin(self) -> None:
+        """Enter the first step, and go on from there."""
+        self.follow(self._enter(self.plan.workflow.steps[0]))
+
+    def follow(self, move: Move) -> None:
+        """Go where *move* says from the present step, and on until the run holds or ends."""
+        while True:
+            match move:
+                case Next():
+                    target = self.plan.following[self.step_id]
+                case Into():
+                    target = self.plan.into(move.steps, self.step_id)
+                case Hold():
+                    self.due_us = move.due_us
+                    self.save()
+                    return
+                case End():
+                    self.end(move.state, move.reason, move.detail)
+                    return
+                case _:
+                    assert_never(move)
+            if target is None:
+                self.end(RunState.COMPLETED)
+                return
+            move = self._enter(self.plan.steps[target])
+
+    def _enter(self, step: Step) -> Move:
+        self.step_id = step.step_id
+        self.enter_us = self.now_us
+        self.due_us = None
+        if step.condition and not self.holds(step.condition):
+            self.note("skipped", "its condition does not hold")
+            return Next()
+        return enter(step, self)
+
+    def end(self, state: RunState, reason: str = "", detail: str = "") -> None:
+        """End the run, and say so in the log."""
+        self.note("ended", detail or reason or state.name, step_id="")
+        self._drop_open_message()
+        self.outcome(_END_KINDS[state], reason=reason)
+        self.step_id, self.due_us = "", None
+        self.save(state, reason)
+
+    def _drop_open_message(self) -> None:
+        """An attempt that has not begun is not begun any more."""
+        message_id = self.steps.get(self.step_id, {}).get("message_id")
+        message = self.draft.message(message_id) if isinstance(message_id, str) else None
+        if message is not None and message.state is MessageState.RETRYING:
+            messages.suppress(self.draft, message, "RUN_ENDED")
+
+    def save(self, state: RunState = RunState.ACTIVE, reason: str = "") -> None:
+        """Write the run to the draft."""
+        active = state is RunState.ACTIVE
+        self._run = replace(
+            self._run,
+            state=state,
+            reason=reason,
+            step_id=self.step_id,
+            enter_us=self.enter_us,
+            due_us=self.due_us,
+            end_us=None if active else self.now_us,
+            holds_active=self._run.holds_active and active,
+            steps=self.steps,
+            timeline=tuple(self.timeline),
+        )
+        self.draft.put_run(self._run)
+
+
+def enter(step: Step, journey: Journey) -> Move:
+    """Enter *step*: the one place that knows every kind."""
+    match step.kind:
+        case Send():
+            return send.enter(step, step.kind, journey)
+        case Delay():
+            return delay.enter(step.kind, journey)
+        case Wait():
+            return wait.enter(step, step.kind, journey)
+        case Branch():
+            return branch.enter(step.kind, journey)
+        case Emit():
+            return emit.enter(step, step.kind, journey)
+        case Enroll():
+            return enroll.enter(step, step.kind, journey)
+        case Suppress():
+            return suppress.enter(step.kind, journey)
+        case Exit():
+            return exit.enter(step.kind, journey)
+        case _:
+            assert_never(step.kind)
+
+
+def resume(draft: Draft, run: Run) -> Journey | None:
+    """Return an active run as a journey; None when it has ended."""
+    return Journey(draft, draft.plan(run), run) if run.active else None
+
+
+# -- starting ----------------------------------------------------------------------------------
+
+
+def start(
+    draft: Draft, plan: Plan, profile_id: str, event: Event, start_key: str, depth: int = 0
+) -> tuple[StartedRun | None, str]:
+    """Start a run unless its trigger's condition or re-entry forbids; return it, or why not."""
+    workflow = plan.workflow
+    group = draft.group(event.group_of)
+    known = names(event, draft.profile(profile_id), group, draft.now_us)
+    if workflow.trigger.condition:
+        verdict = draft.definitions.conditions.holds(workflow.trigger.condition, known)
+        if not verdict.holds:
+            return None, verdict.note or "its condition does not hold"
+    try:
+        key = _key(draft, workflow.reentry.key, known)
+        cancellation_key = _key(draft, workflow.cancellation_key, known)
+    except ConditionError as error:
+        return None, f"a key has no value: {error}"
+    barred = _barred(draft, plan, profile_id, key)
+    if barred:
+        return None, barred
+    run = Run(
+        run_id=draft.ids.next(),
+        workflow_id=workflow.workflow_id,
+        workflow_version=workflow.version,
+        profile_id=profile_id,
+        event_id=event.event_id,
+        start_key=start_key,
+        start_us=draft.now_us,
+        reentry_key=key,
+        holds_active=workflow.reentry.mode is ReentryMode.ONCE_ACTIVE,
+        holds_ever=workflow.reentry.mode is ReentryMode.ONCE_EVER,
+        cancellation_key=cancellation_key,
+        depth=depth,
+    )
+    draft.changes.last_starts[run.workflow_id, profile_id, key] = draft.now_us
+    journey = Journey(draft, plan, run)
+    journey.note("started", f"by {event.type} {event.name}".rstrip())
+    journey.outcome(OutcomeKind.RUN_STARTED)
+    draft.put_run(run)
+    journey.begin()
+    return StartedRun(run.workflow_id, run.workflow_version, run.run_id), ""
+
+
+def _key(draft: Draft, source: str, known: Mapping[str, object]) -> str:
+    if not source:
+        return ""
+    return str(draft.definitions.conditions.value(source, known))[:255]
+
+
+def _barred(draft: Draft, plan: Plan, profile_id: str, key: str) -> str:
+    """Return why re-entry forbids a start now; empty when it does not."""
+    workflow, reentry = plan.workflow, plan.workflow.reentry
+    entry = (workflow.workflow_id, profile_id, key)
+    last = draft.changes.last_starts.get(entry, draft.state.last_starts.get(entry))
+    if reentry.mode is ReentryMode.ONCE_EVER and last is not None:
+        return "it ran before, and runs once ever"
+    if _cooling(reentry, last, draft.now_us):
+        return "it is in its cooldown"
+    if reentry.mode is ReentryMode.ONCE_ACTIVE and any(
+        run.workflow_id == workflow.workflow_id and run.reentry_key == key
+        for run in draft.active_runs(profile_id)
+    ):
+        return "a run of it is active"
+    return ""
+
+
+def _cooling(reentry: Reentry, last_us: int | None, now_us: int) -> bool:
+    if not reentry.cooldown_us or last_us is None:
+        return False
+    return now_us < last_us + reentry.cooldown_us
+
+
+# -- moving to another profile -----------------------------------------------------------------
+
+
+def move_runs(draft: Draft, merge: Merge) -> None:
+    """Move running runs with their person; of two under one re-entry key the older stays."""
+    taken = {
+        (run.workflow_id, run.reentry_key): run
+        for run in draft.active_runs(merge.into_profile_id)
+        if run.holds_active
+    }
+    for run in tuple(draft.active_runs(merge.from_profile_id)):
+        moved = replace(run, profile_id=merge.into_profile_id)
+        draft.put_run(moved)
+        rival = taken.get((run.workflow_id, run.reentry_key)) if run.holds_active else None
+        if rival is None:
+            continue
+        younger = rival if rival.start_us > moved.start_us else moved
+        Journey(draft, draft.plan(younger), younger).end(RunState.CANCELED, "MERGED")

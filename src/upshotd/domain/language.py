@@ -1,0 +1,61 @@
+"""The two languages of a workflow as the domain sees them: conditions (CEL) and templates (Jinja2).
+
+Both read the same names: `event`, `traits`, `profile`, `group`, `steps`, `run`, `now`.
+`names` are plain values only: dict, list, str, int, float, bool, None and aware datetimes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from upshotd.domain.message import Email
+
+Names: TypeAlias = Mapping[str, object]
+Scalar: TypeAlias = str | int | float | bool | datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a condition said."""
+
+    #: Whether it holds. A condition that cannot be evaluated does not hold.
+    holds: bool
+    #: Why it could not be evaluated (missing field, wrong type, budget); empty when it could.
+    note: str = ""
+
+
+class Conditions(Protocol):
+    """Compiles and evaluates CEL; compiled forms are cached by source."""
+
+    def fault(self, source: str, *, boolean: bool = True) -> str | None:
+        """Return what is wrong with *source*, or None; with *boolean* it must yield a bool."""
+
+    def holds(self, source: str, names: Names) -> Verdict:
+        """Return whether *source* holds for *names*. Never raises: an error is a note."""
+
+    def value(self, source: str, names: Names) -> Scalar:
+        """Return the scalar value of *source* (keys, moments).
+
+        Raises ConditionError when it has none.
+        """
+
+
+class Templates(Protocol):
+    """Compiles and renders sandboxed Jinja2; compiled forms are cached by source."""
+
+    def fault(self, source: str, *, html: bool = False) -> str | None:
+        """Return what is wrong with *source*, or None."""
+
+    def render(self, source: str, names: Names, *, html: bool = False) -> str:
+        """Return the text; values are escaped when *html*.
+
+        Raises TemplateError, with the variable's name when one is missing.
+        """
+
+
+class Links(Protocol):
+    """Makes the signed links of our own e-mails."""
+
+    def decorate(self, email: Email, workspace_id: str, message_id: str) -> Email:
+        """Return *email* with tracked links, an open pixel and an unsubscribe address."""

@@ -1,0 +1,167 @@
+"""A message: one rendered thing on one channel for one profile, and what became of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+
+class Channel(IntEnum):
+    """How a message reaches a person; the numbers are those of the contract."""
+
+    UNSPECIFIED = 0
+    EMAIL = 1
+    SMS = 2
+    WEBHOOK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """Rendered e-mail; at least one of `html` and `text` is not empty."""
+
+    subject: str
+    html: str = ""
+    text: str = ""
+    #: One-click unsubscribe address (RFC 8058); empty where the edge has no public address.
+    unsubscribe_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sms:
+    """Rendered text message."""
+
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Rendered webhook body: any text; JSON where the template makes JSON."""
+
+    body: str
+
+
+Content: TypeAlias = Email | Sms | Webhook
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a provider is asked to send: frozen at intent, the same bytes on every attempt."""
+
+    message_id: str
+    workspace_id: str
+    channel: Channel
+    #: The address: e-mail address, E.164 number; the user id for a webhook.
+    recipient: str
+    content: Content
+    user_id: str
+    workflow_id: str
+    run_id: str
+    step_id: str
+    #: 1 for the first try.
+    attempt: int = 1
+    #: True when an earlier attempt may have been accepted.
+    possible_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message."""
+
+    #: The provider's own id, by which its callbacks name the message; may be empty.
+    provider_message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider will never take this message: do not repeat it."""
+
+    #: One of the documented words: BOUNCED, PROVIDER_ERROR, INVALID_ADDRESS.
+    reason: str
+    #: The provider's own words, bounded, without personal data.
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not taken for certain, and worth another try: 429, 4xx of SMTP, connection refused."""
+
+    detail: str = ""
+    #: What the provider asked us to wait, in microseconds; 0 leaves it to our backoff.
+    retry_after_us: int = 0
+    #: False where the provider only asked for patience (429): the try is not counted.
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The request left, and no answer says whether it was taken."""
+
+    detail: str = ""
+
+
+SendResult: TypeAlias = Accepted | Refused | Deferred | Unknown
+
+
+class MessageState(IntEnum):
+    """Where a message is. The numbers are stored."""
+
+    #: Intent is committed; a process holds the lease until `due_us` and is calling the provider.
+    SENDING = 1
+    #: Not taken yet; the next attempt is due at `due_us`.
+    RETRYING = 2
+    #: No answer; a callback may still tell until `due_us`.
+    UNKNOWN = 3
+    #: Taken by the provider.
+    ACCEPTED = 4
+    #: Will never reach the person: refused, bounced, expired, template fault.
+    UNDELIVERABLE = 5
+    #: No address for the channel.
+    UNROUTABLE = 6
+    #: Held back by a suppression, or the run ended before the attempt.
+    SUPPRESSED = 7
+
+
+#: States of a message that nobody can engage with any more.
+UNREACHABLE = frozenset(
+    {MessageState.UNDELIVERABLE, MessageState.UNROUTABLE, MessageState.SUPPRESSED}
+)
+#: States in which an attempt may still be made or answered.
+OPEN = frozenset({MessageState.SENDING, MessageState.RETRYING, MessageState.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of one send step of one run."""
+
+    message_id: str
+    run_id: str
+    step_id: str
+    profile_id: str
+    workflow_id: str
+    workflow_version: int
+    channel: Channel
+    state: MessageState
+    #: Provider's configured name; empty when none was asked.
+    provider: str = ""
+    #: Address used; empty when there was none. Erasable.
+    recipient: str = ""
+    #: Rendered once, at intent; None when it never got that far.
+    content: Content | None = None
+    #: Documented upper-case word for a state that is not ACCEPTED; empty otherwise.
+    reason: str = ""
+    #: What a person may read about the reason: a provider's answer, a template's missing name.
+    detail: str = ""
+    #: Attempts begun.
+    attempt: int = 0
+    #: Lease end, next attempt or end of the wait for a callback, by state; None: nothing is due.
+    due_us: int | None = None
+    #: The process that holds the lease of a SENDING message.
+    owner: str = ""
+    provider_message_id: str = ""
+    #: True once an attempt was made after one with an unknown result.
+    possible_duplicate: bool = False
+    create_us: int = 0
+    #: First time of each fact, in microseconds: sent, delivered, opened, clicked, ignored ...
+    facts: Mapping[str, int] = field(default_factory=dict)
+    #: Row version; 0 when the row has never been stored.
+    row_version: int = 0

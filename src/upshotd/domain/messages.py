@@ -1,0 +1,114 @@
+"""What happens to a message inside a decision: every change of state leaves its outcome."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from upshotd.domain.draft import Draft
+from upshotd.domain.message import Channel, Message, MessageState
+from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
+from upshotd.domain.profile import Suppression
+
+_STATE_KINDS = {
+    MessageState.UNDELIVERABLE: OutcomeKind.MESSAGE_UNDELIVERABLE,
+    MessageState.UNROUTABLE: OutcomeKind.MESSAGE_UNROUTABLE,
+    MessageState.SUPPRESSED: OutcomeKind.MESSAGE_SUPPRESSED,
+}
+
+
+def append(
+    draft: Draft,
+    message: Message,
+    kind: OutcomeKind,
+    *,
+    occur_us: int | None = None,
+    reason: str = "",
+    link_url: str = "",
+    machine: bool = False,
+    properties: Mapping[str, object] | None = None,
+) -> None:
+    """Append an outcome about *message*."""
+    run = draft.run(message.run_id)
+    profile = draft.profile(run.profile_id if run is not None else message.profile_id)
+    draft.append(
+        Outcome(
+            outcome_id=draft.ids.next(),
+            kind=kind,
+            event=event_name(kind),
+            occur_us=draft.now_us if occur_us is None else occur_us,
+            record_us=draft.now_us,
+            profile_id=profile.profile_id,
+            user_id=profile.user_id,
+            anonymous_id="" if profile.user_id else next(iter(profile.anonymous_ids), ""),
+            workflow_id=message.workflow_id,
+            workflow_version=message.workflow_version,
+            run_id=message.run_id,
+            step_id=message.step_id,
+            message_id=message.message_id,
+            channel=message.channel,
+            provider=message.provider,
+            reason=reason,
+            link_url=link_url,
+            machine=machine,
+            possible_duplicate=message.possible_duplicate,
+            properties=properties or {},
+            recipient=message.recipient,
+            event_id=run.event_id if run is not None else "",
+            provider_message_id=message.provider_message_id,
+        )
+    )
+
+
+def finish(
+    draft: Draft, message: Message, state: MessageState, reason: str, detail: str = ""
+) -> Message:
+    """Give up on *message* in one of the three states that nobody can engage with."""
+    message = replace(
+        message, state=state, reason=reason, detail=detail[:500], due_us=None, owner=""
+    )
+    draft.put_message(message)
+    append(draft, message, _STATE_KINDS[state], reason=reason)
+    return message
+
+
+def suppress(draft: Draft, message: Message, reason: str) -> Message:
+    """Hold *message* back."""
+    return finish(draft, message, MessageState.SUPPRESSED, reason)
+
+
+def accept(draft: Draft, message: Message, provider_message_id: str = "") -> Message:
+    """Record that the provider took *message*."""
+    message = replace(
+        message,
+        state=MessageState.ACCEPTED,
+        due_us=None,
+        owner="",
+        provider_message_id=provider_message_id or message.provider_message_id,
+        facts={**message.facts, "sent": draft.now_us},
+    )
+    draft.put_message(message)
+    append(draft, message, OutcomeKind.MESSAGE_SENT)
+    return message
+
+
+def attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False) -> Message:
+    """Begin an attempt: the intent, already leased to this process."""
+    definitions = draft.definitions
+    message = replace(
+        message,
+        state=MessageState.SENDING,
+        attempt=message.attempt + 1,
+        due_us=draft.now_us + definitions.policy.lease_us,
+        owner=definitions.owner,
+        possible_duplicate=message.possible_duplicate or possible_duplicate,
+    )
+    draft.put_message(message)
+    return message
+
+
+def holding(draft: Draft, profile_id: str, channel: Channel, topic: str) -> Suppression | None:
+    """Return what holds a message on *channel* about *topic* back now, or None."""
+    for suppression in draft.suppressions(profile_id):
+        about = suppression.topic == topic if suppression.topic else suppression.channel is channel
+        if about and suppression.holds(draft.now_us):
+            return suppression
+    return None

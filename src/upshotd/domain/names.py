@@ -1,0 +1,79 @@
+"""The names that conditions and templates see."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from upshotd.domain.event import Event
+from upshotd.domain.profile import Group, Profile
+from upshotd.domain.run import Run
+from upshotd.domain.values import plain
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(time_us: int) -> datetime:
+    """Return microseconds since 1970 as an aware datetime."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def microseconds(moment: datetime) -> int:
+    """Return an aware datetime as microseconds since 1970."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def event_names(event: Event | None) -> dict[str, object]:
+    """Return `event` as conditions and templates see it."""
+    if event is None:
+        return {}
+    return {
+        "id": event.event_id,
+        "type": str(event.type),
+        "name": event.name,
+        "properties": plain(event.properties),
+        "traits": plain(event.traits),
+        "context": plain(event.context),
+        "time": instant(event.event_us),
+    }
+
+
+def profile_names(profile: Profile) -> dict[str, object]:
+    """Return `profile` as conditions and templates see it: contact fields, ids, groups."""
+    return {
+        **profile.contact,
+        "id": profile.profile_id,
+        "user_id": profile.user_id,
+        "anonymous_id": profile.anonymous_ids[0] if profile.anonymous_ids else "",
+        "groups": list(profile.group_ids),
+    }
+
+
+def names(
+    event: Event | None,
+    profile: Profile,
+    group: Group | None,
+    now_us: int,
+    run: Run | None = None,
+    steps: Mapping[str, Mapping[str, object]] | None = None,
+) -> dict[str, object]:
+    """Return everything that conditions and templates may name."""
+    return {
+        "event": event_names(event),
+        "traits": profile.traits,
+        "profile": profile_names(profile),
+        "group": group.traits if group is not None else {},
+        "steps": steps if steps is not None else {},
+        "run": run_names(run),
+        "now": instant(now_us),
+    }
+
+
+def run_names(run: Run | None) -> dict[str, object]:
+    """Return `run` as conditions and templates see it."""
+    if run is None:
+        return {}
+    return {
+        "id": run.run_id,
+        "workflow_id": run.workflow_id,
+        "version": run.workflow_version,
+        "start_time": instant(run.start_us),
+    }

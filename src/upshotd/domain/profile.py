@@ -1,0 +1,89 @@
+"""A profile: a person, their traits, and the contact fields made from them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from upshotd.domain.message import Channel
+
+#: Returns the usable form of a value (an e-mail address, an E.164 number), or None.
+Normalise: TypeAlias = Callable[[str], str | None]
+
+#: Contact field <- the traits it is taken from, in order of preference.
+CONTACT_TRAITS_DEFAULT: Mapping[str, tuple[str, ...]] = {
+    "email": ("email",),
+    "phone_number": ("phone_number", "phone", "phoneNumber", "sms"),
+    "name": ("name",),
+    "given_name": ("given_name", "firstName", "first_name"),
+    "family_name": ("family_name", "lastName", "last_name"),
+    "locale": ("locale",),
+    "timezone": ("zoneinfo", "timezone"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """A channel or a topic that is held back from a profile; exactly one of the two is set."""
+
+    channel: Channel = Channel.UNSPECIFIED
+    topic: str = ""
+    #: End, in microseconds, not included; None is for good.
+    until_us: int | None = None
+    #: SUPPRESSED, UNSUBSCRIBED or COMPLAINED.
+    reason: str = "SUPPRESSED"
+
+    @property
+    def scope(self) -> str:
+        """The key that is unique for a profile: `channel:1`, `topic:onboarding`."""
+        return f"topic:{self.topic}" if self.topic else f"channel:{int(self.channel)}"
+
+    def holds(self, now_us: int) -> bool:
+        """Return whether it is in force."""
+        return self.until_us is None or now_us < self.until_us
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A person, known by user_id, or not yet."""
+
+    profile_id: str
+    user_id: str = ""
+    #: Linked anonymous ids, oldest first.
+    anonymous_ids: tuple[str, ...] = ()
+    traits: Mapping[str, object] = field(default_factory=dict)
+    #: Contact fields made from traits and context, by the names of OpenID Connect.
+    contact: Mapping[str, str] = field(default_factory=dict)
+    group_ids: tuple[str, ...] = ()
+    #: Event time of the newest identify, in microseconds; 0 before the first.
+    identify_us: int = 0
+    create_us: int = 0
+    #: Row version; 0 when the row has never been stored.
+    row_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group and its traits."""
+
+    group_id: str
+    traits: Mapping[str, object] = field(default_factory=dict)
+    #: Event time of the newest group call, in microseconds.
+    group_us: int = 0
+    row_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """An anonymous profile became part of a known one: everything it had follows."""
+
+    from_profile_id: str
+    into_profile_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactRules:
+    """How contact fields are made from traits."""
+
+    email: Normalise
+    phone: Normalise
+    traits: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CONTACT_TRAITS_DEFAULT)

@@ -1,0 +1,145 @@
+"""What follows from a provider's answer, or from none."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from upshotd.domain import messages
+from upshotd.domain.draft import Draft
+from upshotd.domain.engagement import accepted, apply_pending, holder
+from upshotd.domain.message import (
+    OPEN,
+    Accepted,
+    Deferred,
+    Message,
+    MessageState,
+    Refused,
+    Unknown,
+)
+from upshotd.domain.retry import next_attempt_us
+from upshotd.domain.steps.move import NEXT
+from upshotd.domain.stimulus import SendSettled
+from upshotd.domain.workflow import Purpose
+
+
+def settle(draft: Draft, settled: SendSettled) -> None:
+    """Record the answer to an attempt, and let the run go on."""
+    message = draft.message(settled.message_id)
+    if message is None or message.attempt != settled.attempt:
+        return
+    if message.state is MessageState.ACCEPTED:
+        _name(draft, message, settled)
+        return
+    if message.state is not MessageState.SENDING:
+        return
+    match settled.result:
+        case Accepted(provider_message_id=provider_message_id):
+            accepted(draft, message, provider_message_id)
+        case Refused(reason=reason, detail=detail):
+            failed(draft, message, reason, detail)
+        case Deferred():
+            _again(draft, message, settled.result)
+        case Unknown(detail=detail):
+            unknown(draft, message, detail, idempotent=settled.idempotent)
+        case _:
+            assert_never(settled.result)
+
+
+def due(draft: Draft, message: Message) -> None:
+    """Do what a message is due for: its next attempt, the end of a lease or of a wait."""
+    if message.state not in OPEN or message.due_us is None or message.due_us > draft.now_us:
+        return
+    match message.state:
+        case MessageState.RETRYING:
+            _attempt(draft, message)
+        case MessageState.SENDING:
+            idempotent = draft.definitions.idempotent(message.provider)
+            unknown(draft, message, "no answer within the lease", idempotent=idempotent)
+        case MessageState.UNKNOWN:
+            _resend_or_give_up(draft, message)
+
+
+def failed(draft: Draft, message: Message, reason: str, detail: str) -> None:
+    """Record that the message will never reach the person, and let the run go on."""
+    messages.finish(draft, message, MessageState.UNDELIVERABLE, reason, detail)
+    _go_on(draft, message, "undeliverable", f"{reason}: {detail}" if detail else reason)
+
+
+def unknown(draft: Draft, message: Message, detail: str, *, idempotent: bool) -> None:
+    """Record an attempt without an answer; only an idempotent provider is simply asked again."""
+    if idempotent:
+        _again(draft, message, Deferred(detail))
+        return
+    until_us = draft.now_us + draft.definitions.policy.reconcile_us
+    message = replace(
+        message, state=MessageState.UNKNOWN, due_us=until_us, owner="", detail=detail[:500]
+    )
+    draft.put_message(message)
+    _note(draft, message, "unknown", detail)
+
+
+def _name(draft: Draft, message: Message, settled: SendSettled) -> None:
+    """Take the provider's id of a message that a callback accepted before the answer came."""
+    result = settled.result
+    named = isinstance(result, Accepted) and result.provider_message_id
+    if not named or message.provider_message_id:
+        return
+    message = replace(message, provider_message_id=named)
+    draft.put_message(message)
+    apply_pending(draft, message)
+
+
+def _again(draft: Draft, message: Message, result: Deferred) -> None:
+    policy = draft.definitions.policy
+    due_us = next_attempt_us(
+        draft.now_us, message.attempt, result.retry_after_us, policy, draft.ids.fraction()
+    )
+    if due_us > message.create_us + policy.attempts_window_us:
+        failed(draft, message, "PROVIDER_ERROR", result.detail or "no attempt succeeded in time")
+        return
+    message = replace(
+        message, state=MessageState.RETRYING, due_us=due_us, owner="", detail=result.detail[:500]
+    )
+    draft.put_message(message)
+    _note(draft, message, "retrying", result.detail)
+
+
+def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False) -> None:
+    """Begin another attempt, unless the run has ended or the person wants no more."""
+    run = draft.run(message.run_id)
+    if run is None or not run.active:
+        messages.suppress(draft, message, "RUN_ENDED")
+        return
+    topic = draft.plan(run).workflow.topic
+    held = messages.holding(draft, run.profile_id, message.channel, topic)
+    if held is not None:
+        messages.suppress(draft, message, held.reason)
+        _go_on(draft, message, "suppressed", held.reason)
+        return
+    messages.attempt(draft, message, possible_duplicate=possible_duplicate)
+
+
+def _resend_or_give_up(draft: Draft, message: Message) -> None:
+    """Nobody told what became of it: ask again where that is worth a duplicate, else give up."""
+    plan = draft.definitions.plans[message.workflow_id, message.workflow_version]
+    in_time = draft.now_us <= message.create_us + draft.definitions.policy.attempts_window_us
+    if plan.workflow.purpose is Purpose.TRANSACTIONAL and in_time:
+        _attempt(draft, message, possible_duplicate=True)
+        return
+    failed(draft, message, "UNKNOWN", message.detail or "the provider never answered")
+
+
+def _note(draft: Draft, message: Message, what: str, detail: str) -> None:
+    journey = holder(draft, message)
+    if journey is not None:
+        journey.note(what, detail)
+        journey.save()
+
+
+def _go_on(draft: Draft, message: Message, what: str, detail: str) -> None:
+    journey = holder(draft, message)
+    if journey is not None:
+        finished = draft.message(message.message_id)
+        reason = finished.reason if finished is not None else ""
+        journey.leave(message.step_id, **{what: True, "undeliverable": True, "reason": reason})
+        journey.note(what, detail)
+        journey.follow(NEXT)

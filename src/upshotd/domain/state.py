@@ -1,0 +1,227 @@
+"""What a decision reads and what it writes: `State` is loaded for a batch, `Changes` is committed.
+
+Both are of one workspace. Rows carry the version they were loaded with; the store writes them
+with the next one and refuses a row that has moved on meanwhile.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from upshotd.domain.event import Event, RejectedEvent
+from upshotd.domain.message import Message
+from upshotd.domain.outcome import Engagement, Outcome
+from upshotd.domain.profile import Group, Merge, Profile, Suppression
+from upshotd.domain.run import Run
+
+
+class IdKind(StrEnum):
+    """Which of Segment's two ids names a person."""
+
+    USER = "user"
+    ANONYMOUS = "anonymous"
+
+
+#: How a person is named from outside.
+Identity: TypeAlias = tuple[IdKind, str]
+#: A message as its provider names it: (provider, provider_message_id).
+ProviderKey: TypeAlias = tuple[str, str]
+#: What re-entry looks at: (workflow_id, profile_id, reentry_key).
+EntryKey: TypeAlias = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that an event started."""
+
+    workflow_id: str
+    version: int
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as the store keeps it."""
+
+    event_id: str
+    #: Encoded by the contract's codec.
+    payload: bytes
+    receive_us: int
+    event_us: int
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What a batch needs to be loaded. Each id brings what hangs on it, as `State` says."""
+
+    event_ids: set[str] = field(default_factory=set)
+    identities: set[Identity] = field(default_factory=set)
+    group_ids: set[str] = field(default_factory=set)
+    run_ids: set[str] = field(default_factory=set)
+    message_ids: set[str] = field(default_factory=set)
+    provider_keys: set[ProviderKey] = field(default_factory=set)
+    engagement_ids: set[str] = field(default_factory=set)
+    cancellation_keys: set[str] = field(default_factory=set)
+    #: Workflows with a cooldown or ONCE_EVER: the starts of the profiles in them.
+    entry_workflow_ids: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class State:
+    """Everything a batch of decisions may read.
+
+    Complete in this sense: for each identity, run and message wanted, the profile with its
+    suppressions, its identities, all its active runs, the messages of those runs and the events
+    and groups (of those events) that started them. What is not here does not exist.
+    """
+
+    #: Accepted before: event_id -> the runs it started then.
+    seen: dict[str, tuple[StartedRun, ...]] = field(default_factory=dict)
+    identities: dict[Identity, str] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    #: By profile_id, then by scope.
+    suppressions: dict[str, dict[str, Suppression]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    #: Active runs by profile_id, in order of start.
+    active: dict[str, dict[str, None]] = field(default_factory=dict)
+    #: Active runs by cancellation key.
+    by_cancellation_key: dict[str, list[str]] = field(default_factory=dict)
+    messages: dict[str, Message] = field(default_factory=dict)
+    provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
+    #: Recorded before.
+    engagement_ids: set[str] = field(default_factory=set)
+    #: Engagements that came before the message was known by its provider's id.
+    pending: dict[ProviderKey, tuple[Engagement, ...]] = field(default_factory=dict)
+    #: Latest start by (workflow, profile, key), for wanted workflows only.
+    last_starts: dict[EntryKey, int] = field(default_factory=dict)
+    #: Trigger events of the runs.
+    events: dict[str, StoredEvent] = field(default_factory=dict)
+
+    def put_run(self, run: Run) -> None:
+        """Put *run* where reads will find it."""
+        self.runs[run.run_id] = run
+        active = self.active.setdefault(run.profile_id, {})
+        if run.active:
+            active[run.run_id] = None
+        else:
+            active.pop(run.run_id, None)
+
+    def absorb(self, changes: "Changes") -> None:
+        """Make *changes* visible to the next decision of the batch."""
+        for accepted in changes.events.values():
+            self.seen[accepted.event.event_id] = accepted.started
+            event = accepted.event
+            self.events[event.event_id] = StoredEvent(
+                event.event_id, event.payload, event.receive_us, event.event_us
+            )
+        self.identities.update(changes.identities)
+        for merge in changes.merges:
+            self._move(merge)
+        self.profiles.update(changes.profiles)
+        self.groups.update(changes.groups)
+        for run in changes.runs.values():
+            self.put_run(run)
+        self._absorb_messages(changes)
+        for (profile_id, scope), suppression in changes.suppressions.items():
+            held = self.suppressions.setdefault(profile_id, {})
+            if suppression is None:
+                held.pop(scope, None)
+            else:
+                held[scope] = suppression
+        self.last_starts.update(changes.last_starts)
+
+    def _absorb_messages(self, changes: "Changes") -> None:
+        for message in changes.messages.values():
+            self.messages[message.message_id] = message
+            if message.provider_message_id:
+                key = (message.provider, message.provider_message_id)
+                self.provider_messages[key] = message.message_id
+        self.engagement_ids.update(changes.engagements)
+        for engagement in changes.pending.values():
+            self.engagement_ids.add(engagement.engagement_id)
+            key = (engagement.provider, engagement.provider_message_id)
+            self.pending[key] = (*self.pending.get(key, ()), engagement)
+        for key in changes.applied_pending:
+            self.pending.pop(key, None)
+
+    def _move(self, merge: Merge) -> None:
+        self.profiles.pop(merge.from_profile_id, None)
+        held = self.suppressions.pop(merge.from_profile_id, {})
+        self.suppressions.setdefault(merge.into_profile_id, {}).update(held)
+        self.active.pop(merge.from_profile_id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedEvent:
+    """An event to keep, whose it is and what it started."""
+
+    event: Event
+    profile_id: str
+    started: tuple[StartedRun, ...] = ()
+
+
+@dataclass(slots=True)
+class Changes:
+    """Everything a decision, or a batch of them, writes; committed in one transaction."""
+
+    workspace_id: str
+    events: dict[str, AcceptedEvent] = field(default_factory=dict)
+    rejected: list[RejectedEvent] = field(default_factory=list)
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    identities: dict[Identity, str] = field(default_factory=dict)
+    #: Applied before the rows: everything of one profile moves to another.
+    merges: list[Merge] = field(default_factory=list)
+    groups: dict[str, Group] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    messages: dict[str, Message] = field(default_factory=dict)
+    #: Recorded: engagement_id -> (engagement, message_id).
+    engagements: dict[str, tuple[Engagement, str]] = field(default_factory=dict)
+    #: Kept until the provider's id is known, by engagement_id.
+    pending: dict[str, Engagement] = field(default_factory=dict)
+    #: Pending engagements that were applied now and go.
+    applied_pending: list[ProviderKey] = field(default_factory=list)
+    #: By (profile_id, scope); None removes it.
+    suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
+    #: In the order in which they will stand in the log.
+    outcomes: list[Outcome] = field(default_factory=list)
+    #: Not stored (the runs are): what a later decision of the batch must see.
+    last_starts: dict[EntryKey, int] = field(default_factory=dict)
+
+    def extend(self, later: "Changes") -> None:
+        """Add the changes of a later decision; where both write a row the later one counts."""
+        self.events.update(later.events)
+        self.rejected += later.rejected
+        self.profiles.update(later.profiles)
+        self.identities.update(later.identities)
+        for merge in later.merges:
+            self.profiles.pop(merge.from_profile_id, None)
+        self.merges += later.merges
+        self.groups.update(later.groups)
+        self.runs.update(later.runs)
+        self.messages.update(later.messages)
+        self.engagements.update(later.engagements)
+        self.pending.update(later.pending)
+        self.applied_pending += later.applied_pending
+        self.suppressions.update(later.suppressions)
+        self.outcomes += later.outcomes
+        self.last_starts.update(later.last_starts)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not (
+            self.events
+            or self.rejected
+            or self.profiles
+            or self.identities
+            or self.merges
+            or self.groups
+            or self.runs
+            or self.messages
+            or self.engagements
+            or self.pending
+            or self.applied_pending
+            or self.suppressions
+            or self.outcomes
+        )

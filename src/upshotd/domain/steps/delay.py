@@ -1,0 +1,63 @@
+"""delay: lets time pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from upshotd.domain.errors import ConditionError
+from upshotd.domain.names import instant, microseconds
+from upshotd.domain.run import RunState
+from upshotd.domain.steps.move import NEXT, End, Hold, Move
+
+if TYPE_CHECKING:
+    from upshotd.domain.journey import Journey
+
+#: Farthest moment a run may wait for, in microseconds from entering the step.
+WAIT_MAX_US = 400 * 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Lets time pass; exactly one of the three is set. A moment in the past continues at once."""
+
+    #: Microseconds from entering the step.
+    duration_us: int | None = None
+    #: A fixed instant, in microseconds.
+    until_us: int | None = None
+    #: CEL for a timestamp; empty: none.
+    until: str = ""
+
+
+def enter(delay: Delay, journey: Journey) -> Move:
+    """Hold until the moment; go on when it is past; fail when there is none."""
+    try:
+        due_us = _moment(delay, journey)
+    except ConditionError as error:
+        return End("NO_MOMENT", RunState.FAILED, f"{delay.until}: {error}")
+    if due_us <= journey.now_us:
+        journey.note("delayed", f"{instant(due_us).isoformat()} is past: goes on at once")
+        return NEXT
+    if due_us > journey.now_us + WAIT_MAX_US:
+        text = f"{instant(due_us).isoformat()} is more than 400 days ahead"
+        return End("NO_MOMENT", RunState.FAILED, text)
+    journey.note("delayed", f"until {instant(due_us).isoformat()}")
+    return Hold(due_us)
+
+
+def resume(journey: Journey) -> Move:
+    """Go on: the moment has come."""
+    journey.note("went_on", "the moment has come")
+    return NEXT
+
+
+def _moment(delay: Delay, journey: Journey) -> int:
+    if delay.duration_us is not None:
+        return journey.now_us + delay.duration_us
+    if delay.until_us is not None:
+        return delay.until_us
+    value = journey.draft.definitions.conditions.value(delay.until, journey.names())
+    if not isinstance(value, datetime):
+        raise ConditionError(f"is {type(value).__name__}, not a timestamp")
+    return microseconds(value)

@@ -1,0 +1,198 @@
+"""wait: until something comes, or the timeout. Resolves exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias, assert_never
+
+from upshotd.domain import messages
+from upshotd.domain.message import Message, MessageState
+from upshotd.domain.names import event_names
+from upshotd.domain.outcome import HUMAN, EngagementKind, OutcomeKind
+from upshotd.domain.steps.move import Hold, Into, Move
+
+if TYPE_CHECKING:
+    from upshotd.domain.event import Event
+    from upshotd.domain.journey import Journey
+    from upshotd.domain.workflow import Step
+
+
+@dataclass(frozen=True, slots=True)
+class EngagementWait:
+    """Engagement with the message of an earlier send step of this run."""
+
+    step_id: str
+    kinds: tuple[EngagementKind, ...]
+    #: Whether prefetching by software counts.
+    include_machine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventWait:
+    """A track event of the same profile."""
+
+    event: str
+    #: CEL over that event; empty holds.
+    condition: str = ""
+    #: Whether events since the start of the run count, not only since entry.
+    since_run_started: bool = False
+
+
+WaitCondition: TypeAlias = EngagementWait | EventWait
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Waits for the first of its conditions, at most for the timeout."""
+
+    conditions: tuple[WaitCondition, ...]
+    #: Microseconds from entering the step.
+    timeout_us: int
+    on_match: tuple[Step, ...] = ()
+    on_timeout: tuple[Step, ...] = ()
+    #: Empty means the steps of `on_timeout`.
+    on_undeliverable: tuple[Step, ...] = ()
+    #: Whether it was written as any_of; only paths of faults and the written form care.
+    any_of: bool = False
+
+
+def fact(kind: EngagementKind, *, machine: bool) -> str:
+    """Return under which word an engagement is kept on a message and its step: `opened`."""
+    word = kind.name.lower()
+    return f"machine_{word}" if machine else word
+
+
+def enter(step: Step, wait: Wait, journey: Journey) -> Move:
+    """Resolve at once by what is known already, else hold until the timeout."""
+    for condition in wait.conditions:
+        came = _came_before(step, condition, journey)
+        if came:
+            return _match(step, wait, journey, f"{came} before the wait")
+    if unreachable(wait, journey.steps):
+        return undeliverable(step, wait, journey)
+    journey.note("waiting")
+    return Hold(journey.now_us + wait.timeout_us)
+
+
+def engaged(
+    step: Step, wait: Wait, journey: Journey, message: Message, kind: EngagementKind, machine: bool
+) -> Move | None:
+    """Return where an engagement with *message* takes the run; None when it goes on waiting."""
+    for condition in wait.conditions:
+        if isinstance(condition, EngagementWait) and condition.step_id == message.step_id:
+            counts = condition.include_machine or not machine
+            if kind in condition.kinds and counts:
+                return _match(step, wait, journey, f"{condition.step_id} {kind.name.lower()}")
+    return undeliverable(step, wait, journey) if unreachable(wait, journey.steps) else None
+
+
+def happened(step: Step, wait: Wait, journey: Journey, event: Event) -> Move | None:
+    """Return where *event* takes the run; None when it goes on waiting."""
+    for condition in wait.conditions:
+        if isinstance(condition, EventWait) and met(condition, journey, event):
+            return _match(step, wait, journey, event.name)
+    return None
+
+
+def met(condition: EventWait, journey: Journey, event: Event) -> bool:
+    """Return whether *event* is what *condition* waits for."""
+    if condition.event != event.name:
+        return False
+    if not condition.condition:
+        return True
+    names = {**journey.names(), "event": event_names(event)}
+    verdict = journey.draft.definitions.conditions.holds(condition.condition, names)
+    if verdict.note:
+        journey.note("condition_failed", f"{condition.condition}: {verdict.note}")
+    return verdict.holds
+
+
+def timed_out(step: Step, wait: Wait, journey: Journey) -> Move:
+    """Go the way of the timeout; messages that nobody engaged with are ignored."""
+    for condition in wait.conditions:
+        if isinstance(condition, EngagementWait) and HUMAN.intersection(condition.kinds):
+            _ignore(journey, condition.step_id)
+    journey.leave(step.step_id, timed_out=True)
+    journey.note("timed_out")
+    return Into(wait.on_timeout)
+
+
+def undeliverable(step: Step, wait: Wait, journey: Journey) -> Move:
+    """Go on at once: what is waited for cannot come any more."""
+    journey.leave(step.step_id, undeliverable=True)
+    journey.note("undeliverable", "nobody can engage with the message: goes on at once")
+    return Into(wait.on_undeliverable or wait.on_timeout)
+
+
+def unreachable(wait: Wait, steps: Mapping[str, Mapping[str, object]]) -> bool:
+    """Return whether every condition is engagement with a message that never reached anybody."""
+    for condition in wait.conditions:
+        match condition:
+            case EventWait():
+                return False
+            case EngagementWait():
+                left = steps.get(condition.step_id, {})
+                if left.get("message_id") and not left.get("undeliverable"):
+                    return False
+            case _:
+                assert_never(condition)
+    return True
+
+
+def _came_before(step: Step, condition: WaitCondition, journey: Journey) -> str:
+    """Return what met *condition* before the wait was reached; empty when nothing did."""
+    match condition:
+        case EngagementWait():
+            left = journey.steps.get(condition.step_id, {})
+            for kind in condition.kinds:
+                words = [fact(kind, machine=False)]
+                words += [fact(kind, machine=True)] if condition.include_machine else []
+                if any(left.get(word) for word in words):
+                    return f"{condition.step_id} {words[0]}"
+            return ""
+        case EventWait():
+            seen = journey.steps.get(step.step_id, {}).get("seen", ())
+            known = isinstance(seen, list | tuple) and _key(condition) in seen
+            return condition.event if known else ""
+        case _:
+            assert_never(condition)
+
+
+def remember(step: Step, wait: Wait, journey: Journey, event: Event) -> bool:
+    """Remember *event* for a wait not reached yet that counts from the start of the run."""
+    left = journey.steps.get(step.step_id, {}).get("seen", ())
+    seen = left if isinstance(left, list) else []
+    for condition in wait.conditions:
+        if not isinstance(condition, EventWait) or not condition.since_run_started:
+            continue
+        if _key(condition) not in seen and met(condition, journey, event):
+            journey.leave(step.step_id, seen=[*seen, _key(condition)])
+            return True
+    return False
+
+
+def _key(condition: EventWait) -> str:
+    return f"{condition.event} {condition.condition}".rstrip()
+
+
+def _match(step: Step, wait: Wait, journey: Journey, what: str) -> Move:
+    journey.leave(step.step_id, matched=True, timed_out=False)
+    journey.note("matched", what)
+    return Into(wait.on_match)
+
+
+def _ignore(journey: Journey, step_id: str) -> None:
+    """Record MESSAGE_IGNORED, once for a message that was accepted and that no person touched."""
+    message_id = journey.steps.get(step_id, {}).get("message_id")
+    message = journey.draft.message(message_id) if isinstance(message_id, str) else None
+    if message is None or message.state is not MessageState.ACCEPTED:
+        return
+    words = {fact(kind, machine=False) for kind in HUMAN}
+    if "ignored" in message.facts or words & message.facts.keys():
+        return
+    facts = {**message.facts, "ignored": journey.now_us}
+    message = replace(message, facts=facts)
+    journey.draft.put_message(message)
+    messages.append(journey.draft, message, OutcomeKind.MESSAGE_IGNORED)
+    journey.leave(step_id, ignored=True)

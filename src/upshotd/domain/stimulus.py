@@ -1,0 +1,135 @@
+"""What can happen to a workspace, and what is answered. `decide` takes one stimulus at a time."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import Event
+from upshotd.domain.message import SendResult
+from upshotd.domain.outcome import Engagement
+from upshotd.domain.state import StartedRun
+
+
+@dataclass(frozen=True, slots=True)
+class EventArrived:
+    """Somebody did something."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class EngagementArrived:
+    """A fact about a message came."""
+
+    engagement: Engagement
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettled:
+    """A provider answered, or did not."""
+
+    message_id: str
+    #: The attempt that was made; an answer to an older one is stale.
+    attempt: int
+    result: SendResult
+    #: Configured name of the provider.
+    provider: str
+    #: Whether it never delivers one message twice.
+    idempotent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunDue:
+    """A run's timer is due."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDue:
+    """A message's next attempt is due, its lease ran out, or nobody told what became of it."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants runs to end; exactly one of the two is set."""
+
+    run_id: str = ""
+    cancellation_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBroke:
+    """A decision about this run raised: it is set aside with its error."""
+
+    run_id: str
+    incident_id: str
+
+
+Stimulus: TypeAlias = (
+    EventArrived
+    | EngagementArrived
+    | SendSettled
+    | RunDue
+    | MessageDue
+    | CancelRequested
+    | RunBroke
+)
+
+
+class IngestState(IntEnum):
+    """What became of an event; the contract's numbers."""
+
+    ACCEPTED = 1
+    DUPLICATE = 2
+    REJECTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """The answer to one event."""
+
+    event_id: str
+    state: IngestState
+    #: Upper-case word for REJECTED.
+    reason: str = ""
+    #: Faults of a rejected event, warnings of an accepted one.
+    violations: tuple[Violation, ...] = ()
+    started: tuple[StartedRun, ...] = ()
+    resumed: tuple[str, ...] = ()
+
+
+class EngagementState(IntEnum):
+    """What became of an engagement; the contract's numbers."""
+
+    RECORDED = 1
+    DUPLICATE = 2
+    PENDING = 3
+    REJECTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class EngagementResult:
+    """The answer to one engagement."""
+
+    state: EngagementState
+    #: Upper-case word for REJECTED and PENDING.
+    reason: str = ""
+    message_id: str = ""
+    resumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """The answer to a cancellation."""
+
+    #: Runs that were canceled now.
+    canceled: tuple[str, ...] = ()
+    #: False when `run_id` names no run.
+    known: bool = True
+
+
+Answer: TypeAlias = IngestResult | EngagementResult | CancelResult | None

@@ -51,6 +51,9 @@ def _phone(region: str | None, value: str) -> str | None:
         number = phonenumbers.parse(value, region)
     except phonenumbers.NumberParseException:
         return None
-    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
+    if (
+        phonenumbers.is_possible_number_with_reason(number)
+        != phonenumbers.ValidationResult.IS_POSSIBLE
+    ):
         return None  # also a number that only works within its own town
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

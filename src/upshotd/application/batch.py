@@ -7,7 +7,7 @@ from typing import assert_never
 import structlog
 
 from upshotd.application.ports import Codec
-from upshotd.domain.definitions import Definitions, counts_starts
+from upshotd.domain.definitions import Definitions
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, RejectedEvent
@@ -40,7 +40,7 @@ def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
     for stimulus in stimuli:
         _want(want, stimulus)
     want.entry_workflow_ids = {
-        plan.workflow.workflow_id for plan in definitions.current.values() if counts_starts(plan)
+        plan.workflow.workflow_id for plan in definitions.current.values() if plan.counts_starts
     }
     return want
 

@@ -328,7 +328,8 @@ class Loop:
         workspace_id = decided.changes.workspace_id
         for message in decided.changes.messages.values():
             if message.state is MessageState.SENDING and message.owner == self._owner:
-                profile = decided.state.profiles[message.profile_id]
+                run = decided.state.runs[message.run_id]
+                profile = decided.state.profiles[run.profile_id]
                 intents.append(intent(workspace_id, message, profile.user_id))
         return intents
 

@@ -1,15 +1,19 @@
 """What a decision reads that is not rows: the workflows in force, the two languages, the policy."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.language import Conditions, Links, Templates
 from upshotd.domain.message import Channel
 from upshotd.domain.profile import ContactRules
 from upshotd.domain.state import StoredEvent
-from upshotd.domain.workflow import Plan, ReentryMode
+
+if TYPE_CHECKING:
+    from upshotd.domain.workflow import Plan
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -84,9 +88,3 @@ def listening(plans: Mapping[str, Plan]) -> dict[Listening, tuple[Plan, ...]]:
             key = (trigger.type, trigger.event)
             found[key] = (*found.get(key, ()), plan)
     return found
-
-
-def counts_starts(plan: Plan) -> bool:
-    """Return whether past starts decide the re-entry of *plan*."""
-    reentry = plan.workflow.reentry
-    return reentry.cooldown_us > 0 or reentry.mode is ReentryMode.ONCE_EVER

@@ -1,6 +1,9 @@
 """A draft: the state as loaded, under the changes one decision has made so far."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.event import Event
@@ -10,7 +13,9 @@ from upshotd.domain.outcome import Outcome
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, State
-from upshotd.domain.workflow import Plan
+
+if TYPE_CHECKING:
+    from upshotd.domain.workflow import Plan
 
 
 class Draft:

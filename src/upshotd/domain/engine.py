@@ -119,6 +119,8 @@ def _exit(draft: Draft, profile_id: str, event: Event) -> None:
             if wait.met(condition, moving, event):
                 moving.end(RunState.COMPLETED, "EXITED", f"EXITED by {event.name}")
                 break
+            if moving.changed:
+                moving.save()
 
 
 def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
@@ -126,8 +128,7 @@ def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
     resumed: list[str] = []
     for run in draft.active_runs(profile_id):
         moving = journey.Journey(draft, draft.plan(run), run)
-        if _remember(moving, event):
-            moving.save()
+        _remember(moving, event)
         step = moving.plan.steps[run.step_id]
         move = None
         if isinstance(step.kind, Wait):
@@ -135,15 +136,15 @@ def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
         if move is not None:
             moving.follow(move)
             resumed.append(run.run_id)
+        elif moving.changed:
+            moving.save()
     return tuple(resumed)
 
 
-def _remember(moving: journey.Journey, event: Event) -> bool:
-    remembered = False
+def _remember(moving: journey.Journey, event: Event) -> None:
     for step in moving.plan.remembering:
         if isinstance(step.kind, Wait) and step.step_id != moving.step_id:
-            remembered |= wait.remember(step, step.kind, moving, event)
-    return remembered
+            wait.remember(step, step.kind, moving, event)
 
 
 def _start(

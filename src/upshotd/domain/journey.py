@@ -68,6 +68,11 @@ class Journey:
         """Whose run it is."""
         return self.draft.profile(self._run.profile_id)
 
+    @property
+    def changed(self) -> bool:
+        """Whether it noted or left anything that is not saved."""
+        return len(self.timeline) != len(self._run.timeline) or self.steps != self._run.steps
+
     # what steps use
 
     def note(self, what: str, detail: str = "", step_id: str | None = None) -> None:

@@ -7,7 +7,7 @@ Both read the same names: `event`, `traits`, `profile`, `group`, `steps`, `run`,
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from upshotd.domain.message import Email
 
@@ -59,3 +59,18 @@ class Links(Protocol):
 
     def decorate(self, email: Email, workspace_id: str, message_id: str) -> Email:
         """Return *email* with tracked links, an open pixel and an unsubscribe address."""
+
+
+#: What a signed link is for: opening, clicking, unsubscribing.
+LinkKind: TypeAlias = Literal["o", "c", "u"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a link that we signed says."""
+
+    kind: LinkKind
+    workspace_id: str
+    message_id: str
+    #: Where a click goes, an http or https URL; empty for the other kinds.
+    target: str = ""

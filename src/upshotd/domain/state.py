@@ -148,7 +148,8 @@ class State:
     def _move(self, merge: Merge) -> None:
         self.profiles.pop(merge.from_profile_id, None)
         held = self.suppressions.pop(merge.from_profile_id, {})
-        self.suppressions.setdefault(merge.into_profile_id, {}).update(held)
+        known = self.suppressions.get(merge.into_profile_id, {})
+        self.suppressions[merge.into_profile_id] = {**held, **known}
         self.active.pop(merge.from_profile_id, None)
 
 

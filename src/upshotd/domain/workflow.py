@@ -150,6 +150,12 @@ class Plan:
         remembering = tuple(step for step in steps.values() if _remembers(step))
         return cls(workflow, steps, following, remembering)
 
+    @property
+    def counts_starts(self) -> bool:
+        """Whether past starts decide its re-entry."""
+        reentry = self.workflow.reentry
+        return reentry.cooldown_us > 0 or reentry.mode is ReentryMode.ONCE_EVER
+
     def into(self, inner: tuple[Step, ...], step_id: str) -> str | None:
         """Return where a run goes that takes the list *inner* of *step_id*."""
         return inner[0].step_id if inner else self.following[step_id]

@@ -25,8 +25,6 @@ from upshotd.domain.errors import (
     UpshotError,
 )
 
-log = structlog.get_logger("upshot.rpc")
-
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Parse: TypeAlias = Callable[[bytes], Message]
 #: A unary method: workspace and request in, response out.
@@ -56,6 +54,8 @@ class Boundary:
         self._ids = ids
         self._unary_limit = unary_limit_us / 1_000_000
         self._write_limit = write_limit_us / 1_000_000
+        # Bound here, not with each line: this one is written with every call.
+        self._log = structlog.get_logger("upshot.rpc").bind()
         self._draining = False
         self._active = 0
         self._idle = asyncio.Event()
@@ -79,7 +79,7 @@ class Boundary:
             return False
         return True
 
-    def unary(self, method: str, parse: Parse, call: Unary) -> grpc.RpcMethodHandler[Any, Any]:
+    def unary(self, method: str, parse: Parse, call: Unary) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler of a unary method."""
 
         async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
@@ -101,7 +101,7 @@ class Boundary:
 
     def streaming(
         self, method: str, parse: Parse, call: Streaming
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler of a method with a stream of responses, which come encoded."""
 
         async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
@@ -191,15 +191,15 @@ class Boundary:
         if known is not None:
             return known
         incident_id = self._ids.next()
-        log.error("rpc.broke", method=method, incident_id=incident_id, exc_info=error)
+        self._log.error("rpc.broke", method=method, incident_id=incident_id, exc_info=error)
         return internal(incident_id)
 
     def _tell(self, method: str, code: str, failure: Answer | None, begin_us: int) -> None:
         ms = (self._clock.monotonic_us() - begin_us) / 1_000
         if failure is None:
-            log.info("rpc.ended", method=method, code=code, ms=ms)
+            self._log.info("rpc.ended", method=method, code=code, ms=ms)
         else:
-            log.info("rpc.ended", method=method, code=code, ms=ms, reason=failure.reason)
+            self._log.info("rpc.ended", method=method, code=code, ms=ms, reason=failure.reason)
 
 
 def _parsed(parse: Parse, raw: bytes) -> Message:

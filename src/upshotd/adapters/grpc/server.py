@@ -115,7 +115,7 @@ class GrpcServer:
 
 def handlers_of(
     descriptor: ServiceDescriptor, service: object, boundary: Boundary
-) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
     """Return a handler for each method of the contract; *service* has a function for each."""
     return {
         method.name: _handler(method, getattr(service, method.name), boundary)
@@ -125,7 +125,7 @@ def handlers_of(
 
 def _handler(
     method: MethodDescriptor, call: Callable[..., Any], boundary: Boundary
-) -> grpc.RpcMethodHandler[Any, Any]:
+) -> "grpc.RpcMethodHandler[Any, Any]":
     parse = message_factory.GetMessageClass(method.input_type).FromString
     name = f"{method.containing_service.name}/{method.name}"
     if method.server_streaming:

@@ -34,12 +34,12 @@ def workflow(message: pb.Workflow) -> tuple[Workflow, tuple[Violation, ...]]:
 
     Faults of meaning are the domain's: `joined` puts both together.
     """
-    reading = Reading()
     size = message.ByteSize()
     if size > DEFINITION_BYTES_MAX:
         text = f"{size} bytes serialized; at most {DEFINITION_BYTES_MAX} are taken"
-        reading.fault("workflow", text)
-        message = pb.Workflow(workflow_id=message.workflow_id)
+        unread = Workflow(message.workflow_id, Trigger(None), ())
+        return unread, (Violation("workflow", text),)
+    reading = Reading()
     reading.unknown_fields(message, "workflow")
     steps = tuple(
         step_codec.step(step, f"workflow.steps[{index}]", reading)

@@ -1,0 +1,1 @@
+"""Relays: clients of StreamOutcomes that tell other systems what happened."""

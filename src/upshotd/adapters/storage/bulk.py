@@ -29,7 +29,8 @@ class Insert:
     """`INSERT INTO table (columns) VALUES ... tail` for any number of rows."""
 
     def __init__(self, table: Table, columns: Sequence[str], tail: str = "") -> None:
-        self._head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "
+        self.table = table.name
+        self._head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - own words
         self._width = len(columns)
         self._tail = f" {tail}" if tail else ""
         self._texts: dict[tuple[str, int], str] = {}
@@ -46,6 +47,10 @@ class Insert:
                 at += size
         return written
 
+    def one(self, connection: Connection, row: Row) -> Row:
+        """Write *row* and return what the tail's RETURNING names."""
+        return connection.exec_driver_sql(self._text(connection, 1), tuple(row)).one()
+
     def _text(self, connection: Connection, rows: int) -> str:
         key = (connection.dialect.paramstyle, rows)
         if key not in self._texts:
@@ -56,13 +61,19 @@ class Insert:
 
 
 def upsert(
-    table: Table, columns: Sequence[str], keys: Sequence[str], changing: Sequence[str]
+    table: Table,
+    columns: Sequence[str],
+    keys: Sequence[str],
+    changing: Sequence[str],
+    also: Sequence[str] = (),
 ) -> Insert:
     """Return the write of versioned rows: a row that has moved on is not written, nor counted.
 
-    Rows carry the next version; a row whose version is 1 must be new.
+    Rows carry the next version; a row whose version is 1 must be new. *changing* are the columns
+    that an update takes over, *also* further assignments.
     """
-    changes = ", ".join(f"{name} = excluded.{name}" for name in (*changing, "row_version"))
+    taken = (f"{name} = excluded.{name}" for name in (*changing, "row_version"))
+    changes = ", ".join((*taken, *also))
     tail = (
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes} "
         f"WHERE {table.name}.row_version = excluded.row_version - 1"
@@ -77,9 +88,7 @@ class Lookup:
         self._parts = text
         self._texts: dict[tuple[str, int], str] = {}
 
-    def rows(
-        self, connection: Connection, workspace_id: str, keys: Collection[str]
-    ) -> list[Row]:
+    def rows(self, connection: Connection, workspace_id: str, keys: Collection[str]) -> list[Row]:
         """Return the rows of all *keys*; no keys, no statement."""
         found: list[Row] = []
         left = list(keys)

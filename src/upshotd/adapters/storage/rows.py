@@ -1,4 +1,4 @@
-"""Rows to values and back. Documents leave out what has its default, so that fields can be added."""
+"""Rows to values and back. Documents leave out defaults, so that fields can be added."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,7 @@ PROFILE_COLUMNS = ("profile_id", "row_version", "body")
 GROUP_COLUMNS = ("group_id", "row_version", "body")
 SUPPRESSION_COLUMNS = ("profile_id", "scope", "channel", "topic", "until_us", "reason")
 REJECTED_COLUMNS = ("rejection_id", "receive_us", "body")
-PENDING_COLUMNS = (
-    *("engagement_id", "provider", "provider_message_id", "record_us", "body"),
-)
+PENDING_COLUMNS = ("engagement_id", "provider", "provider_message_id", "record_us", "body")
 
 
 def _plain(value: object) -> object:
@@ -219,7 +217,9 @@ def content_document(content: Content | None) -> bytes | None:
         case None:
             return None
         case Email():
-            return dump(["email", content.subject, content.html, content.text, content.unsubscribe_url])
+            return dump(
+                ["email", content.subject, content.html, content.text, content.unsubscribe_url]
+            )
         case Sms():
             return dump(["sms", content.body])
         case Webhook():

@@ -5,6 +5,8 @@ written and read whole (`rows`). Each index costs every write, so each names who
 Small rows live in their primary key (`sqlite_with_rowid=False`), long ones beside it.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -48,7 +50,7 @@ def _number_key(name: str) -> Column[int]:
     return Column(name, BigInteger, primary_key=True, nullable=False, autoincrement=False)
 
 
-def _where(condition: str) -> dict[str, object]:
+def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 

@@ -159,7 +159,7 @@ def _came_before(step: Step, condition: WaitCondition, journey: Journey) -> str:
             assert_never(condition)
 
 
-def remember(step: Step, wait: Wait, journey: Journey, event: Event) -> bool:
+def remember(step: Step, wait: Wait, journey: Journey, event: Event) -> None:
     """Remember *event* for a wait not reached yet that counts from the start of the run."""
     left = journey.steps.get(step.step_id, {}).get("seen", ())
     seen = left if isinstance(left, list) else []
@@ -167,9 +167,8 @@ def remember(step: Step, wait: Wait, journey: Journey, event: Event) -> bool:
         if not isinstance(condition, EventWait) or not condition.since_run_started:
             continue
         if _key(condition) not in seen and met(condition, journey, event):
-            journey.leave(step.step_id, seen=[*seen, _key(condition)])
-            return True
-    return False
+            seen = [*seen, _key(condition)]
+            journey.leave(step.step_id, seen=seen)
 
 
 def _key(condition: EventWait) -> str:

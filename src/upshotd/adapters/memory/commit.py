@@ -1,0 +1,233 @@
+"""How `Changes` become rows: checked as a database would, and taken back whole on a fault."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from upshotd.adapters.memory.journal import Journal
+from upshotd.adapters.memory.tables import EventRow, Index, Tables
+from upshotd.domain.errors import Conflict, ConstraintFailure
+from upshotd.domain.message import Message
+from upshotd.domain.profile import Merge
+from upshotd.domain.run import Run
+from upshotd.domain.state import Changes, Identity, StoredEvent
+
+
+class Versioned(Protocol):
+    """A row that carries the version it was loaded with."""
+
+    @property
+    def row_version(self) -> int:
+        """The version; 0 when the row has never been stored."""
+
+
+K = TypeVar("K")
+R = TypeVar("R", bound=Versioned)
+
+
+def unique_keys(run: Run) -> list[tuple[str, ...]]:
+    """Return what no other run of the workspace may have."""
+    person = (run.workflow_id, run.profile_id, run.reentry_key)
+    keys: list[tuple[str, ...]] = [("start", run.workflow_id, run.start_key)]
+    if run.holds_active:
+        keys.append(("active", *person))
+    if run.holds_ever:
+        keys.append(("ever", *person))
+    return keys
+
+
+def apply(tables: Tables, changes: Changes, journal: Journal) -> None:
+    """Write everything of *changes* but its outcomes.
+
+    Raises Conflict and ConstraintFailure, with part of it written: the journal takes it back.
+    """
+    _Application(tables, changes, journal).apply()
+
+
+class _Application:
+    def __init__(self, tables: Tables, changes: Changes, journal: Journal) -> None:
+        self._tables = tables
+        self._changes = changes
+        self._journal = journal
+        self._into = _targets(changes.merges)
+
+    def apply(self) -> None:
+        self._events()
+        self._identities()
+        self._people()
+        self._runs()
+        self._messages()
+        self._engagements()
+        self._suppressions()
+
+    # events
+
+    def _events(self) -> None:
+        for event_id, accepted in self._changes.events.items():
+            _vacant(self._tables.events, event_id, "event")
+            event = accepted.event
+            stored = StoredEvent(event_id, event.payload, event.receive_us, event.event_us)
+            row = EventRow(stored, event.group_of, accepted.started)
+            self._journal.put(self._tables.events, event_id, row)
+        for rejected in self._changes.rejected:
+            _vacant(self._tables.rejected, rejected.rejection_id, "rejected event")
+            self._journal.put(self._tables.rejected, rejected.rejection_id, rejected)
+
+    # people
+
+    def _identities(self) -> None:
+        for merged, into in self._into.items():
+            for identity in tuple(self._tables.identities_of.get(merged, ())):
+                self._identify(identity, into)
+        for identity, profile_id in self._changes.identities.items():
+            whose = self._into.get(profile_id, profile_id)
+            if self._tables.identities.get(identity, whose) != whose:
+                raise ConstraintFailure(f"the {identity[0]} id already names another profile")
+            self._identify(identity, whose)
+
+    def _identify(self, identity: Identity, profile_id: str) -> None:
+        tables, journal = self._tables, self._journal
+        before = tables.identities.get(identity)
+        if before is not None:
+            journal.drop(tables.identities_of[before], identity)
+        journal.put(tables.identities, identity, profile_id)
+        journal.put(tables.identities_of.setdefault(profile_id, {}), identity, None)
+
+    def _people(self) -> None:
+        for merged in self._into:
+            self._journal.drop(self._tables.profiles, merged)
+        for profile_id, profile in self._changes.profiles.items():
+            if profile_id not in self._into:
+                self._put_version(self._tables.profiles, profile_id, profile)
+        for group_id, group in self._changes.groups.items():
+            self._put_version(self._tables.groups, group_id, group)
+
+    def _suppressions(self) -> None:
+        tables, journal = self._tables, self._journal
+        for merged, into in self._into.items():
+            moved = {**tables.suppressions.get(merged, {}), **tables.suppressions.get(into, {})}
+            journal.drop(tables.suppressions, merged)
+            journal.put(tables.suppressions, into, moved)
+        for (profile_id, scope), suppression in self._changes.suppressions.items():
+            whose = self._into.get(profile_id, profile_id)
+            held = dict(tables.suppressions.get(whose, {}))
+            held.pop(scope, None)
+            if suppression is not None:
+                held[scope] = suppression
+            journal.put(tables.suppressions, whose, held)
+
+    # runs and messages
+
+    def _runs(self) -> None:
+        """Write runs as if at once: what one gives up another may take."""
+        written = dict(self._changes.runs)
+        moved = set[str]()
+        for merged in self._into:
+            for run_id in self._tables.runs_of.get(merged, ()):
+                moved.add(run_id)
+        for run_id in sorted(moved | written.keys()):
+            self._unindex_run(run_id)
+        # Moved ones last: where both people had their one run for ever, the target's counts.
+        for run_id in sorted(written.keys() - moved):
+            self._put_run(self._next(self._tables.runs, run_id, written[run_id]))
+        for run_id in sorted(moved):
+            if run_id in written:
+                run = self._next(self._tables.runs, run_id, written[run_id])
+            else:
+                run = self._tables.runs[run_id]
+            self._put_run(self._yielding(run))
+
+    def _yielding(self, run: Run) -> Run:
+        run = replace(run, profile_id=self._into.get(run.profile_id, run.profile_id))
+        ever = ("ever", run.workflow_id, run.profile_id, run.reentry_key)
+        return replace(run, holds_ever=run.holds_ever and ever not in self._tables.unique)
+
+    def _unindex_run(self, run_id: str) -> None:
+        old = self._tables.runs.get(run_id)
+        if old is None:
+            return
+        for key in unique_keys(old):
+            self._journal.drop(self._tables.unique, key)
+        self._unlink(self._tables.runs_of, old.profile_id, run_id)
+        self._unlink(self._tables.runs_by_cancellation_key, old.cancellation_key, run_id)
+
+    def _put_run(self, run: Run) -> None:
+        run = replace(run, profile_id=self._into.get(run.profile_id, run.profile_id))
+        for key in unique_keys(run):
+            _vacant(self._tables.unique, key, f"{key[0]} of a run")
+            self._journal.put(self._tables.unique, key, run.run_id)
+        self._journal.put(self._tables.runs, run.run_id, run)
+        self._link(self._tables.runs_of, run.profile_id, run.run_id)
+        if run.active and run.cancellation_key:
+            self._link(self._tables.runs_by_cancellation_key, run.cancellation_key, run.run_id)
+
+    def _messages(self) -> None:
+        for merged, into in self._into.items():
+            for message_id in tuple(self._tables.messages_of.get(merged, ())):
+                moved = replace(self._tables.messages[message_id], profile_id=into)
+                self._unlink(self._tables.messages_of, merged, message_id)
+                self._put_message(moved)
+        for message_id, message in self._changes.messages.items():
+            self._put_message(self._next(self._tables.messages, message_id, message))
+
+    def _put_message(self, message: Message) -> None:
+        tables, message_id = self._tables, message.message_id
+        whose = self._into.get(message.profile_id, message.profile_id)
+        self._journal.put(tables.messages, message_id, replace(message, profile_id=whose))
+        self._link(tables.messages_of, whose, message_id)
+        self._link(tables.messages_of_run, message.run_id, message_id)
+        if message.provider_message_id:
+            key = (message.provider, message.provider_message_id)
+            self._journal.put(tables.provider_messages, key, message_id)
+
+    # engagements
+
+    def _engagements(self) -> None:
+        tables, journal, changes = self._tables, self._journal, self._changes
+        for engagement_id, engagement in changes.pending.items():
+            _vacant(tables.engagements, engagement_id, "engagement")
+            journal.put(tables.engagements, engagement_id, engagement.occur_us)
+            key = (engagement.provider, engagement.provider_message_id)
+            journal.put(tables.pending.setdefault(key, {}), engagement_id, engagement)
+        applied: set[str] = set()
+        for key in changes.applied_pending:
+            applied.update(tables.pending.get(key, ()))
+            journal.drop(tables.pending, key)
+        for engagement_id, (engagement, _) in changes.engagements.items():
+            if engagement_id not in applied:
+                _vacant(tables.engagements, engagement_id, "engagement")
+            journal.put(tables.engagements, engagement_id, engagement.occur_us)
+
+    # rows
+
+    def _next(self, table: Mapping[str, R], row_id: str, row: R) -> R:
+        """Return *row* with its next version, if it is what the store has."""
+        stored = table.get(row_id)
+        if row.row_version != (stored.row_version if stored is not None else 0):
+            raise Conflict(f"row {row_id} has moved on")
+        return replace(row, row_version=row.row_version + 1)  # type: ignore[type-var]
+
+    def _put_version(self, table: dict[str, R], row_id: str, row: R) -> None:
+        self._journal.put(table, row_id, self._next(table, row_id, row))
+
+    def _link(self, index: Index, key: str, row_id: str) -> None:
+        self._journal.put(index.setdefault(key, {}), row_id, None)
+
+    def _unlink(self, index: Index, key: str, row_id: str) -> None:
+        self._journal.drop(index.get(key, {}), row_id)
+
+
+def _targets(merges: Sequence[Merge]) -> dict[str, str]:
+    """Return where each merged profile ends, also when its target was merged in turn."""
+    into: dict[str, str] = {}
+    for merge in merges:
+        for merged, target in into.items():
+            if target == merge.from_profile_id:
+                into[merged] = merge.into_profile_id
+        into[merge.from_profile_id] = merge.into_profile_id
+    return into
+
+
+def _vacant(table: Mapping[K, object], key: K, what: str) -> None:
+    if key in table:
+        raise ConstraintFailure(f"the {what} is taken")

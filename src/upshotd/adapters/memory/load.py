@@ -1,0 +1,87 @@
+"""Gathers what a batch of decisions may read."""
+
+from collections.abc import Iterable
+
+from upshotd.adapters.memory.tables import Tables
+from upshotd.domain.run import Run
+from upshotd.domain.state import State, Wanted
+
+
+def load(tables: Tables, wanted: Wanted) -> State:
+    """Return the state that *wanted* asks for, complete as `State` says."""
+    state = State()
+    _wanted_messages(tables, wanted, state)
+    profile_ids = _wanted_people(tables, wanted, state)
+    for profile_id in sorted(profile_ids):
+        _person(tables, wanted, state, profile_id)
+    for run in sorted(state.runs.values(), key=lambda run: run.run_id):
+        _hangs_on(tables, state, run)
+    for event_id in wanted.event_ids & tables.events.keys():
+        state.seen[event_id] = tables.events[event_id].started
+    for group_id in wanted.group_ids & tables.groups.keys():
+        state.groups[group_id] = tables.groups[group_id]
+    state.engagement_ids = wanted.engagement_ids & tables.engagements.keys()
+    return state
+
+
+def _wanted_messages(tables: Tables, wanted: Wanted, state: State) -> None:
+    message_ids = wanted.message_ids & tables.messages.keys()
+    for key in wanted.provider_keys:
+        if key in tables.provider_messages:
+            message_ids.add(tables.provider_messages[key])
+        if tables.pending.get(key):
+            state.pending[key] = tuple(tables.pending[key].values())
+    _messages(tables, state, message_ids)
+
+
+def _messages(tables: Tables, state: State, message_ids: Iterable[str]) -> None:
+    for message_id in message_ids:
+        message = tables.messages[message_id]
+        state.messages[message_id] = message
+        key = (message.provider, message.provider_message_id)
+        if tables.provider_messages.get(key) == message_id:
+            state.provider_messages[key] = message_id
+
+
+def _wanted_people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
+    """Load the runs that are wanted themselves; return whose everything is wanted."""
+    run_ids = wanted.run_ids | {message.run_id for message in state.messages.values()}
+    for cancellation_key in wanted.cancellation_keys:
+        found = sorted(tables.runs_by_cancellation_key.get(cancellation_key, ()))
+        if found:
+            state.by_cancellation_key[cancellation_key] = found
+            run_ids.update(found)
+    for run_id in run_ids & tables.runs.keys():
+        state.put_run(tables.runs[run_id])
+    return {
+        *(tables.identities[named] for named in wanted.identities & tables.identities.keys()),
+        *(run.profile_id for run in state.runs.values()),
+        *(message.profile_id for message in state.messages.values()),
+    }
+
+
+def _person(tables: Tables, wanted: Wanted, state: State, profile_id: str) -> None:
+    if profile_id in tables.profiles:
+        state.profiles[profile_id] = tables.profiles[profile_id]
+    state.suppressions[profile_id] = dict(tables.suppressions.get(profile_id, {}))
+    for identity in tables.identities_of.get(profile_id, ()):
+        state.identities[identity] = profile_id
+    # Anew, so that it is in order of start.
+    state.active[profile_id] = {}
+    for run in tables.runs_of_profile(profile_id):
+        if run.active:
+            state.put_run(run)
+        if run.workflow_id in wanted.entry_workflow_ids:
+            key = (run.workflow_id, profile_id, run.reentry_key)
+            state.last_starts[key] = max(state.last_starts.get(key, run.start_us), run.start_us)
+
+
+def _hangs_on(tables: Tables, state: State, run: Run) -> None:
+    """Load the messages of *run*, the event that started it and that event's group."""
+    _messages(tables, state, tables.messages_of_run.get(run.run_id, ()))
+    row = tables.events.get(run.event_id)
+    if row is None:
+        return
+    state.events[run.event_id] = row.stored
+    if row.group_id in tables.groups:
+        state.groups[row.group_id] = tables.groups[row.group_id]

@@ -1,0 +1,251 @@
+"""The `Store` in dictionaries: everything a database promises, for as long as the process lives."""
+
+import heapq
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from upshotd.adapters.memory import commit, load, prune
+from upshotd.adapters.memory.due import Timer, Timers
+from upshotd.adapters.memory.journal import Journal
+from upshotd.adapters.memory.log import Log
+from upshotd.adapters.memory.tables import Tables
+from upshotd.application.ports import (
+    Defined,
+    Due,
+    MessageFilter,
+    OutcomeCount,
+    OutcomeFilter,
+    OutcomePage,
+    PartitionSpan,
+    Retention,
+    RunFilter,
+    StoredWorkflow,
+    Subscription,
+)
+from upshotd.domain.errors import VersionMismatch
+from upshotd.domain.event import RejectedEvent
+from upshotd.domain.message import Message
+from upshotd.domain.outcome import Outcome
+from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.run import Run
+from upshotd.domain.state import Changes, Identity, State, Wanted
+
+V = TypeVar("V")
+
+
+class MemoryStore:
+    """Rows in dictionaries. No method awaits anything, so each is a transaction by itself."""
+
+    def __init__(self, *, encode_outcome: Callable[[Outcome], bytes], partitions: int = 1) -> None:
+        self._encode_outcome = encode_outcome
+        self._partitions = partitions
+        self._epoch = uuid.uuid4().hex
+        self._workspaces: dict[str, Tables] = {}
+        self._settings: dict[str, str] = {}
+        self._timers = Timers(self._live)
+
+    async def open(self) -> None:
+        """Do nothing: there is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Do nothing; the rows stay for as long as this object."""
+
+    def _tables(self, workspace_id: str) -> Tables:
+        tables = self._workspaces.get(workspace_id)
+        if tables is None:
+            tables = self._workspaces[workspace_id] = Tables(Log(self._partitions))
+        return tables
+
+    # the loop
+
+    async def load(self, workspace_id: str, wanted: Wanted) -> State:
+        return load.load(self._tables(workspace_id), wanted)
+
+    async def commit(self, batch: Sequence[Changes]) -> None:
+        journal = Journal()
+        try:
+            for changes in batch:
+                commit.apply(self._tables(changes.workspace_id), changes, journal)
+            for changes in batch:
+                log = self._tables(changes.workspace_id).log
+                for outcome in changes.outcomes:
+                    log.append(outcome, self._encode_outcome(outcome), journal)
+        except BaseException:
+            journal.undo()
+            raise
+        for changes in batch:
+            self._set_timers(changes)
+
+    def _set_timers(self, changes: Changes) -> None:
+        workspace_id = changes.workspace_id
+        for run_id, run in changes.runs.items():
+            if run.due_us is not None:
+                self._timers.add((run.due_us, run_id, workspace_id, False))
+        for message_id, message in changes.messages.items():
+            if message.due_us is not None:
+                self._timers.add((message.due_us, message_id, workspace_id, True))
+
+    def _live(self, timer: Timer) -> bool:
+        due_us, row_id, workspace_id, is_message = timer
+        tables = self._tables(workspace_id)
+        rows: Mapping[str, Run | Message] = tables.messages if is_message else tables.runs
+        return rows[row_id].due_us == due_us
+
+    async def due(self, now_us: int, limit: int) -> list[Due]:
+        return self._timers.due(now_us, limit)
+
+    async def next_due(self) -> int | None:
+        return self._timers.next_us()
+
+    # definitions
+
+    async def define(
+        self,
+        workspace_id: str,
+        workflow_id: str,
+        definition: bytes,
+        expected_version: int | None,
+        create_us: int,
+    ) -> Defined:
+        workflows = self._tables(workspace_id).workflows
+        versions = workflows.get(workflow_id, ())
+        current = len(versions)
+        if expected_version not in (None, current):
+            text = f"the current version of {workflow_id!r} is {current}, not {expected_version}"
+            raise VersionMismatch(text, current_version=str(current))
+        if versions and versions[-1].definition == definition:
+            return Defined(current, unchanged=True)
+        stored = StoredWorkflow(workflow_id, current + 1, definition, create_us)
+        workflows[workflow_id] = (*versions, stored)
+        return Defined(current + 1, unchanged=False)
+
+    async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
+        workflows = self._tables(workspace_id).workflows
+        return [versions[-1] for _, versions in sorted(workflows.items())]
+
+    async def workflow(
+        self, workspace_id: str, workflow_id: str, version: int
+    ) -> StoredWorkflow | None:
+        versions = self._tables(workspace_id).workflows.get(workflow_id, ())
+        if not 0 <= version <= len(versions) or not versions:
+            return None
+        return versions[version - 1]
+
+    async def workflow_versions(
+        self, workspace_id: str, workflow_id: str, before: int | None, limit: int
+    ) -> list[StoredWorkflow]:
+        versions = self._tables(workspace_id).workflows.get(workflow_id, ())
+        below = (v for v in reversed(versions) if before is None or v.version < before)
+        return list(below)[:limit]
+
+    # the log
+
+    async def log_epoch(self) -> str:
+        return self._epoch
+
+    @property
+    def partitions(self) -> int:
+        return self._partitions
+
+    async def spans(self, workspace_id: str) -> dict[int, PartitionSpan]:
+        return self._tables(workspace_id).log.spans()
+
+    async def read_outcomes(
+        self, workspace_id: str, partition: int, after: int, limit: int, chosen: OutcomeFilter
+    ) -> OutcomePage:
+        return self._tables(workspace_id).log.read(partition, after, limit, chosen)
+
+    async def outcome_time(self, workspace_id: str, partition: int, position: int) -> int | None:
+        return self._tables(workspace_id).log.recorded_us(partition, position)
+
+    async def subscription(self, workspace_id: str, name: str) -> Subscription | None:
+        return self._tables(workspace_id).subscriptions.get(name)
+
+    async def subscriptions(self, workspace_id: str) -> list[Subscription]:
+        return [held for _, held in sorted(self._tables(workspace_id).subscriptions.items())]
+
+    async def put_subscription(self, workspace_id: str, subscription: Subscription) -> None:
+        positions = MappingProxyType(dict(subscription.positions))
+        kept = replace(subscription, positions=positions)
+        self._tables(workspace_id).subscriptions[subscription.name] = kept
+
+    async def delete_subscription(self, workspace_id: str, name: str) -> bool:
+        return self._tables(workspace_id).subscriptions.pop(name, None) is not None
+
+    # looking in
+
+    async def run(self, workspace_id: str, run_id: str) -> Run | None:
+        return self._tables(workspace_id).runs.get(run_id)
+
+    async def runs(
+        self, workspace_id: str, chosen: RunFilter, before: str, limit: int
+    ) -> list[Run]:
+        tables = self._tables(workspace_id)
+        runs: Iterable[Run] = tables.runs.values()
+        if chosen.profile_id:
+            runs = tables.runs_of_profile(chosen.profile_id)
+        passing = {
+            run.run_id: run
+            for run in runs
+            if chosen.workflow_id in ("", run.workflow_id) and chosen.state in (None, run.state)
+        }
+        return _newest(passing, before, limit)
+
+    async def message(self, workspace_id: str, message_id: str) -> Message | None:
+        return self._tables(workspace_id).messages.get(message_id)
+
+    async def messages(
+        self, workspace_id: str, chosen: MessageFilter, before: str, limit: int
+    ) -> list[Message]:
+        passing = {
+            message_id: message
+            for message_id, message in self._tables(workspace_id).messages.items()
+            if chosen.run_id in ("", message.run_id)
+            and chosen.workflow_id in ("", message.workflow_id)
+            and chosen.profile_id in ("", message.profile_id)
+        }
+        return _newest(passing, before, limit)
+
+    async def profile(
+        self, workspace_id: str, identity: Identity
+    ) -> tuple[Profile, list[Suppression]] | None:
+        tables = self._tables(workspace_id)
+        profile = tables.profiles.get(tables.identities.get(identity, ""))
+        if profile is None:
+            return None
+        held = tables.suppressions.get(profile.profile_id, {})
+        return profile, [suppression for _, suppression in sorted(held.items())]
+
+    async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
+        profiles = self._tables(workspace_id).profiles
+        return {profile_id: profiles[profile_id] for profile_id in profile_ids & profiles.keys()}
+
+    async def rejected_events(
+        self, workspace_id: str, before: str, limit: int
+    ) -> list[RejectedEvent]:
+        return _newest(self._tables(workspace_id).rejected, before, limit)
+
+    async def counts(
+        self, workspace_id: str, start_us: int, end_us: int, workflow_id: str
+    ) -> list[OutcomeCount]:
+        return self._tables(workspace_id).log.counts(start_us, end_us, workflow_id)
+
+    # housekeeping
+
+    async def setting(self, name: str) -> str | None:
+        return self._settings.get(name)
+
+    async def put_setting(self, name: str, value: str) -> None:
+        self._settings[name] = value
+
+    async def prune(self, retention: Retention, limit: int) -> int:
+        return sum(prune.prune(t, retention, limit) for t in self._workspaces.values())
+
+
+def _newest(rows: Mapping[str, V], before: str, limit: int) -> list[V]:
+    """Return the rows with the greatest keys below *before*; an empty one bounds nothing."""
+    keys = (key for key in rows if not before or key < before)
+    return [rows[key] for key in heapq.nlargest(limit, keys)]

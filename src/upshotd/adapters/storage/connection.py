@@ -1,0 +1,193 @@
+"""One SQLite file: one thread that writes, a few that read, and the lock that keeps others out.
+
+Work is a plain function over a connection and one transaction; it runs whole in a thread, one hop
+for all its statements. PostgreSQL joins as a second class with these methods, where `run_sync` of
+an asyncpg connection runs the same functions; what differs besides is the placeholders (`bulk`)
+and the words of errors (`_refused`, `_unavailable`).
+
+The writing connection also does every checkpoint, because the others only read: the condition of
+SQLite's WAL-reset bug (two connections that write or checkpoint at once, versions up to 3.51.2) is
+thereby never met, whatever the version.
+"""
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+from upshotd.adapters.storage.migrating import migrate
+from upshotd.domain.errors import (
+    Conflict,
+    ConstraintFailure,
+    FailedPrecondition,
+    ResourceExhausted,
+    Unavailable,
+    UpshotError,
+)
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+READERS = 3
+#: Prepared statements kept by a connection: the sizes of `bulk` times its statements.
+STATEMENTS = 512
+#: Pages (4 KiB) after which the writer copies the log into the database.
+CHECKPOINT_PAGES = 4096
+
+_SHARED_PRAGMAS = ("busy_timeout = 5000", "foreign_keys = ON", "temp_store = MEMORY")
+WRITER_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+    "journal_size_limit = 67108864",
+    "cache_size = -65536",
+    *_SHARED_PRAGMAS,
+)
+READER_PRAGMAS = ("query_only = ON", "wal_autocheckpoint = 0", *_SHARED_PRAGMAS)
+
+#: Primary result codes and extended ones that a full disk shows as.
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+class SqliteDatabase:
+    """The file, its threads and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writing = ThreadPoolExecutor(1, "upshot-writer")
+        self._reading = ThreadPoolExecutor(READERS, "upshot-reader")
+        self._writer = _engine(path, WRITER_PRAGMAS, "BEGIN IMMEDIATE", StaticPool)
+        self._readers = _engine(path, READER_PRAGMAS, "BEGIN", QueuePool)
+        self._running: set[asyncio.Future[Any]] = set()
+        self._lock: TextIO | None = None
+        self._open = False
+
+    async def open(self) -> None:
+        """Take the lock and migrate. Raises FailedPrecondition when another process has it."""
+        self._lock = _locked(self._path)
+        self._open = True
+        try:
+            await self.write(migrate)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Wait for what is running, then close everything; the writer last, it checkpoints."""
+        self._open = False
+        while self._running:
+            await asyncio.wait(self._running)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._reading, self._readers.dispose)
+        await loop.run_in_executor(self._writing, self._writer.dispose)
+        self._reading.shutdown(wait=False)
+        self._writing.shutdown(wait=False)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* in a transaction of the writing connection.
+
+        Large reads of the loop go here too: only this connection has its pages in memory, the
+        others forget theirs at every commit.
+        """
+        return await self._run(self._writing, self._writer, work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* on a snapshot, beside the writer."""
+        return await self._run(self._reading, self._readers, work)
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
+    ) -> T:
+        """Run in a thread to the end, also when the caller is canceled meanwhile.
+
+        A canceled caller waits for the end, so that what it does next sees the result; canceled a
+        second time it goes, and `close` waits instead.
+        """
+        if not self._open:
+            raise Unavailable("the store is closed")
+        future = asyncio.wrap_future(threads.submit(_transaction, engine, work))
+        self._running.add(future)
+        future.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self._running.discard(future)
+        # An abandoned error was for a caller that is gone.
+        if not future.cancelled():
+            future.exception()
+
+
+def _engine(path: Path, pragmas: tuple[str, ...], begin: str, pool: type[Any]) -> Engine:
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}",
+        poolclass=pool,
+        connect_args={"cached_statements": STATEMENTS, "check_same_thread": False},
+    )
+
+    # The driver's own transactions begin at the first write, after what was read: updates are
+    # lost without an error. So its transactions are off, and every one begins here.
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _locked(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.with_name(path.name + ".lock")
+    file = name.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        text = f"{path} is in use by another process, which holds {name}"
+        raise FailedPrecondition(text, reason="DATABASE_LOCKED") from None
+    return file
+
+
+def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except IntegrityError as error:
+        raise _refused(error) from error
+    except DatabaseError as error:
+        raise _unavailable(error) from error
+
+
+def _refused(error: IntegrityError) -> UpshotError:
+    """Return Conflict for a row that appeared since the load, else ConstraintFailure."""
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+        return Conflict(f"a row is there already: {error.orig}")
+    return ConstraintFailure(f"a constraint does not hold: {error.orig}")
+
+
+def _unavailable(error: DatabaseError) -> UpshotError:
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    log.error("database.failed", code=getattr(error.orig, "sqlite_errorname", ""))
+    if code & 0xFF in _FULL or code in _FULL:
+        return ResourceExhausted("the database is full", reason="DATABASE_FULL")
+    return Unavailable(f"the database failed: {error.orig}", reason="DATABASE_FAILED")

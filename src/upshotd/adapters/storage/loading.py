@@ -1,0 +1,163 @@
+"""What a batch of decisions reads: one statement for a kind of row, none for what is not asked."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from upshotd.adapters.storage import rows
+from upshotd.adapters.storage.bulk import Lookup
+from upshotd.domain.run import RunState
+from upshotd.domain.state import State, StoredEvent, Wanted
+
+_RUN = ", ".join(rows.RUN_COLUMNS)
+_ACTIVE = f"state = {RunState.ACTIVE.value}"
+
+
+def _lookup(columns: str, table: str, key: str, also: str = "") -> Lookup:
+    where = f"workspace_id = :workspace AND {key} IN (:keys){also}"
+    return Lookup(f"SELECT {columns} FROM {table} WHERE {where}")  # noqa: S608 - own words
+
+
+_SEEN = _lookup("event_id, started", "events", "event_id")
+_EVENTS = _lookup("event_id, payload, receive_us, event_us, group_id", "events", "event_id")
+_IDENTITIES = _lookup("identity, profile_id", "identities", "identity")
+_PROFILES = _lookup(", ".join(rows.PROFILE_COLUMNS), "profiles", "profile_id")
+_SUPPRESSIONS = _lookup(", ".join(rows.SUPPRESSION_COLUMNS), "suppressions", "profile_id")
+_GROUPS = _lookup(", ".join(rows.GROUP_COLUMNS), "groups", "group_id")
+_RUNS = _lookup(_RUN, "runs", "run_id")
+_ACTIVE_RUNS = _lookup(_RUN, "runs", "profile_id", f" AND {_ACTIVE}")
+_CANCELLATIONS = _lookup(
+    _RUN, "runs", "cancellation_key", f" AND cancellation_key <> '' AND {_ACTIVE}"
+)
+_LAST_STARTS = _lookup(
+    "workflow_id, profile_id, reentry_key, MAX(start_us)",
+    "runs",
+    "profile_id",
+    " GROUP BY workflow_id, profile_id, reentry_key",
+)
+_PLACES = _lookup("message_id, run_id, profile_id", "messages", "message_id")
+_PROVIDER_PLACES = _lookup(
+    "message_id, run_id, profile_id, provider, provider_message_id",
+    "messages",
+    "provider_message_id",
+    " AND provider_message_id <> ''",
+)
+_MESSAGES = _lookup(", ".join(rows.MESSAGE_COLUMNS), "messages", "run_id")
+_ENGAGEMENTS = _lookup("engagement_id", "engagements", "engagement_id")
+_PENDING_IDS = _lookup("engagement_id", "pending_engagements", "engagement_id")
+_PENDING = _lookup(", ".join(rows.PENDING_COLUMNS), "pending_engagements", "provider_message_id")
+
+
+def load(connection: Connection, workspace_id: str, wanted: Wanted) -> State:
+    """Return the state that *wanted* asks for, complete as `State` says."""
+    return _Loading(connection, workspace_id, wanted).state
+
+
+class _Loading:
+    """One load: each stage asks for what the stages before it have named."""
+
+    def __init__(self, connection: Connection, workspace_id: str, wanted: Wanted) -> None:
+        self._connection = connection
+        self._workspace_id = workspace_id
+        self.state = State()
+        #: Whose everything is loaded.
+        self._profile_ids: set[str] = set()
+        self._run_ids = set(wanted.run_ids)
+        self._stimuli(wanted)
+        self._places(wanted)
+        self._people()
+        self._journeys(wanted)
+        self._groups(wanted)
+
+    def _rows(self, lookup: Lookup, keys: Collection[str]) -> list[rows.Row]:
+        return lookup.rows(self._connection, self._workspace_id, keys) if keys else []
+
+    def _stimuli(self, wanted: Wanted) -> None:
+        """Find what was seen before, and who is meant."""
+        state = self.state
+        for event_id, started in self._rows(_SEEN, wanted.event_ids):
+            state.seen[event_id] = rows.started_of(started)
+        keys = [rows.identity_key(identity) for identity in wanted.identities]
+        for key, profile_id in self._rows(_IDENTITIES, keys):
+            state.identities[rows.identity_of(key)] = profile_id
+        self._profile_ids.update(state.identities.values())
+        for lookup in (_ENGAGEMENTS, _PENDING_IDS):
+            found = self._rows(lookup, wanted.engagement_ids)
+            state.engagement_ids.update(engagement_id for (engagement_id,) in found)
+
+    def _places(self, wanted: Wanted) -> None:
+        """Find the runs and people of wanted messages, cancellation keys and runs."""
+        state = self.state
+        for _, run_id, profile_id in self._rows(_PLACES, wanted.message_ids):
+            self._run_ids.add(run_id)
+            self._profile_ids.add(profile_id)
+        self._provider_keys(wanted)
+        for row in self._rows(_CANCELLATIONS, wanted.cancellation_keys):
+            run = rows.run_of(row)
+            state.runs[run.run_id] = run
+        for row in self._rows(_RUNS, wanted.run_ids - state.runs.keys()):
+            run = rows.run_of(row)
+            state.runs[run.run_id] = run
+        self._profile_ids.update(run.profile_id for run in state.runs.values())
+
+    def _provider_keys(self, wanted: Wanted) -> None:
+        ids = {provider_message_id for _, provider_message_id in wanted.provider_keys}
+        for message_id, run_id, profile_id, *key in self._rows(_PROVIDER_PLACES, ids):
+            provider_key = (key[0], key[1])
+            if provider_key in wanted.provider_keys:
+                self.state.provider_messages[provider_key] = message_id
+                self._run_ids.add(run_id)
+                self._profile_ids.add(profile_id)
+        pending = [rows.pending_of(row) for row in self._rows(_PENDING, ids)]
+        for engagement in sorted(pending, key=lambda e: (e.occur_us, e.engagement_id)):
+            provider_key = (engagement.provider, engagement.provider_message_id)
+            if provider_key in wanted.provider_keys:
+                known = self.state.pending.get(provider_key, ())
+                self.state.pending[provider_key] = (*known, engagement)
+
+    def _people(self) -> None:
+        state, ids = self.state, self._profile_ids
+        for row in self._rows(_PROFILES, ids):
+            profile = rows.profile_of(row)
+            state.profiles[profile.profile_id] = profile
+        for row in self._rows(_SUPPRESSIONS, ids):
+            held = rows.suppression_of(row)
+            state.suppressions.setdefault(row[0], {})[held.scope] = held
+        active = [
+            state.runs[row[0]] if row[0] in state.runs else rows.run_of(row)
+            for row in self._rows(_ACTIVE_RUNS, ids)
+        ]
+        for run in sorted(active, key=lambda run: (run.start_us, run.run_id)):
+            state.put_run(run)
+
+    def _journeys(self, wanted: Wanted) -> None:
+        """Load what hangs on runs: ended ones of wanted messages, messages, trigger events."""
+        state = self.state
+        for row in self._rows(_RUNS, self._run_ids - state.runs.keys()):
+            run = rows.run_of(row)
+            state.runs[run.run_id] = run
+        for row in self._rows(_MESSAGES, state.runs.keys()):
+            message = rows.message_of(row)
+            state.messages[message.message_id] = message
+        for run in state.runs.values():
+            if run.active and run.cancellation_key in wanted.cancellation_keys:
+                state.by_cancellation_key.setdefault(run.cancellation_key, []).append(run.run_id)
+        if wanted.entry_workflow_ids:
+            for workflow_id, profile_id, key, start_us in self._rows(
+                _LAST_STARTS, self._profile_ids
+            ):
+                if workflow_id in wanted.entry_workflow_ids:
+                    state.last_starts[workflow_id, profile_id, key] = start_us
+
+    def _groups(self, wanted: Wanted) -> None:
+        """Load trigger events, and the groups they and the batch speak of."""
+        state = self.state
+        group_ids = set(wanted.group_ids)
+        event_ids = {run.event_id for run in state.runs.values()}
+        for event_id, payload, receive_us, event_us, group_id in self._rows(_EVENTS, event_ids):
+            state.events[event_id] = StoredEvent(event_id, payload, receive_us, event_us)
+            if group_id:
+                group_ids.add(group_id)
+        for row in self._rows(_GROUPS, group_ids):
+            group = rows.group_of(row)
+            state.groups[group.group_id] = group

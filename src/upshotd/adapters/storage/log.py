@@ -1,0 +1,173 @@
+"""The outcome log as readers see it, and the subscriptions to it."""
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+
+from upshotd.adapters.storage.rows import Row, dump, load
+from upshotd.adapters.storage.tables import outcome_counts, outcome_heads, outcomes, subscriptions
+from upshotd.application.ports import (
+    OutcomeCount,
+    OutcomeFilter,
+    OutcomePage,
+    PartitionSpan,
+    Subscription,
+)
+from upshotd.domain.message import Channel
+from upshotd.domain.outcome import OutcomeKind
+
+
+def spans(connection: Connection, workspace_id: str, partitions: int) -> dict[int, PartitionSpan]:
+    """Return what each partition holds, also of those that are empty."""
+    heads = outcome_heads.c
+    found = connection.execute(
+        select(heads.partition, heads.earliest, heads.head).where(
+            heads.workspace_id == workspace_id
+        )
+    )
+    known = {partition: PartitionSpan(earliest, head) for partition, earliest, head in found}
+    return {partition: known.get(partition, PartitionSpan(1, 0)) for partition in range(partitions)}
+
+
+def read(
+    connection: Connection,
+    workspace_id: str,
+    partition: int,
+    after: int,
+    limit: int,
+    chosen: OutcomeFilter,
+) -> OutcomePage:
+    """Return outcomes after a position; positions are contiguous, so looking is counting."""
+    heads, table = outcome_heads.c, outcomes.c
+    span = connection.execute(
+        select(heads.earliest, heads.head).where(
+            heads.workspace_id == workspace_id, heads.partition == partition
+        )
+    ).one_or_none()
+    if span is None or span.head <= after:
+        return OutcomePage((), after)
+    through = min(span.head, max(after, span.earliest - 1) + limit)
+    found = connection.execute(
+        select(table.position, table.body)
+        .where(
+            table.workspace_id == workspace_id,
+            table.partition == partition,
+            table.position > after,
+            table.position <= through,
+            *_passing(chosen),
+        )
+        .order_by(table.position)
+    )
+    return OutcomePage([(position, body) for position, body in found], through)
+
+
+def _passing(chosen: OutcomeFilter) -> list[ColumnElement[bool]]:
+    table = outcomes.c
+    conditions: list[ColumnElement[bool]] = []
+    if chosen.kinds:
+        conditions.append(table.kind.in_(sorted(int(kind) for kind in chosen.kinds)))
+    if chosen.workflow_ids:
+        conditions.append(table.workflow_id.in_(sorted(chosen.workflow_ids)))
+    if chosen.user_ids:
+        conditions.append(table.user_id.in_(sorted(chosen.user_ids)))
+    if chosen.channels:
+        conditions.append(table.channel.in_(sorted(int(channel) for channel in chosen.channels)))
+    return conditions
+
+
+def record_time(
+    connection: Connection, workspace_id: str, partition: int, position: int
+) -> int | None:
+    """Return when the first outcome at or after *position* was recorded."""
+    table = outcomes.c
+    return connection.execute(
+        select(table.record_us)
+        .where(
+            table.workspace_id == workspace_id,
+            table.partition == partition,
+            table.position >= position,
+        )
+        .order_by(table.position)
+        .limit(1)
+    ).scalar()
+
+
+def counts(
+    connection: Connection, workspace_id: str, start_us: int, end_us: int, workflow_id: str
+) -> list[OutcomeCount]:
+    """Return counts over whole hours."""
+    table = outcome_counts.c
+    key = (table.workflow_id, table.step_id, table.channel, table.kind)
+    query = (
+        select(*key, func.sum(table["count"]))
+        .where(table.workspace_id == workspace_id)
+        .where(table.hour_us >= start_us, table.hour_us < end_us)
+        .group_by(*key)
+        .order_by(*key)
+    )
+    if workflow_id:
+        query = query.where(table.workflow_id == workflow_id)
+    return [
+        OutcomeCount(workflow, step, Channel(channel), OutcomeKind(kind), int(count))
+        for workflow, step, channel, kind, count in connection.execute(query)
+    ]
+
+
+# -- subscriptions -------------------------------------------------------------------------------
+
+_COLUMNS = (
+    subscriptions.c.name,
+    subscriptions.c.positions,
+    subscriptions.c.create_us,
+    subscriptions.c.commit_us,
+)
+
+
+def _subscription_of(row: Row) -> Subscription:
+    name, positions, create_us, commit_us = row
+    places = {int(partition): position for partition, position in load(positions).items()}
+    return Subscription(name, places, create_us, commit_us)
+
+
+def subscription(connection: Connection, workspace_id: str, name: str) -> Subscription | None:
+    """Return one subscription."""
+    table = subscriptions.c
+    row = connection.execute(
+        select(*_COLUMNS).where(table.workspace_id == workspace_id, table.name == name)
+    ).one_or_none()
+    return None if row is None else _subscription_of(row)
+
+
+def all_subscriptions(connection: Connection, workspace_id: str) -> list[Subscription]:
+    """Return all, by name."""
+    table = subscriptions.c
+    found = connection.execute(
+        select(*_COLUMNS).where(table.workspace_id == workspace_id).order_by(table.name)
+    )
+    return [_subscription_of(row) for row in found]
+
+
+def put_subscription(connection: Connection, workspace_id: str, subscription: Subscription) -> None:
+    """Store a subscription, new or changed."""
+    table = subscriptions.c
+    positions = {str(key): position for key, position in subscription.positions.items()}
+    values = {
+        "positions": dump(positions),
+        "create_us": subscription.create_us,
+        "commit_us": subscription.commit_us,
+    }
+    changed = connection.execute(
+        update(subscriptions)
+        .where(table.workspace_id == workspace_id, table.name == subscription.name)
+        .values(values)
+    )
+    if not changed.rowcount:
+        key = {"workspace_id": workspace_id, "name": subscription.name}
+        connection.execute(insert(subscriptions).values({**key, **values}))
+
+
+def delete_subscription(connection: Connection, workspace_id: str, name: str) -> bool:
+    """Forget one; False when there was none."""
+    table = subscriptions.c
+    gone = connection.execute(
+        delete(subscriptions).where(table.workspace_id == workspace_id, table.name == name)
+    )
+    return gone.rowcount > 0

@@ -1,0 +1,218 @@
+"""The `Store` in a SQL database: every method is one transaction, a function of another file."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from upshotd.adapters.storage import definitions, loading, log, pruning, reading, writing
+from upshotd.adapters.storage.connection import SqliteDatabase
+from upshotd.application.ports import (
+    Defined,
+    Due,
+    MessageFilter,
+    OutcomeCount,
+    OutcomeFilter,
+    OutcomePage,
+    PartitionSpan,
+    Retention,
+    RunFilter,
+    StoredWorkflow,
+    Subscription,
+)
+from upshotd.domain.errors import InvalidArgument
+from upshotd.domain.event import RejectedEvent
+from upshotd.domain.message import Message
+from upshotd.domain.outcome import Outcome
+from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.run import Run
+from upshotd.domain.state import Changes, Identity, State, Wanted
+
+__all__ = ["SqlStore"]
+
+_SQLITE = ("sqlite+aiosqlite:///", "sqlite+pysqlite:///", "sqlite:///")
+
+
+def path_of(url_or_path: str | Path) -> Path:
+    """Return the file that *url_or_path* names; raises InvalidArgument for other databases."""
+    named = str(url_or_path)
+    for prefix in _SQLITE:
+        if named.startswith(prefix):
+            return Path(named.removeprefix(prefix))
+    if "://" in named or ":memory:" in named or not named:
+        raise InvalidArgument("the database must be a file: a path, or sqlite:///path")
+    return Path(named)
+
+
+class SqlStore:
+    """The store of one process, in one SQLite file."""
+
+    def __init__(
+        self,
+        url_or_path: str | Path,
+        *,
+        encode_outcome: Callable[[Outcome], bytes],
+        partitions: int = 1,
+    ) -> None:
+        self._database = SqliteDatabase(path_of(url_or_path))
+        self._encode = encode_outcome
+        self._partitions = partitions
+        self._epoch = ""
+
+    async def open(self) -> None:
+        """Take the lock, migrate, and read what is fixed for this log.
+
+        Raises FailedPrecondition when another process has the file.
+        """
+        await self._database.open()
+        settle = definitions.settled
+        wanted = str(self._partitions)
+        kept = await self._database.write(lambda c: settle(c, "log.partitions", wanted))
+        # A log keeps the number it began with: it decides where a person's outcomes are.
+        self._partitions = int(kept)
+        epoch = secrets.token_hex(8)
+        self._epoch = await self._database.write(lambda c: settle(c, "log.epoch", epoch))
+
+    async def close(self) -> None:
+        """Wait for running transactions and release everything."""
+        await self._database.close()
+
+    # the loop
+
+    async def load(self, workspace_id: str, wanted: Wanted) -> State:
+        return await self._database.write(lambda c: loading.load(c, workspace_id, wanted))
+
+    async def commit(self, batch: Sequence[Changes]) -> None:
+        encode, partitions = self._encode, self._partitions
+        await self._database.write(lambda c: writing.commit(c, batch, encode, partitions))
+
+    async def due(self, now_us: int, limit: int) -> list[Due]:
+        return await self._database.write(lambda c: reading.due(c, now_us, limit))
+
+    async def next_due(self) -> int | None:
+        return await self._database.write(reading.next_due)
+
+    # definitions
+
+    async def define(
+        self,
+        workspace_id: str,
+        workflow_id: str,
+        definition: bytes,
+        expected_version: int | None,
+        create_us: int,
+    ) -> Defined:
+        stored = StoredWorkflow(workflow_id, 0, definition, create_us)
+        return await self._database.write(
+            lambda c: definitions.define(c, workspace_id, stored, expected_version)
+        )
+
+    async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
+        return await self._database.read(lambda c: definitions.current(c, workspace_id))
+
+    async def workflow(
+        self, workspace_id: str, workflow_id: str, version: int
+    ) -> StoredWorkflow | None:
+        return await self._database.read(
+            lambda c: definitions.workflow(c, workspace_id, workflow_id, version)
+        )
+
+    async def workflow_versions(
+        self, workspace_id: str, workflow_id: str, before: int | None, limit: int
+    ) -> list[StoredWorkflow]:
+        return await self._database.read(
+            lambda c: definitions.versions(c, workspace_id, workflow_id, before, limit)
+        )
+
+    # the log
+
+    async def log_epoch(self) -> str:
+        return self._epoch
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions this log began with."""
+        return self._partitions
+
+    async def spans(self, workspace_id: str) -> dict[int, PartitionSpan]:
+        return await self._database.read(lambda c: log.spans(c, workspace_id, self._partitions))
+
+    async def read_outcomes(
+        self, workspace_id: str, partition: int, after: int, limit: int, chosen: OutcomeFilter
+    ) -> OutcomePage:
+        return await self._database.read(
+            lambda c: log.read(c, workspace_id, partition, after, limit, chosen)
+        )
+
+    async def outcome_time(self, workspace_id: str, partition: int, position: int) -> int | None:
+        return await self._database.read(
+            lambda c: log.record_time(c, workspace_id, partition, position)
+        )
+
+    async def subscription(self, workspace_id: str, name: str) -> Subscription | None:
+        return await self._database.read(lambda c: log.subscription(c, workspace_id, name))
+
+    async def subscriptions(self, workspace_id: str) -> list[Subscription]:
+        return await self._database.read(lambda c: log.all_subscriptions(c, workspace_id))
+
+    async def put_subscription(self, workspace_id: str, subscription: Subscription) -> None:
+        await self._database.write(lambda c: log.put_subscription(c, workspace_id, subscription))
+
+    async def delete_subscription(self, workspace_id: str, name: str) -> bool:
+        return await self._database.write(lambda c: log.delete_subscription(c, workspace_id, name))
+
+    # looking in
+
+    async def run(self, workspace_id: str, run_id: str) -> Run | None:
+        return await self._database.read(lambda c: reading.run(c, workspace_id, run_id))
+
+    async def runs(
+        self, workspace_id: str, chosen: RunFilter, before: str, limit: int
+    ) -> list[Run]:
+        return await self._database.read(
+            lambda c: reading.run_list(c, workspace_id, chosen, before, limit)
+        )
+
+    async def message(self, workspace_id: str, message_id: str) -> Message | None:
+        return await self._database.read(lambda c: reading.message(c, workspace_id, message_id))
+
+    async def messages(
+        self, workspace_id: str, chosen: MessageFilter, before: str, limit: int
+    ) -> list[Message]:
+        return await self._database.read(
+            lambda c: reading.message_list(c, workspace_id, chosen, before, limit)
+        )
+
+    async def profile(
+        self, workspace_id: str, identity: Identity
+    ) -> tuple[Profile, list[Suppression]] | None:
+        return await self._database.read(lambda c: reading.profile(c, workspace_id, identity))
+
+    async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
+        return await self._database.read(
+            lambda c: reading.profile_map(c, workspace_id, profile_ids)
+        )
+
+    async def rejected_events(
+        self, workspace_id: str, before: str, limit: int
+    ) -> list[RejectedEvent]:
+        return await self._database.read(
+            lambda c: reading.rejected_list(c, workspace_id, before, limit)
+        )
+
+    async def counts(
+        self, workspace_id: str, start_us: int, end_us: int, workflow_id: str
+    ) -> list[OutcomeCount]:
+        return await self._database.read(
+            lambda c: log.counts(c, workspace_id, start_us, end_us, workflow_id)
+        )
+
+    # housekeeping
+
+    async def setting(self, name: str) -> str | None:
+        return await self._database.read(lambda c: definitions.setting(c, name))
+
+    async def put_setting(self, name: str, value: str) -> None:
+        await self._database.write(lambda c: definitions.put_setting(c, name, value))
+
+    async def prune(self, retention: Retention, limit: int) -> int:
+        return await self._database.write(lambda c: pruning.prune(c, retention, limit))

@@ -1,0 +1,218 @@
+"""What a batch of decisions writes, in one transaction: rows first, the log last."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+from zlib import crc32
+
+from sqlalchemy import Connection, Table, delete, tuple_
+
+from upshotd.adapters.storage import merging, rows, tables
+from upshotd.adapters.storage.bulk import Insert, Lookup, upsert
+from upshotd.domain.errors import Conflict
+from upshotd.domain.outcome import Outcome
+from upshotd.domain.state import Changes
+
+Encode: TypeAlias = Callable[[Outcome], bytes]
+
+HOUR_US = 3_600_000_000
+
+_WORKSPACE = ("workspace_id",)
+_EVENTS = Insert(tables.events, [column.name for column in tables.events.c])
+_REJECTED = Insert(tables.rejected_events, _WORKSPACE + rows.REJECTED_COLUMNS)
+_PROFILES = upsert(
+    tables.profiles, _WORKSPACE + rows.PROFILE_COLUMNS, ("workspace_id", "profile_id"), ("body",)
+)
+_KNOWN_PROFILES = Lookup(
+    "SELECT profile_id FROM profiles WHERE workspace_id = :workspace AND profile_id IN (:keys)"
+)
+#: An identity that names somebody else by now is not written, nor counted.
+_IDENTITIES = Insert(
+    tables.identities,
+    ("workspace_id", "identity", "profile_id"),
+    "ON CONFLICT (workspace_id, identity) DO UPDATE SET profile_id = excluded.profile_id "
+    "WHERE identities.profile_id = excluded.profile_id",
+)
+_GROUPS = upsert(
+    tables.groups, _WORKSPACE + rows.GROUP_COLUMNS, ("workspace_id", "group_id"), ("body",)
+)
+_RUNS = upsert(
+    tables.runs,
+    _WORKSPACE + rows.RUN_COLUMNS,
+    ("workspace_id", "run_id"),
+    ("profile_id", "state", "holds_active", "due_us", "cancellation_key", "body"),
+    # Only let go after the start: a merge may have given it to another run.
+    ("holds_ever = runs.holds_ever * excluded.holds_ever",),
+)
+_MESSAGES = upsert(
+    tables.messages,
+    _WORKSPACE + rows.MESSAGE_COLUMNS,
+    ("workspace_id", "message_id"),
+    ("profile_id", "provider", "provider_message_id", "due_us", "content", "body"),
+)
+_SUPPRESSIONS = Insert(
+    tables.suppressions,
+    _WORKSPACE + rows.SUPPRESSION_COLUMNS,
+    "ON CONFLICT (workspace_id, profile_id, scope) DO UPDATE SET channel = excluded.channel, "
+    "topic = excluded.topic, until_us = excluded.until_us, reason = excluded.reason",
+)
+_ENGAGEMENTS = Insert(
+    tables.engagements, ("workspace_id", "engagement_id", "message_id", "record_us")
+)
+_PENDING = Insert(tables.pending_engagements, _WORKSPACE + rows.PENDING_COLUMNS)
+_OUTCOMES = Insert(tables.outcomes, [column.name for column in tables.outcomes.c])
+_COUNTS = Insert(
+    tables.outcome_counts,
+    [column.name for column in tables.outcome_counts.c],
+    "ON CONFLICT (workspace_id, hour_us, workflow_id, step_id, channel, kind) "
+    "DO UPDATE SET count = outcome_counts.count + excluded.count",
+)
+_HEADS = Insert(
+    tables.outcome_heads,
+    ("workspace_id", "partition", "head", "earliest"),
+    "ON CONFLICT (workspace_id, partition) "
+    "DO UPDATE SET head = outcome_heads.head + excluded.head RETURNING head",
+)
+
+
+def commit(
+    connection: Connection, batch: Sequence[Changes], encode: Encode, partitions: int
+) -> None:
+    """Write *batch*; raises Conflict where a row has moved on since it was loaded."""
+    joined = _by_workspace(batch)
+    for changes in joined:
+        if changes.merges:
+            changes = merging.followed(changes)
+            for merge in changes.merges:
+                named = set(changes.identities)
+                merging.move(connection, changes.workspace_id, merge, named)
+        _write_events(connection, changes)
+        _write_people(connection, changes)
+        _write_journeys(connection, changes)
+        _write_engagements(connection, changes)
+    for changes in joined:
+        _write_counts(connection, changes)
+    # The counter of a partition is locked from here to the commit, in order of its key.
+    for changes in joined:
+        _append(connection, changes, encode, partitions)
+
+
+def _by_workspace(batch: Sequence[Changes]) -> list[Changes]:
+    joined: dict[str, Changes] = {}
+    for changes in batch:
+        if changes.workspace_id in joined:
+            whole = Changes(changes.workspace_id)
+            whole.extend(joined[changes.workspace_id])
+            whole.extend(changes)
+            changes = whole
+        joined[changes.workspace_id] = changes
+    return [joined[workspace_id] for workspace_id in sorted(joined)]
+
+
+def _write(
+    connection: Connection, insert: Insert, changes: Changes, found: Iterable[rows.Row]
+) -> None:
+    """Write rows that must all be accepted."""
+    written = [(changes.workspace_id, *row) for row in found]
+    if written and insert.run(connection, written) != len(written):
+        raise Conflict(f"rows of {insert.table} have moved on since they were loaded")
+
+
+def _write_events(connection: Connection, changes: Changes) -> None:
+    _write(
+        connection,
+        _EVENTS,
+        changes,
+        (
+            (event.event_id, accepted.profile_id, event.receive_us, event.event_us, event.group_of)
+            + (rows.started_document(accepted.started), event.payload)
+            for accepted in changes.events.values()
+            for event in (accepted.event,)
+        ),
+    )
+    _write(connection, _REJECTED, changes, map(rows.rejected_row, changes.rejected))
+
+
+def _write_people(connection: Connection, changes: Changes) -> None:
+    people = changes.profiles.values()
+    known = [profile.profile_id for profile in people if profile.row_version]
+    # A profile that was merged away meanwhile would come back.
+    if len(_KNOWN_PROFILES.rows(connection, changes.workspace_id, known)) != len(known):
+        raise Conflict("profiles were merged since they were loaded")
+    _write(connection, _PROFILES, changes, map(rows.profile_row, people))
+    names = changes.identities.items()
+    found = ((rows.identity_key(identity), profile_id) for identity, profile_id in names)
+    _write(connection, _IDENTITIES, changes, found)
+    _write(connection, _GROUPS, changes, map(rows.group_row, changes.groups.values()))
+    kept = {key: held for key, held in changes.suppressions.items() if held is not None}
+    found = (rows.suppression_row(key[0], held) for key, held in kept.items())
+    _write(connection, _SUPPRESSIONS, changes, found)
+    gone = changes.suppressions.keys() - kept.keys()
+    _delete(connection, tables.suppressions, ("profile_id", "scope"), changes, gone)
+
+
+def _write_journeys(connection: Connection, changes: Changes) -> None:
+    # Who lets go of an entry comes before who takes it.
+    in_order = sorted(changes.runs.values(), key=lambda run: run.holds_active)
+    _write(connection, _RUNS, changes, map(rows.run_row, in_order))
+    _write(connection, _MESSAGES, changes, map(rows.message_row, changes.messages.values()))
+
+
+def _write_engagements(connection: Connection, changes: Changes) -> None:
+    # Engagements may tell of long ago; what is kept for a time is kept from when it came.
+    now_us = changes.outcomes[-1].record_us if changes.outcomes else 0
+    recorded = changes.engagements.items()
+    _write(
+        connection,
+        _ENGAGEMENTS,
+        changes,
+        ((key, message_id, max(now_us, e.occur_us)) for key, (e, message_id) in recorded),
+    )
+    pending = changes.pending.values()
+    found = (rows.pending_row(e, max(now_us, e.occur_us)) for e in pending)
+    _write(connection, _PENDING, changes, found)
+    keys = ("provider", "provider_message_id")
+    _delete(connection, tables.pending_engagements, keys, changes, set(changes.applied_pending))
+
+
+def _delete(
+    connection: Connection,
+    table: Table,
+    columns: tuple[str, str],
+    changes: Changes,
+    keys: set[tuple[str, str]],
+) -> None:
+    if keys:
+        named = tuple_(*(table.c[column] for column in columns)).in_(sorted(keys))
+        connection.execute(delete(table).where(table.c.workspace_id == changes.workspace_id, named))
+
+
+# -- the log -------------------------------------------------------------------------------------
+
+
+def partition_of(profile_id: str, partitions: int) -> int:
+    """Return the partition of a person's outcomes; the same for as long as the log lives."""
+    return crc32(profile_id.encode()) % partitions if partitions > 1 else 0
+
+
+def _write_counts(connection: Connection, changes: Changes) -> None:
+    counted = Counter(
+        (o.record_us - o.record_us % HOUR_US, o.workflow_id, o.step_id, int(o.channel), int(o.kind))
+        for o in changes.outcomes
+    )
+    _write(connection, _COUNTS, changes, ((*key, count) for key, count in sorted(counted.items())))
+
+
+def _append(connection: Connection, changes: Changes, encode: Encode, partitions: int) -> None:
+    parts: defaultdict[int, list[Outcome]] = defaultdict(list)
+    for outcome in changes.outcomes:
+        parts[partition_of(outcome.profile_id, partitions)].append(outcome)
+    for partition, outcomes in sorted(parts.items()):
+        count = len(outcomes)
+        head = _HEADS.one(connection, (changes.workspace_id, partition, count, 1))[0]
+        found = (
+            (partition, position, int(o.kind), o.workflow_id, o.user_id)
+            + (int(o.channel), o.record_us, encode(o))
+            for position, o in enumerate(outcomes, head - count + 1)
+        )
+        _write(connection, _OUTCOMES, changes, found)

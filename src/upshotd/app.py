@@ -1,0 +1,283 @@
+"""The composition root: settings in, a running server out; `main` and tests share it.
+
+Start: store, clock, loop, gRPC server, HTTP edge. Stop: the same backwards, so that what came in
+through a door is done before what it needs goes away.
+"""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from upshotd import routing
+from upshotd.adapters.cel import CelConditions
+from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
+from upshotd.adapters.contacts import contact_rules
+from upshotd.adapters.grpc.admin_service import AdminService
+from upshotd.adapters.grpc.boundary import Boundary
+from upshotd.adapters.grpc.codec import ContractCodec
+from upshotd.adapters.grpc.lab_service import LabService
+from upshotd.adapters.grpc.server import GrpcServer, Services
+from upshotd.adapters.grpc.subscription_service import SubscriptionService
+from upshotd.adapters.grpc.upshot_service import UpshotService
+from upshotd.adapters.links import LinkSigner
+from upshotd.adapters.memory import MemoryStore
+from upshotd.adapters.storage.store import SqliteStore
+from upshotd.adapters.templates import SandboxTemplates
+from upshotd.adapters.wakeups import LocalWakeups
+from upshotd.application.admin import Admin
+from upshotd.application.credentials import LoopbackCredentials
+from upshotd.application.definitions import DefinitionBook
+from upshotd.application.dispatch import Dispatcher
+from upshotd.application.housekeeping import Housekeeping
+from upshotd.application.inbox import Limits
+from upshotd.application.lab import Lab
+from upshotd.application.loop import Loop
+from upshotd.application.outcomes import OutcomeStreams
+from upshotd.application.ports import Codec, Store
+from upshotd.application.subscriptions import Subscriptions
+from upshotd.application.workflows import Workflows
+from upshotd.config import IN_MEMORY, Address, Settings
+from upshotd.domain.definitions import Definitions
+from upshotd.domain.errors import FailedPrecondition
+from upshotd.domain.language import LinkKind
+from upshotd.domain.validation import Faults, validate
+from upshotd.domain.workflow import Workflow
+
+log = structlog.get_logger("upshot.app")
+
+#: Name of the setting that keeps the key of signed links; links of old mail must go on working.
+LINK_KEY_SETTING = "link_key"
+_LINK_KEY_BYTES = 32
+_LINK_KINDS: tuple[LinkKind, ...] = ("o", "c", "u")
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A running server."""
+
+    settings: Settings
+    store: Store
+    clock: SystemClock
+    loop: Loop
+    links: LinkSigner
+    grpc_port: int
+    http_port: int
+    #: None unless the clock can be moved.
+    lab: Lab | None
+    #: Ends only when the loop broke; a server without its loop must not go on.
+    working: "asyncio.Task[None]"
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC listens."""
+        return str(Address(self.settings.listen.host, self.grpc_port))
+
+    @property
+    def http_address(self) -> str:
+        """Where the HTTP edge listens."""
+        return str(Address(self.settings.http.host, self.http_port))
+
+    async def wait(self, told: asyncio.Event) -> None:
+        """Return when *told*; raises what the loop raised if it broke."""
+        asked = asyncio.create_task(told.wait())
+        done, _ = await asyncio.wait({asked, self.working}, return_when="FIRST_COMPLETED")
+        asked.cancel()
+        if self.working in done:
+            self.working.result()
+
+
+@asynccontextmanager
+async def run(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[App]:
+    """Start everything, yield the running server, and stop it in good order.
+
+    *environ* is where secrets of providers are found. Raises InvalidArgument for faulty providers,
+    FailedPrecondition when an address or the database is taken, Unavailable for a broken database.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _Start(settings, environ, stack).app()
+
+
+class _Start:
+    """Builds the parts in order; each leaves on the stack how it is stopped."""
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], stack: AsyncExitStack
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._stack = stack
+        self._clock = LabClock() if settings.lab else SystemClock()
+        self._ids = UuidIds()
+        self._wakeups = LocalWakeups()
+        self._codec: Codec = ContractCodec()
+        self._conditions = CelConditions()
+        self._templates = SandboxTemplates()
+
+    async def app(self) -> App:
+        """Return the running server."""
+        store = await self._store()
+        door = self._bound(self._settings.http)
+        http_port: int = door.getsockname()[1]
+        links = LinkSigner(await _link_key(store), self._public_url(http_port))
+        loop, book = self._loop(store, links)
+        lab = await self._lab(store, loop)
+        working = self._work(loop)
+        await self._keep_house(store)
+        server = await self._serve(store, loop, book, links, lab)
+        # The HTTP edge goes here: Edge(door, target=f"127.0.0.1:{server.port}", ...); started
+        # last and pushed on the stack, it is the first to stop.
+        return App(
+            settings=self._settings,
+            store=store,
+            clock=self._clock,
+            loop=loop,
+            links=links,
+            grpc_port=server.port,
+            http_port=http_port,
+            lab=lab,
+            working=working,
+        )
+
+    async def _store(self) -> Store:
+        store: Store
+        if self._settings.database == IN_MEMORY:
+            log.warning("store.in_memory", consequence="everything is gone at the end")
+            store = MemoryStore()
+        else:
+            store = SqliteStore(Path(self._settings.database))
+        await store.open()
+        self._stack.push_async_callback(store.close)
+        return store
+
+    def _bound(self, address: Address) -> socket.socket:
+        """Take the edge's port before links are made, which name it."""
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        door = self._stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((address.host, address.port))
+        except OSError:
+            text = f"cannot listen on {address}: another program does, or it is no address of ours"
+            raise FailedPrecondition(text, subject=str(address)) from None
+        return door
+
+    def _public_url(self, http_port: int) -> str:
+        return self._settings.public_url or f"http://{Address(self._settings.http.host, http_port)}"
+
+    def _loop(self, store: Store, links: LinkSigner) -> tuple[Loop, DefinitionBook]:
+        """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
+        settings = self._settings
+        owner = self._ids.next()
+        providers = routing.providers(settings, self._environ, SystemClock().now_us)
+        blank = Definitions(
+            conditions=self._conditions,
+            templates=self._templates,
+            links=links,
+            contact=contact_rules(settings.contact, settings.default_region),
+            decode_event=self._codec.decode_event,
+            routes=routing.routes(settings, providers),
+            owner=owner,
+        )
+        book = DefinitionBook(store, self._codec, blank)
+        limits = Limits(batch=settings.limits.batch, inbox=settings.limits.inbox)
+        loop = Loop(
+            store,
+            self._clock,
+            self._ids,
+            self._codec,
+            book,
+            self._wakeups,
+            owner=owner,
+            limits=limits,
+        )
+        dispatcher = Dispatcher(
+            providers,
+            loop.settle,
+            concurrency=settings.limits.sends,
+            timeout_s=settings.limits.provider_us / 1e6,
+        )
+        loop.attach(dispatcher)
+        self._dispatcher = dispatcher
+        return loop, book
+
+    async def _lab(self, store: Store, loop: Loop) -> Lab | None:
+        if not isinstance(self._clock, LabClock):
+            return None
+        lab = Lab(store, self._clock, loop)
+        await lab.restore()
+        return lab
+
+    def _work(self, loop: Loop) -> "asyncio.Task[None]":
+        """Start the loop; at the end let sends finish, then let it do what is in its inbox."""
+        working = asyncio.create_task(loop.run())
+        grace_s = self._settings.limits.drain_us / 1e6
+
+        async def stop() -> None:
+            loop.drain()
+            await self._dispatcher.close(grace_s)
+            loop.stop()
+            await asyncio.wait({working})
+
+        self._stack.push_async_callback(stop)
+        return working
+
+    async def _keep_house(self, store: Store) -> None:
+        raise NotImplementedError
+
+    async def _serve(
+        self, store: Store, loop: Loop, book: DefinitionBook, links: LinkSigner, lab: Lab | None
+    ) -> GrpcServer:
+        settings, clock = self._settings, self._clock
+        streams = OutcomeStreams(store, clock, self._wakeups)
+        workflows = Workflows(store, self._codec, clock, self._faults, book.refresh)
+        services = Services(
+            upshot=UpshotService(loop, workflows, streams, clock),
+            subscriptions=SubscriptionService(Subscriptions(store, clock)),
+            admin=AdminService(Admin(store), workflows, loop),
+            lab=LabService(lab) if lab is not None else None,
+        )
+        boundary = Boundary(
+            LoopbackCredentials(lambda token: _workspace_of_link(links, token)),
+            clock,
+            self._ids,
+            unary_limit_us=settings.limits.call_us,
+            write_limit_us=settings.limits.reader_us,
+        )
+        server = GrpcServer(
+            settings.listen.host,
+            settings.listen.port,
+            services,
+            boundary,
+            streams.drain,
+            connection_age_us=settings.limits.connection_us,
+        )
+        await server.start()
+        self._stack.push_async_callback(server.stop, settings.limits.drain_us)
+        return server
+
+    def _faults(self, workflow: Workflow) -> Faults:
+        return validate(workflow, self._conditions, self._templates)
+
+
+def _workspace_of_link(links: LinkSigner, token: str) -> str | None:
+    """Return the workspace that a signed link of any kind carries."""
+    for kind in _LINK_KINDS:
+        link = links.read(kind, token)
+        if link is not None:
+            return link.workspace_id
+    return None
+
+
+async def _link_key(store: Store) -> bytes:
+    """Return the key that signs links, made at the first start."""
+    kept = await store.setting(LINK_KEY_SETTING)
+    if kept is None:
+        kept = secrets.token_hex(_LINK_KEY_BYTES)
+        await store.put_setting(LINK_KEY_SETTING, kept)
+    return bytes.fromhex(kept)

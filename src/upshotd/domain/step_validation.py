@@ -1,0 +1,304 @@
+"""What is wrong with a step: every fault by its path, in the contract's names of fields."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import EVENT_NAME_MAX
+from upshotd.domain.language import Conditions, Templates
+from upshotd.domain.message import Channel, Email, Sms, Webhook
+from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
+from upshotd.domain.steps.branch import Branch
+from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
+from upshotd.domain.workflow import DAY_US, Step
+
+#: Longest span where none is given by meaning, in microseconds: a hundred years.
+SPAN_MAX_US = 36_500 * DAY_US
+ANY_OF_MIN, ANY_OF_MAX = 2, 10
+CASES_MAX = 50
+#: Most texts in the properties of an emit step: each is a template.
+TEXTS_MAX = 200
+#: What the names of emitted events may not begin with, in any case.
+RESERVED_PREFIX = "upshot"
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+NAME_FORM = "1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
+_WORD = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A step and where it stands."""
+
+    step: Step
+    #: From the root, as `workflow.steps[1].wait.on_timeout[0]`.
+    path: str
+    #: Which list of each step around it, by that step's path: two lists of one step exclude
+    #: each other.
+    arms: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Findings:
+    """The faults and warnings found so far, and what they are found with."""
+
+    conditions: Conditions
+    templates: Templates
+    #: Id of the workflow that is looked at.
+    workflow_id: str
+    #: Names of events that end a run unconditionally.
+    exit_events: frozenset[str]
+    violations: list[Violation] = field(default_factory=list)
+    warnings: list[Violation] = field(default_factory=list)
+
+    def fault(self, path: str, text: str) -> None:
+        """Note what makes the workflow unusable."""
+        self.violations.append(Violation(path, text))
+
+    def warn(self, path: str, text: str) -> None:
+        """Note what is legal and probably not meant."""
+        self.warnings.append(Violation(path, text))
+
+    def expression(self, path: str, source: str, *, boolean: bool = True) -> None:
+        """Compile a CEL expression; an empty one is none."""
+        text = self.conditions.fault(source, boolean=boolean) if source else None
+        if text is not None:
+            self.fault(path, text)
+
+    def template(self, path: str, source: str, *, html: bool = False) -> None:
+        """Compile a template; an empty one is none."""
+        text = self.templates.fault(source, html=html) if source else None
+        if text is not None:
+            self.fault(path, text)
+
+    def event_name(self, path: str, name: str) -> None:
+        """Look at the exact name of a track event, which is required."""
+        if not name:
+            self.fault(path, "the event's name is required")
+        elif len(name) > EVENT_NAME_MAX:
+            self.fault(path, f"{len(name)} characters; at most {EVENT_NAME_MAX} are taken")
+
+    def name(self, path: str, name: str) -> None:
+        """Look at the id of a workflow or topic, which is required."""
+        if not NAME.fullmatch(name):
+            self.fault(path, f"{name!r} is not {NAME_FORM}")
+
+    def span(self, path: str, span_us: int, *, most_us: int = SPAN_MAX_US) -> None:
+        """Look at a span that must be above 0."""
+        if not 0 < span_us <= most_us:
+            self.fault(path, f"must be above 0 and at most {most_us // DAY_US} days")
+
+
+def check(placed: Placed, known: Mapping[str, Placed], findings: Findings) -> None:
+    """Note what is wrong with the kind of one step.
+
+    *known* are the steps by id in document order, the first of each id.
+    """
+    kind, path = placed.step.kind, placed.path
+    match kind:
+        case Send():
+            _send(kind, f"{path}.send", findings)
+        case Delay():
+            _delay(kind, f"{path}.delay", findings)
+        case Wait():
+            _wait(placed, kind, known, findings)
+        case Branch():
+            _branch(kind, f"{path}.branch", findings)
+        case Emit():
+            _emit(kind, f"{path}.emit", findings)
+        case Enroll():
+            _enroll(kind, f"{path}.enroll.workflow_id", findings)
+        case Suppress():
+            _suppress(kind, f"{path}.suppress", findings)
+        case Exit():
+            if not _WORD.fullmatch(kind.reason):
+                text = f"{kind.reason!r} is no upper-case word of at most 63 characters"
+                findings.fault(f"{path}.exit.reason", text)
+        case _:
+            assert_never(kind)
+
+
+def _send(send: Send, path: str, findings: Findings) -> None:
+    content = send.content
+    match content:
+        case Email():
+            channel = Channel.EMAIL
+            _email(content, f"{path}.email", findings)
+        case Sms():
+            channel = Channel.SMS
+            _body(content.body, f"{path}.sms.body", findings)
+        case Webhook():
+            channel = Channel.WEBHOOK
+            _body(content.body, f"{path}.webhook.body", findings)
+        case _:
+            assert_never(content)
+    if send.channel is Channel.UNSPECIFIED:
+        findings.fault(f"{path}.channel", "is required")
+    elif send.channel is not channel:
+        text = f"is {send.channel.name}, but the content is for {channel.name}"
+        findings.fault(f"{path}.channel", text)
+
+
+def _email(email: Email, path: str, findings: Findings) -> None:
+    if not email.subject:
+        findings.fault(f"{path}.subject", "is required")
+    elif _CONTROL.search(email.subject):
+        findings.fault(f"{path}.subject", "line breaks and control characters are not taken")
+    if not email.html and not email.text:
+        findings.fault(path, "html or text is required")
+    findings.template(f"{path}.subject", email.subject)
+    findings.template(f"{path}.html", email.html, html=True)
+    findings.template(f"{path}.text", email.text)
+
+
+def _body(body: str, path: str, findings: Findings) -> None:
+    if not body:
+        findings.fault(path, "is required")
+    findings.template(path, body)
+
+
+def _delay(delay: Delay, path: str, findings: Findings) -> None:
+    given = (delay.duration_us is not None) + (delay.until_us is not None) + bool(delay.until)
+    if given != 1:
+        text = "exactly one of duration, until.time, until.expression is required"
+        findings.fault(f"{path}.moment", text)
+    if delay.duration_us is not None and not 0 <= delay.duration_us <= WAIT_MAX_US:
+        text = f"must be 0 to {WAIT_MAX_US // DAY_US} days"
+        findings.fault(f"{path}.duration", text)
+    findings.expression(f"{path}.until.expression", delay.until, boolean=False)
+
+
+def _wait(placed: Placed, wait: Wait, known: Mapping[str, Placed], findings: Findings) -> None:
+    path = f"{placed.path}.wait"
+    findings.span(f"{path}.timeout", wait.timeout_us, most_us=WAIT_MAX_US)
+    count = len(wait.conditions)
+    if wait.any_of and not ANY_OF_MIN <= count <= ANY_OF_MAX:
+        text = f"{count} given; {ANY_OF_MIN} to {ANY_OF_MAX} are taken"
+        findings.fault(f"{path}.any_of.conditions", text)
+    elif not wait.any_of and count != 1:
+        findings.fault(f"{path}.condition", "one of engagement, event, any_of is required")
+    for index, condition in enumerate(wait.conditions):
+        at = f"{path}.any_of.conditions[{index}]" if wait.any_of else path
+        match condition:
+            case EngagementWait():
+                _engagement(placed, condition, f"{at}.engagement", known, findings)
+            case EventWait():
+                _event(condition, f"{at}.event", findings)
+            case _:
+                assert_never(condition)
+    engages = any(isinstance(condition, EngagementWait) for condition in wait.conditions)
+    if wait.on_undeliverable and not engages:
+        text = "is never taken: the wait asks for no engagement with a message"
+        findings.warn(f"{path}.on_undeliverable", text)
+
+
+def _engagement(
+    placed: Placed,
+    wait: EngagementWait,
+    path: str,
+    known: Mapping[str, Placed],
+    findings: Findings,
+) -> None:
+    if not wait.kinds:
+        findings.fault(f"{path}.kinds", "at least one is required")
+    for index, kind in enumerate(wait.kinds):
+        if kind is EngagementKind.UNSPECIFIED:
+            findings.fault(f"{path}.kinds[{index}]", "must be one of the kinds")
+        elif kind in wait.kinds[:index]:
+            findings.fault(f"{path}.kinds[{index}]", f"{kind.name} is named twice")
+    send = _target(placed, wait.step_id, known)
+    if isinstance(send, str):
+        findings.fault(f"{path}.step_id", send)
+    elif send.channel is Channel.SMS and EngagementKind.OPENED in wait.kinds:
+        index = wait.kinds.index(EngagementKind.OPENED)
+        findings.warn(f"{path}.kinds[{index}]", "an SMS has no opens: nobody reports them")
+
+
+def _target(placed: Placed, step_id: str, known: Mapping[str, Placed]) -> Send | str:
+    """Return the send step whose message is waited for, or why it cannot be."""
+    if not step_id:
+        return "the send step is required"
+    target = known.get(step_id)
+    if target is None:
+        # *known* holds what stands before the step, so a later step is unknown here as well.
+        return f"no step {step_id!r} stands before this wait"
+    if not isinstance(target.step.kind, Send):
+        return f"{step_id!r} is no send step"
+    for owner, arm in placed.arms.items():
+        if target.arms.get(owner, arm) != arm:
+            return f"{step_id!r} stands on another path: no run comes through both"
+    return target.step.kind
+
+
+def _event(wait: EventWait, path: str, findings: Findings) -> None:
+    findings.event_name(f"{path}.event", wait.event)
+    findings.expression(f"{path}.condition", wait.condition)
+    if wait.event in findings.exit_events:
+        text = "ends the run by an exit rule before the wait sees it"
+        findings.warn(f"{path}.event", text)
+
+
+def _branch(branch: Branch, path: str, findings: Findings) -> None:
+    if not 1 <= len(branch.cases) <= CASES_MAX:
+        text = f"{len(branch.cases)} given; 1 to {CASES_MAX} are taken"
+        findings.fault(f"{path}.cases", text)
+    for index, case in enumerate(branch.cases[:CASES_MAX]):
+        at = f"{path}.cases[{index}].condition"
+        if not case.condition:
+            findings.fault(at, "is required; steps without a condition go into otherwise")
+        findings.expression(at, case.condition)
+
+
+def _emit(emit: Emit, path: str, findings: Findings) -> None:
+    findings.event_name(f"{path}.event", emit.event)
+    if emit.event in RESERVED_EVENTS:
+        text = f"{emit.event!r} is the name of one of our own outcomes"
+        findings.fault(f"{path}.event", text)
+    elif emit.event.casefold().startswith(RESERVED_PREFIX):
+        text = f"names that begin with {RESERVED_PREFIX!r} are reserved"
+        findings.fault(f"{path}.event", text)
+    for count, (at, text) in enumerate(_texts(emit.properties, f"{path}.properties")):
+        if count == TEXTS_MAX:
+            findings.fault(f"{path}.properties", f"at most {TEXTS_MAX} texts are taken")
+            break
+        findings.template(at, text)
+
+
+def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Yield every text in *value*, at any depth, with its path."""
+    match value:
+        case str():
+            yield path, value
+        case Mapping():
+            for key, item in value.items():
+                yield from _texts(item, f"{path}.{key}")
+        case list():
+            for index, item in enumerate(value):
+                yield from _texts(item, f"{path}[{index}]")
+        case _:
+            return
+
+
+def _enroll(enroll: Enroll, path: str, findings: Findings) -> None:
+    findings.name(path, enroll.workflow_id)
+    if enroll.workflow_id and enroll.workflow_id == findings.workflow_id:
+        text = "starts the workflow that it stands in, as often as enrolments may nest"
+        findings.warn(path, text)
+
+
+def _suppress(suppress: Suppress, path: str, findings: Findings) -> None:
+    if (suppress.channel is not Channel.UNSPECIFIED) == bool(suppress.topic):
+        findings.fault(f"{path}.scope", "exactly one of channel, topic is required")
+    elif suppress.topic:
+        findings.name(f"{path}.topic", suppress.topic)
+    if suppress.duration_us is not None:
+        findings.span(f"{path}.duration", suppress.duration_us)

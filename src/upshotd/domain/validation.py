@@ -1,0 +1,151 @@
+"""Whether a workflow can be run: all of its faults at once, and what is probably not meant."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import EventType
+from upshotd.domain.language import Conditions, Templates
+from upshotd.domain.step_validation import SPAN_MAX_US, Findings, Placed, check
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.workflow import DAY_US, Reentry, ReentryMode, Step, Trigger, Workflow, nested
+
+STEPS_MAX = 200
+#: Lists of steps inside of lists; those of the workflow itself are the first.
+NESTING_MAX = 10
+EXITS_MAX = 20
+LABELS_MAX = 64
+LABEL_NAME_MAX = 63
+#: Longest label and longest name for people, in characters.
+LABEL_MAX = 255
+
+_STEP_ID = re.compile(r"[a-z][a-z0-9_]{0,62}")
+#: Words of CEL: steps are named in expressions, as `steps.welcome.opened`.
+CEL_WORDS = frozenset(
+    {
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else",
+        "for", "function", "if", "import", "let", "loop", "package",
+        "namespace", "return", "var", "void", "while",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What validation found."""
+
+    #: What makes the workflow unusable; empty when it can be stored.
+    violations: tuple[Violation, ...] = ()
+    #: What is legal and probably not meant.
+    warnings: tuple[Violation, ...] = ()
+
+
+def validate(workflow: Workflow, conditions: Conditions, templates: Templates) -> Faults:
+    """Return every fault of *workflow* by path, as `workflow.steps[1].wait.timeout`.
+
+    A workflow of more than 200 steps is looked at as far as the first 200.
+    """
+    exits = frozenset(rule.event for rule in workflow.exits if not rule.condition)
+    findings = Findings(conditions, templates, workflow.workflow_id, exits)
+    findings.name("workflow.workflow_id", workflow.workflow_id)
+    _words(workflow, findings)
+    _trigger(workflow.trigger, findings)
+    _steps(workflow, findings)
+    _reentry(workflow.reentry, findings)
+    _exits(workflow, findings)
+    findings.expression("workflow.cancellation_key", workflow.cancellation_key, boolean=False)
+    return Faults(tuple(findings.violations), tuple(findings.warnings))
+
+
+def _words(workflow: Workflow, findings: Findings) -> None:
+    if len(workflow.display_name) > LABEL_MAX:
+        text = f"{len(workflow.display_name)} characters; at most {LABEL_MAX} are taken"
+        findings.fault("workflow.display_name", text)
+    if workflow.topic:
+        findings.name("workflow.topic", workflow.topic)
+    if len(workflow.labels) > LABELS_MAX:
+        text = f"{len(workflow.labels)} given; at most {LABELS_MAX} are taken"
+        findings.fault("workflow.labels", text)
+    elif any(
+        not 0 < len(name) <= LABEL_NAME_MAX or len(value) > LABEL_MAX
+        for name, value in workflow.labels.items()
+    ):
+        text = f"names have 1 to {LABEL_NAME_MAX} characters, values at most {LABEL_MAX}"
+        findings.fault("workflow.labels", text)
+
+
+def _trigger(trigger: Trigger, findings: Findings) -> None:
+    if trigger.type is EventType.TRACK:
+        findings.event_name("workflow.trigger.track.event", trigger.event)
+    findings.expression("workflow.trigger.condition", trigger.condition)
+    findings.span("workflow.trigger.max_age", trigger.max_age_us)
+
+
+def _reentry(reentry: Reentry, findings: Findings) -> None:
+    findings.expression("workflow.reentry.key", reentry.key, boolean=False)
+    if not 0 <= reentry.cooldown_us <= SPAN_MAX_US:
+        text = f"must be 0 to {SPAN_MAX_US // DAY_US} days"
+        findings.fault("workflow.reentry.cooldown", text)
+    if reentry.key and reentry.mode is ReentryMode.ALWAYS and not reentry.cooldown_us:
+        findings.warn("workflow.reentry.key", "has no effect with ALWAYS and no cooldown")
+
+
+def _exits(workflow: Workflow, findings: Findings) -> None:
+    if len(workflow.exits) > EXITS_MAX:
+        text = f"{len(workflow.exits)} given; at most {EXITS_MAX} are taken"
+        findings.fault("workflow.exits", text)
+    for index, rule in enumerate(workflow.exits[:EXITS_MAX]):
+        path = f"workflow.exits[{index}]"
+        findings.event_name(f"{path}.track.event", rule.event)
+        findings.expression(f"{path}.condition", rule.condition)
+
+
+def _steps(workflow: Workflow, findings: Findings) -> None:
+    if not workflow.steps:
+        findings.fault("workflow.steps", "at least one is required")
+    placed: list[Placed] = []
+    _place(workflow.steps, "workflow.steps", {}, placed, findings)
+    if len(placed) > STEPS_MAX:
+        text = f"{len(placed)} with those nested in them; at most {STEPS_MAX} are taken"
+        findings.fault("workflow.steps", text)
+    known: dict[str, Placed] = {}
+    for one in placed[:STEPS_MAX]:
+        _step_id(one, known, findings)
+        findings.expression(f"{one.path}.condition", one.step.condition)
+        check(one, known, findings)
+        known.setdefault(one.step.step_id, one)
+
+
+def _place(
+    level: tuple[Step, ...],
+    path: str,
+    arms: Mapping[str, str],
+    placed: list[Placed],
+    findings: Findings,
+) -> None:
+    """Append the steps of *level*, and of the lists inside them, in document order."""
+    if level and len(arms) == NESTING_MAX:
+        findings.fault(path, f"steps nest at most {NESTING_MAX} deep")
+    ended = False
+    for index, step in enumerate(level):
+        at = f"{path}[{index}]"
+        if ended:
+            findings.warn(at, "is never reached: the step before it ends the run")
+        ended = isinstance(step.kind, Exit) and not step.condition
+        placed.append(Placed(step, at, arms))
+        for inner, steps in nested(step):
+            below = f"{at}.{inner}"
+            _place(steps, below, {**arms, at: below}, placed, findings)
+
+
+def _step_id(placed: Placed, known: Mapping[str, Placed], findings: Findings) -> None:
+    step_id, path = placed.step.step_id, f"{placed.path}.step_id"
+    if not _STEP_ID.fullmatch(step_id):
+        text = "is not 1 to 63 of a-z, 0-9 and _, beginning with a letter"
+        findings.fault(path, f"{step_id!r} {text}")
+    elif step_id in CEL_WORDS:
+        findings.fault(path, f"{step_id!r} is a word of CEL: conditions could not name the step")
+    elif step_id in known:
+        text = f"{step_id!r} is the id of {known[step_id].path} already"
+        findings.fault(path, text)

@@ -1,0 +1,61 @@
+"""Which provider serves which channel, as the settings say."""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from upshotd.adapters.providers.build import CHANNELS, build
+from upshotd.application.ports import Provider
+from upshotd.config import Settings
+from upshotd.domain.definitions import Route
+from upshotd.domain.errors import InvalidArgument, Violation
+from upshotd.domain.message import Channel
+
+log = structlog.get_logger("upshot.app")
+
+#: Name and kind of the provider that stands in when none is configured.
+STAND_IN = "console"
+
+
+def providers(
+    settings: Settings, environ: Mapping[str, str], now_us: Callable[[], int]
+) -> dict[str, Provider]:
+    """Return the providers by name; the console alone when none is configured, and say so.
+
+    Raises InvalidArgument with every fault of every table.
+    """
+    if not settings.providers:
+        log.warning(
+            "provider.none_configured",
+            consequence="NO MESSAGE LEAVES THIS MACHINE: every channel is printed on stdout",
+        )
+        return {STAND_IN: build(STAND_IN, STAND_IN, {}, now_us, environ)}
+    made: dict[str, Provider] = {}
+    faults = _unfit(settings)
+    for table in settings.providers.values():
+        try:
+            made[table.name] = build(table.kind, table.name, table.options, now_us, environ)
+        except InvalidArgument as error:
+            faults += error.violations
+    if faults:
+        raise InvalidArgument("the settings have faults", tuple(faults))
+    return made
+
+
+def routes(settings: Settings, made: Mapping[str, Provider]) -> dict[Channel, Route]:
+    """Return the route of each channel; one without a provider has none and is UNROUTABLE."""
+    if not settings.providers:
+        every = (channel for channel in Channel if channel is not Channel.UNSPECIFIED)
+        return {channel: Route(STAND_IN, made[STAND_IN].idempotent) for channel in every}
+    return {c: Route(name, made[name].idempotent) for c, name in settings.channels.items()}
+
+
+def _unfit(settings: Settings) -> list[Violation]:
+    """Return the channels whose provider cannot carry them."""
+    found = []
+    for channel, name in settings.channels.items():
+        kind = settings.providers[name].kind
+        if channel not in CHANNELS.get(kind, frozenset(Channel)):
+            text = f"is {name!r}, of kind {kind}, which does not carry it"
+            found.append(Violation(f"channels.{channel.name.lower()}", text))
+    return found

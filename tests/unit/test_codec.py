@@ -1,0 +1,291 @@
+"""The contract's bytes: nothing is lost between a message, a value and what is stored."""
+
+import math
+
+import pytest
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from upshot.v1 import engagement_pb2, event_pb2, outcome_pb2, service_pb2
+from upshotd.adapters.grpc import (
+    admin_codec,
+    engagement_codec,
+    event_codec,
+    structs,
+    times,
+)
+from upshotd.adapters.grpc.codec import ContractCodec
+from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
+from upshotd.application.ports import Codec, OutcomeCount
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import Event, EventType, RejectedEvent, faults
+from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms
+from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
+from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.run import Run, RunState, TimelineEntry
+from upshotd.domain.state import StartedRun, StoredEvent
+from upshotd.domain.stimulus import (
+    EngagementResult,
+    EngagementState,
+    IngestResult,
+    IngestState,
+)
+from upshotd.domain.workflow import Trigger, Workflow
+
+CODEC: Codec = ContractCodec()
+NOW_US = 1_764_000_000_000_000
+
+# -- events ------------------------------------------------------------------------------------
+
+
+def read(message: event_pb2.Event) -> Event:
+    """Return the event as it comes, which must equal the event as it is stored."""
+    event = event_codec.event(message, NOW_US)
+    stored = StoredEvent(event.event_id, event.payload, event.receive_us, event.event_us)
+    assert CODEC.decode_event(stored) == event
+    assert event.size == len(event.payload) == message.ByteSize()
+    return event
+
+
+def track(**fields: object) -> event_pb2.Event:
+    return event_pb2.Event(event_id="e", user_id="u", track={"event": "T"}, **fields)  # type: ignore[arg-type]
+
+
+def test_every_call_of_the_spec_is_read() -> None:
+    properties = {"properties": structs.struct({"a": 1})}
+    traits = {"traits": structs.struct({"a": 1})}
+
+    def of(**call: object) -> Event:
+        return read(event_pb2.Event(event_id="e", anonymous_id="x", **call))  # type: ignore[arg-type]
+
+    tracked = of(track={"event": "T", **properties})
+    assert (tracked.type, tracked.name, tracked.properties) == (EventType.TRACK, "T", {"a": 1})
+    assert (tracked.event_id, tracked.user_id, tracked.anonymous_id) == ("e", "", "x")
+    assert (of(identify=traits).type, of(identify=traits).traits) == (EventType.IDENTIFY, {"a": 1})
+    group = of(group={"group_id": "g", **traits})
+    assert (group.type, group.group_id, group.traits) == (EventType.GROUP, "g", {"a": 1})
+    page = of(page={"name": "P", **properties})
+    assert (page.type, page.name, page.properties) == (EventType.PAGE, "P", {"a": 1})
+    screen = of(screen={"name": "S", **properties})
+    assert (screen.type, screen.name, screen.properties) == (EventType.SCREEN, "S", {"a": 1})
+    alias = of(alias={"previous_id": "p"})
+    assert (alias.type, alias.previous_id) == (EventType.ALIAS, "p")
+    empty = of(track={"event": "T"}, context=Struct())
+    assert (empty.properties, empty.traits, empty.context) == ({}, {}, {})
+
+
+def test_an_event_without_a_call_is_read_and_refused_by_the_domain() -> None:
+    event = read(event_pb2.Event(event_id="e", user_id="u"))
+    assert event.type is EventType.UNSPECIFIED
+    assert faults(event)[0] == "MISSING_CALL"
+
+
+def test_our_own_events_and_groups_are_known_by_their_context() -> None:
+    context = structs.struct({"library": {"name": "upshot"}, "groupId": "g"})
+    event = read(track(context=context))
+    assert event.own
+    assert event.group_of == "g"
+
+
+def test_an_event_has_the_time_of_a_right_clock() -> None:
+    hour = 3_600_000_000
+    wrong = NOW_US + 5 * hour
+    event = track(event_time=times.timestamp(wrong - hour), sent_time=times.timestamp(wrong))
+    assert read(event).event_us == NOW_US - hour
+    assert read(track()).event_us == NOW_US
+    assert read(track(event_time=times.timestamp(wrong))).event_us == NOW_US
+
+
+@pytest.mark.parametrize("seconds", [-(2**63), 2**63 - 1])
+@pytest.mark.parametrize("sent", [-(2**63), 0, 2**63 - 1])
+def test_no_time_is_too_strange_to_be_taken(seconds: int, sent: int) -> None:
+    odd = track(
+        event_time=Timestamp(seconds=seconds, nanos=-(2**31)), sent_time=Timestamp(seconds=sent)
+    )
+    event = read(odd)
+    assert times.TIMESTAMP_MIN_US <= event.event_us <= NOW_US
+    assert CODEC.event_json(event.payload)
+
+
+def test_an_event_is_shown_as_json_cut_to_64_kib() -> None:
+    event = read(track(context=structs.struct({"a": "é" * 40_000})))
+    text = CODEC.event_json(event.payload)
+    assert len(text.encode()) in (65_535, 65_536)
+    small = read(track())
+    expected = '{"event_id": "e", "user_id": "u", "track": {"event": "T"}}'
+    assert CODEC.event_json(small.payload) == expected
+    assert CODEC.event_json(b"\xff") == ""
+
+
+def test_an_event_with_nan_is_shown_although_json_has_none() -> None:
+    context = Struct()
+    context["a"] = math.nan
+    assert "nan" in CODEC.event_json(read(track(context=context)).payload)
+
+
+def test_what_became_of_an_event_is_told() -> None:
+    answer = IngestResult(
+        "e",
+        IngestState.REJECTED,
+        "WHY",
+        (Violation("event", "wrong"),),
+        (StartedRun("w", 2, "r"),),
+        ("s",),
+    )
+    told = event_codec.result(answer)
+    assert told.state == service_pb2.INGEST_STATE_REJECTED
+    assert (told.event_id, told.reason, told.violations[0].field) == ("e", "WHY", "event")
+    assert (told.started_runs[0].run_id, list(told.resumed_run_ids)) == ("r", ["s"])
+
+
+# -- engagements -------------------------------------------------------------------------------
+
+
+def opened(**fields: object) -> engagement_pb2.Engagement:
+    base = {"message_id": "m", "kind": engagement_pb2.ENGAGEMENT_KIND_OPENED}
+    return engagement_pb2.Engagement(**(base | fields))  # type: ignore[arg-type]
+
+
+def engagement(message: engagement_pb2.Engagement) -> Engagement:
+    read = engagement_codec.engagement(message, NOW_US)
+    assert isinstance(read, Engagement)
+    return read
+
+
+def test_an_engagement_is_read() -> None:
+    message = engagement_pb2.Engagement(
+        engagement_id="x",
+        provider_message={"provider": "p", "provider_message_id": "1"},  # type: ignore[arg-type]
+        kind=engagement_pb2.ENGAGEMENT_KIND_CLICKED,
+        occur_time=times.timestamp(NOW_US - 5),
+        link_url="https://a.example/",
+        reason="r" * 600,
+        machine=True,
+        data=structs.struct({"a": 1}),
+    )
+    assert engagement(message) == Engagement(
+        "x", EngagementKind.CLICKED, NOW_US - 5, "", "p", "1", "https://a.example/", "r" * 500,
+        True, {"a": 1},
+    )  # fmt: skip
+    assert engagement(opened()).occur_us == NOW_US
+    assert engagement(opened(occur_time=times.timestamp(NOW_US + 5))).occur_us == NOW_US
+
+
+def test_the_same_fact_without_an_id_is_recognised_and_another_is_not() -> None:
+    future = times.timestamp(NOW_US + 5)
+    facts = [
+        opened(),
+        opened(occur_time=future),
+        opened(occur_time=times.timestamp(NOW_US)),
+        opened(machine=True),
+        opened(link_url="x"),
+        opened(message_id="m2"),
+        opened(kind=engagement_pb2.ENGAGEMENT_KIND_CLICKED),
+        opened(provider_message={"provider": "p", "provider_message_id": "m"}),
+    ]
+    ids = [engagement(fact).engagement_id for fact in facts]
+    assert len(set(ids)) == len(facts)
+    assert all(id.startswith("derived-") and len(id) <= 200 for id in ids)
+    later = [engagement_codec.engagement(fact, NOW_US + 9) for fact in facts]
+    assert [one.engagement_id for one in later if isinstance(one, Engagement)] == ids
+
+
+NAN = Struct()
+NAN["a"] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "field"),
+    [
+        (opened(engagement_id="x" * 201), "INVALID_ENGAGEMENT_ID", "engagement_id"),
+        (opened(engagement_id="a\nb"), "INVALID_ENGAGEMENT_ID", "engagement_id"),
+        (opened(message_id=""), "MISSING_TARGET", "target"),
+        (engagement_pb2.Engagement(kind=1), "MISSING_TARGET", "target"),  # type: ignore[arg-type]
+        (opened(provider_message={"provider": "p"}), "MISSING_TARGET", "provider_message"),
+        (opened(kind=0), "MISSING_KIND", "kind"),
+        (opened(kind=77), "INVALID_KIND", "kind"),
+        (opened(link_url="x" * 2049), "INVALID_LINK_URL", "link_url"),
+        (opened(data=NAN), "INVALID_DATA", "data"),
+        (opened(data=structs.struct({"a": "x" * 40_000})), "INVALID_DATA", "data"),
+    ],
+)
+def test_an_engagement_that_cannot_be_taken(
+    message: engagement_pb2.Engagement, reason: str, field: str
+) -> None:
+    refused = engagement_codec.engagement(message, NOW_US)
+    assert isinstance(refused, RefusedEngagement)
+    assert refused.reason == reason
+    assert [violation.field for violation in refused.violations] == [f"engagement.{field}"]
+    told = engagement_codec.refusal(refused)
+    assert (told.state, told.reason) == (service_pb2.ENGAGEMENT_STATE_REJECTED, reason)
+
+
+def test_what_became_of_an_engagement_is_told() -> None:
+    told = engagement_codec.result(EngagementResult(EngagementState.RECORDED, "", "m", ("r",)))
+    assert told.state == service_pb2.ENGAGEMENT_STATE_RECORDED
+    assert (told.message_id, list(told.resumed_run_ids)) == ("m", ["r"])
+
+
+# -- what AdminService shows -------------------------------------------------------------------
+
+
+def test_a_run_is_shown_with_its_timeline_only_when_asked() -> None:
+    run = Run(
+        "r", "w", 3, "p", "e", "k", NOW_US, RunState.FAILED, "BROKE", due_us=NOW_US + 1,
+        steps={"mail": {"opened": True}}, timeline=(TimelineEntry(NOW_US, "mail", "sent", "x"),),
+    )  # fmt: skip
+    known = Profile("p", user_id="u", anonymous_ids=("a",))
+    brief = admin_codec.run(run, known, whole=False)
+    assert (brief.user_id, brief.anonymous_id, brief.workflow_version) == ("u", "", 3)
+    assert times.instant_us(brief.due_time) == NOW_US + 1
+    assert not brief.HasField("end_time")
+    assert not brief.timeline
+    assert not brief.HasField("steps")
+    whole = admin_codec.run(run, Profile("p", anonymous_ids=("a", "b")), whole=True)
+    assert (whole.user_id, whole.anonymous_id) == ("", "a")
+    assert whole.timeline[0].what == "sent"
+    assert structs.plain(whole.steps) == {"mail": {"opened": True}}
+    assert not admin_codec.run(run, None, whole=False).user_id
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (Email("S", html="<p>"), {"subject": "S", "html": "<p>"}),
+        (Sms("B"), {"body": "B"}),
+        (None, {}),
+    ],
+)
+def test_a_message_is_shown(content: Content | None, shown: dict[str, object]) -> None:
+    message = Message(
+        "m", "r", "s", "p", "w", 1, Channel.EMAIL, MessageState.ACCEPTED, content=content,
+        facts={"sent": NOW_US},
+    )  # fmt: skip
+    brief = admin_codec.message(message, whole=False)
+    assert not brief.HasField("content")
+    assert times.instant_us(brief.facts["sent"]) == NOW_US
+    assert structs.plain(admin_codec.message(message, whole=True).content) == shown
+
+
+def test_a_profile_is_shown_with_what_is_held_back() -> None:
+    profile = Profile("p", "u", ("a",), {"n": 1}, {"email": "a@b.example"}, ("g",), 0, NOW_US)
+    held = [Suppression(Channel.SMS, until_us=NOW_US), Suppression(topic="t", reason="COMPLAINED")]
+    shown = admin_codec.profile(profile, held)
+    assert structs.plain(shown.traits) == {"n": 1}
+    assert dict(shown.contact) == {"email": "a@b.example"}
+    sms, topic = shown.suppressions
+    assert (sms.channel, times.instant_us(sms.until_time)) == (outcome_pb2.CHANNEL_SMS, NOW_US)
+    assert (topic.topic, topic.reason) == ("t", "COMPLAINED")
+    assert not topic.HasField("until_time")
+
+
+def test_the_rest_is_shown() -> None:
+    rejected = RejectedEvent("i", "e", NOW_US, "WHY", (Violation("f", "d"),), "{}")
+    event = admin_codec.rejected_event(rejected)
+    assert (event.event_id, event.reason, event.violations[0].field) == ("e", "WHY", "f")
+    count = admin_codec.outcome_count(
+        OutcomeCount("w", "s", Channel.SMS, OutcomeKind.MESSAGE_SENT, 5)
+    )
+    assert (count.kind, count.count) == (outcome_pb2.OUTCOME_KIND_MESSAGE_SENT, 5)
+    version = admin_codec.workflow_version(Workflow("w", Trigger(None), (), version=2), NOW_US)
+    assert (version.version, version.workflow.workflow_id) == (2, "w")

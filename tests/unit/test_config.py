@@ -1,0 +1,194 @@
+"""Settings: three sources, one order, and every fault at once."""
+
+import pytest
+
+from upshotd.config import IN_MEMORY, VARIABLES, Address, Settings, load
+from upshotd.domain.errors import InvalidArgument
+from upshotd.domain.message import Channel
+
+DAY_US = 86_400_000_000
+
+
+def faults(toml: str = "", environ: dict[str, str] | None = None, **overrides: object) -> dict:
+    with pytest.raises(InvalidArgument) as refused:
+        load(toml, environ or {}, overrides)
+    return {fault.field: fault.description for fault in refused.value.violations}
+
+
+def test_nothing_said_is_loopback_and_a_file_here() -> None:
+    settings = load("", {}, {})
+    assert settings == Settings()
+    assert (str(settings.listen), str(settings.http)) == ("127.0.0.1:7070", "127.0.0.1:7071")
+    assert (settings.database, settings.lab, settings.channels) == ("upshot.db", False, {})
+
+
+def test_the_command_line_is_over_variables_and_they_are_over_the_file() -> None:
+    toml = 'listen = "127.0.0.1:1"\nhttp = "127.0.0.1:2"\ndatabase = "file.db"'
+    environ = {"UPSHOT_LISTEN": "127.0.0.1:3", "UPSHOT_HTTP": "127.0.0.1:4"}
+    settings = load(toml, environ, {"listen": "127.0.0.1:5", "http": None})
+    assert (settings.listen.port, settings.http.port) == (5, 4)
+    assert settings.database == "file.db"
+
+
+def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
+    toml = """
+        listen = "localhost:0"
+        http = "[::1]:8080"
+        public_url = "https://m.example.com/u/"
+        database = "sqlite:///data/u.db"
+        lab = true
+        default_region = "de"
+        [retention]
+        events_days = 40
+        outcomes_days = 10
+        rejected_days = 8
+        [limits]
+        inbox = 5000
+        batch = 100
+        sends = 8
+        provider = "5s"
+        call = "1.5s"
+        reader = "500ms"
+        drain = "2m"
+        connection = "1h"
+        [log]
+        level = "debug"
+        format = "json"
+    """
+    said = load(toml, {}, {})
+    assert said.listen == Address("localhost", 0)
+    assert str(said.http) == "[::1]:8080"
+    assert said.public_url == "https://m.example.com/u"
+    assert (said.database, said.lab, said.default_region) == ("data/u.db", True, "DE")
+    assert (said.keep.events_us, said.keep.outcomes_us) == (40 * DAY_US, 10 * DAY_US)
+    assert (said.limits.batch, said.limits.call_us) == (100, 1_500_000)
+    assert (said.limits.reader_us, said.limits.connection_us) == (500_000, 3_600_000_000)
+    environ = {
+        **{"UPSHOT_LISTEN": "localhost:0", "UPSHOT_HTTP": "[::1]:8080"},
+        **{"UPSHOT_PUBLIC_URL": "https://m.example.com/u/", "UPSHOT_DATABASE": "data/u.db"},
+        **{"UPSHOT_LAB": "yes", "UPSHOT_DEFAULT_REGION": "DE"},
+        **{"UPSHOT_RETENTION_EVENTS_DAYS": "40", "UPSHOT_RETENTION_OUTCOMES_DAYS": "10"},
+        **{"UPSHOT_RETENTION_REJECTED_DAYS": "8", "UPSHOT_LIMITS_INBOX": "5000"},
+        **{"UPSHOT_LIMITS_BATCH": "100", "UPSHOT_LIMITS_SENDS": "8"},
+        **{"UPSHOT_LIMITS_PROVIDER": "5s", "UPSHOT_LIMITS_CALL": "1.5s"},
+        **{"UPSHOT_LIMITS_READER": "500ms", "UPSHOT_LIMITS_DRAIN": "2m"},
+        **{"UPSHOT_LIMITS_CONNECTION": "1h", "UPSHOT_LOG_LEVEL": "debug"},
+        **{"UPSHOT_LOG_FORMAT": "json"},
+    }
+    assert set(environ) == set(VARIABLES.values())
+    assert load("", environ, {}) == said
+
+
+def test_channels_name_their_providers() -> None:
+    toml = """
+        [providers.mail]
+        kind = "smtp"
+        host = "localhost"
+        from = "a@example.com"
+        [providers.texts]
+        kind = "webhook"
+        [channels]
+        email = "mail"
+        sms = "texts"
+        [contact]
+        phone_number = ["mobile", "phone"]
+        email = "mail_address"
+    """
+    settings = load(toml, {}, {})
+    assert settings.channels == {Channel.EMAIL: "mail", Channel.SMS: "texts"}
+    mail = settings.providers["mail"]
+    assert (mail.kind, dict(mail.options)) == (
+        "smtp",
+        {"host": "localhost", "from": "a@example.com"},
+    )
+    assert settings.contact["phone_number"] == ("mobile", "phone")
+    assert settings.contact["email"] == ("mail_address",)
+    assert settings.contact["locale"] == ("locale",), "what is not said stays"
+
+
+def test_all_faults_are_named_at_once_by_path() -> None:
+    toml = """
+        listen = "7070"
+        lap = true
+        default_region = "Germany"
+        channels = { fax = "mail", email = "nobody" }
+        contact = { shoe_size = "shoe", email = [] }
+        log = "loud"
+        [providers.Mail]
+        kind = "smtp"
+        [providers.texts]
+        [limits]
+        batch = 0
+        bacth = 10
+        call = "soon"
+        [retention]
+        events_days = 29
+    """
+    found = faults(toml, {"UPSHOT_LAB": "perhaps"}, http="example.com:1")
+    assert set(found) == {
+        *("listen", "lap", "default_region", "channels.fax", "channels.email", "channels"),
+        *("contact.shoe_size", "contact.email", "log", "providers.Mail", "providers.texts.kind"),
+        *("limits.batch", "limits.bacth", "limits.call", "retention.events_days", "lab", "http"),
+    }
+    assert found["limits.bacth"] == "is no setting"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.168.1.10", "upshot.example.com"])
+def test_an_address_that_others_can_reach_is_refused_and_says_why(host: str) -> None:
+    said = faults(listen=f"{host}:7070")["listen"]
+    assert "loopback only" in said
+    assert "no keys" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "port"), [("127.0.0.1:0", 0), (":9", 9), (7070, 7070), ("[::1]:65535", 65535)]
+)
+def test_addresses(given: object, port: int) -> None:
+    assert load("", {}, {"listen": given}).listen.port == port
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1", "127.0.0.1:65536", "localhost:x", ":-1", "", 1.5])
+def test_no_addresses(given: object) -> None:
+    assert "HOST:PORT" in faults(listen=given)["listen"]
+
+
+def test_postgresql_is_refused_loudly_and_its_password_is_not_repeated() -> None:
+    said = faults(database="postgresql+asyncpg://u:hunter2@db/x")["database"]
+    assert "PostgreSQL" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("sqlite+aiosqlite:////var/u.db", "/var/u.db"),
+        (":memory:", IN_MEMORY),
+        ("memory:", IN_MEMORY),
+    ],
+)
+def test_databases(given: str, path: str) -> None:
+    assert load("", {}, {"database": given}).database == path
+
+
+@pytest.mark.parametrize("given", ["mysql://x/y", "", "sqlite:///", 5])
+def test_no_databases(given: object) -> None:
+    assert "database" in faults(database=given)
+
+
+@pytest.mark.parametrize("given", ["example.com", "ftp://x", "http://", "http://x/?a", "http://x:y"])
+def test_no_public_addresses(given: str) -> None:
+    assert "public_url" in faults(public_url=given)
+
+
+def test_broken_toml_is_one_fault() -> None:
+    assert "no TOML" in faults("listen = ")[""]
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert load("", {"UPSHOT_SMTP_PASSWORD": "x", "UPSHOT_LISTEN": ""}, {}) == Settings()
+
+
+def test_sections_of_the_wrong_shape() -> None:
+    found = faults('providers = 3\nchannels = "x"\nlimits = 7\n[relay]\nanything = "goes"')
+    assert set(found) == {"providers", "channels", "limits"}
+    assert load('[relay]\nanything = "goes"', {}, {}).relay == {"anything": "goes"}

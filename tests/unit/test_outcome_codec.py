@@ -1,0 +1,110 @@
+"""Outcomes: encoded once, and put into responses as bytes."""
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upshot.v1 import outcome_pb2, service_pb2
+from upshotd.adapters.grpc import (
+    outcome_codec,
+    structs,
+    times,
+)
+from upshotd.adapters.grpc.codec import ContractCodec
+from upshotd.application.ports import Codec
+from upshotd.domain.message import Channel
+from upshotd.domain.outcome import Outcome, OutcomeKind
+
+CODEC: Codec = ContractCodec()
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+instants = st.integers(times.TIMESTAMP_MIN_US, times.TIMESTAMP_MAX_US)
+scalars = (
+    st.none()
+    | st.booleans()
+    | texts
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False).filter(lambda n: not n.is_integer())
+)
+plains = st.dictionaries(
+    texts,
+    st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=4,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An outcome as the log holds it."""
+
+    partition: int
+    position: int
+    body: bytes
+
+
+outcomes = st.builds(
+    Outcome,
+    outcome_id=texts,
+    kind=st.sampled_from(OutcomeKind),
+    event=texts,
+    occur_us=instants,
+    record_us=instants,
+    profile_id=texts,
+    user_id=texts,
+    anonymous_id=texts,
+    workflow_id=texts,
+    workflow_version=st.integers(0, 2**62),
+    run_id=texts,
+    step_id=texts,
+    message_id=texts,
+    channel=st.sampled_from(Channel),
+    provider=texts,
+    reason=texts,
+    link_url=st.sampled_from(["", "x" * 300, "x" * 20_000]),
+    machine=st.booleans(),
+    possible_duplicate=st.booleans(),
+    properties=plains,
+    recipient=texts,
+    event_id=texts,
+    provider_message_id=texts,
+)
+
+
+@given(outcomes)
+def test_every_field_of_an_outcome_is_encoded(outcome: Outcome) -> None:
+    message = outcome_pb2.Outcome.FromString(CODEC.encode_outcome(outcome))
+    assert structs.plain(message.properties) == outcome.properties
+    assert times.instant_us(message.occur_time) == outcome.occur_us
+    assert times.instant_us(message.record_time) == outcome.record_us
+    assert (message.partition, message.position) == (0, 0)
+    told = {field.name for field in message.DESCRIPTOR.fields} - {
+        "properties", "occur_time", "record_time", "partition", "position",
+    }  # fmt: skip
+    assert all(getattr(message, name) == getattr(outcome, name) for name in told)
+
+
+positions = st.integers(0, 2**63 - 1) | st.sampled_from([0, 127, 128, 16_383, 16_384, 2**28])
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 15, 300]), positions, outcomes), max_size=4),
+    texts,
+    st.sampled_from([0, 1, 16, 1000]),
+)
+def test_a_response_made_of_stored_bytes_is_the_real_one(
+    placed: list[tuple[int, int, Outcome]], cursor: str, partition_count: int
+) -> None:
+    bodies = [outcome_codec.encode_outcome(outcome) for *_, outcome in placed]
+    records = [Record(p, n, body) for (p, n, _), body in zip(placed, bodies, strict=True)]
+    expected = service_pb2.StreamOutcomesResponse(cursor=cursor, partition_count=partition_count)
+    for record in records:
+        outcome = expected.outcomes.add()
+        outcome.ParseFromString(record.body)
+        outcome.partition, outcome.position = record.partition, record.position
+    page = outcome_codec.response_bytes(records, cursor, partition_count)
+    assert service_pb2.StreamOutcomesResponse.FromString(page) == expected

@@ -1,0 +1,317 @@
+"""Every fault of a workflow is told at once, by the path a person finds it at."""
+
+from dataclasses import replace
+
+import pytest
+
+from upshotd.domain.event import EventType
+from upshotd.domain.language import Names, Scalar, Verdict
+from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.step_validation import SPAN_MAX_US
+from upshotd.domain.steps.branch import Branch, Case
+from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
+from upshotd.domain.validation import CEL_WORDS, Faults, validate
+from upshotd.domain.workflow import (
+    DAY_US,
+    ExitRule,
+    Reentry,
+    ReentryMode,
+    Step,
+    StepKind,
+    Trigger,
+    Workflow,
+)
+
+OPENED, CLICKED = EngagementKind.OPENED, EngagementKind.CLICKED
+BAD = "!!"
+
+
+class Languages:
+    """Both languages: what holds `!!` does not compile; what holds `text` is no condition."""
+
+    def fault(self, source: str, *, boolean: bool = False, html: bool = False) -> str | None:
+        if BAD in source:
+            return "html does not compile" if html else "does not compile"
+        return "is no condition" if boolean and "text" in source else None
+
+    def holds(self, source: str, names: Names) -> Verdict:
+        raise AssertionError("validation evaluates nothing")
+
+    def value(self, source: str, names: Names) -> Scalar:
+        raise AssertionError("validation evaluates nothing")
+
+    def render(self, source: str, names: Names, *, html: bool = False) -> str:
+        raise AssertionError("validation renders nothing")
+
+
+def email(step_id: str = "mail", content: Content | None = None) -> Step:
+    return Step(step_id, Send(Channel.EMAIL, content or Email("Hello", text="...")))
+
+
+def wait_for(*conditions: EngagementWait | EventWait, **more: object) -> Wait:
+    some = conditions or (EngagementWait("mail", (OPENED,)),)
+    return replace(Wait(some, DAY_US, any_of=len(some) > 1), **more)  # type: ignore[arg-type]
+
+
+def flow(*steps: Step | StepKind) -> Workflow:
+    """Return a workflow of steps; a bare kind becomes the step `it`."""
+    placed = tuple(s if isinstance(s, Step) else Step("it", s) for s in steps)
+    return Workflow("welcome", Trigger(EventType.TRACK, "Signed Up"), placed)
+
+
+def check(workflow: Workflow) -> Faults:
+    return validate(workflow, Languages(), Languages())
+
+
+def paths(workflow: Workflow) -> list[str]:
+    return [violation.field for violation in check(workflow).violations]
+
+
+def warned(workflow: Workflow) -> list[str]:
+    faults = check(workflow)
+    assert not faults.violations
+    return [violation.field for violation in faults.warnings]
+
+
+def test_a_sound_workflow_has_no_faults() -> None:
+    nudge = Step("nudge", Send(Channel.SMS, Sms("Have a look")))
+    asked = wait_for(
+        EngagementWait("mail", (OPENED, CLICKED)),
+        EventWait("Feature Used", "event.properties.n > 1"),
+        on_match=(Step("thanks", Emit("Feature Explained", {"n": 1, "who": ["{{ x }}", None]})),),
+        on_timeout=(
+            nudge,
+            Step("answered", wait_for(EngagementWait("nudge", (CLICKED,)))),
+            Step("mute", Suppress(Channel.EMAIL, duration_us=DAY_US)),
+            Step("mute_topic", Suppress(topic="news")),
+            Step("more", Enroll("win-back")),
+        ),
+        on_undeliverable=(Step("stop", Exit("NO_MAIL")),),
+    )
+    branch = Branch(
+        (Case("traits.plan == 'pro'", (Step("hook", Delay(0)),)),), (Step("e", Exit()),)
+    )
+    workflow = replace(
+        flow(
+            email(),
+            Step("asked", asked, "has(traits.name)"),
+            Step("choice", branch),
+            Step("tomorrow", Delay(until="text")),
+            Step("then", Delay(until_us=0)),
+            Step("tell", Send(Channel.WEBHOOK, Webhook("{}"))),
+        ),
+        display_name="Welcome",
+        topic="onboarding",
+        labels={"team": "growth"},
+        reentry=Reentry(ReentryMode.ALWAYS, key="text", cooldown_us=DAY_US),
+        exits=(ExitRule("Deleted"), ExitRule("Feature Used", "event.properties.all")),
+        cancellation_key="text",
+    )
+    assert check(workflow) == Faults()
+    assert check(replace(workflow, trigger=Trigger(None))) == Faults()
+
+
+def test_five_faults_are_told_in_one_answer() -> None:
+    faulty = Workflow(
+        "Welcome!",
+        Trigger(EventType.TRACK, ""),
+        (
+            email(content=Email("", html="<p>")),
+            Step(
+                "asked",
+                Wait(
+                    (EngagementWait("male", (OPENED,)),),
+                    0,
+                    on_timeout=(Step("nudge", Send(Channel.SMS, Email("Hi", text=BAD))),),
+                ),
+            ),
+        ),
+        exits=(ExitRule("Gone", BAD),),
+    )
+    assert paths(faulty) == [
+        "workflow.workflow_id",
+        "workflow.trigger.track.event",
+        "workflow.steps[0].send.email.subject",
+        "workflow.steps[1].wait.timeout",
+        "workflow.steps[1].wait.engagement.step_id",
+        "workflow.steps[1].wait.on_timeout[0].send.email.text",
+        "workflow.steps[1].wait.on_timeout[0].send.channel",
+        "workflow.exits[0].condition",
+    ]
+    assert all(violation.description for violation in check(faulty).violations)
+
+
+BASE = flow(email())
+
+
+@pytest.mark.parametrize(
+    ("workflow", "path"),
+    [
+        (replace(BASE, workflow_id=""), "workflow_id"),
+        (replace(BASE, workflow_id="-a"), "workflow_id"),
+        (replace(BASE, workflow_id="a" * 64), "workflow_id"),
+        (replace(BASE, workflow_id="welcome\n"), "workflow_id"),
+        (replace(BASE, display_name="x" * 256), "display_name"),
+        (replace(BASE, topic="On Boarding"), "topic"),
+        (replace(BASE, labels={str(n): "" for n in range(65)}), "labels"),
+        (replace(BASE, labels={"": "x"}), "labels"),
+        (replace(BASE, labels={"x" * 64: "x"}), "labels"),
+        (replace(BASE, labels={"x": "x" * 256}), "labels"),
+        (replace(BASE, cancellation_key=BAD), "cancellation_key"),
+        (replace(BASE, trigger=Trigger(EventType.TRACK, "x" * 256)), "trigger.track.event"),
+        (replace(BASE, trigger=Trigger(None, condition="text")), "trigger.condition"),
+        (replace(BASE, trigger=Trigger(None, max_age_us=0)), "trigger.max_age"),
+        (replace(BASE, trigger=Trigger(None, max_age_us=SPAN_MAX_US + 1)), "trigger.max_age"),
+        (replace(BASE, reentry=Reentry(key=BAD)), "reentry.key"),
+        (replace(BASE, reentry=Reentry(cooldown_us=-1)), "reentry.cooldown"),
+        (replace(BASE, exits=(ExitRule(""),)), "exits[0].track.event"),
+        (replace(BASE, exits=(ExitRule("x"),) * 21), "exits"),
+        (replace(BASE, steps=()), "steps"),
+    ],
+)
+def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
+    assert paths(workflow) == [f"workflow.{path}"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (Send(Channel.UNSPECIFIED, Sms("x")), "send.channel"),
+        (Send(Channel.EMAIL, Webhook("x")), "send.channel"),
+        (Send(Channel.EMAIL, Email("a\r\nBcc: b", text="x")), "send.email.subject"),
+        (Send(Channel.EMAIL, Email(BAD, text="x")), "send.email.subject"),
+        (Send(Channel.EMAIL, Email("a")), "send.email"),
+        (Send(Channel.EMAIL, Email("a", html=BAD)), "send.email.html"),
+        (Send(Channel.SMS, Sms("")), "send.sms.body"),
+        (Send(Channel.WEBHOOK, Webhook(BAD)), "send.webhook.body"),
+        (Delay(), "delay.moment"),
+        (Delay(1, 2), "delay.moment"),
+        (Delay(-1), "delay.duration"),
+        (Delay(WAIT_MAX_US + 1), "delay.duration"),
+        (Delay(until=BAD), "delay.until.expression"),
+        (Wait((), DAY_US), "wait.condition"),
+        (Wait((EventWait("a"), EventWait("b")), DAY_US), "wait.condition"),
+        (Wait((EventWait("a"),), DAY_US, any_of=True), "wait.any_of.conditions"),
+        (wait_for(*[EventWait("a")] * 11), "wait.any_of.conditions"),
+        (wait_for(timeout_us=WAIT_MAX_US + 1), "wait.timeout"),
+        (wait_for(EngagementWait("", (OPENED,))), "wait.engagement.step_id"),
+        (wait_for(EngagementWait("it", (OPENED,))), "wait.engagement.step_id"),
+        (wait_for(EngagementWait("pause", (OPENED,))), "wait.engagement.step_id"),
+        (wait_for(EngagementWait("mail", ())), "wait.engagement.kinds"),
+        (wait_for(EngagementWait("mail", (OPENED, OPENED))), "wait.engagement.kinds[1]"),
+        (
+            wait_for(EngagementWait("mail", (EngagementKind.UNSPECIFIED,))),
+            "wait.engagement.kinds[0]",
+        ),
+        (wait_for(EventWait("")), "wait.event.event"),
+        (wait_for(EventWait("a", BAD)), "wait.event.condition"),
+        (
+            wait_for(EventWait("a"), EngagementWait("x", (OPENED,))),
+            "wait.any_of.conditions[1].engagement.step_id",
+        ),
+        (wait_for(EventWait("a"), EventWait("")), "wait.any_of.conditions[1].event.event"),
+        (Branch(()), "branch.cases"),
+        (Branch((Case("x"),) * 51), "branch.cases"),
+        (Branch((Case(""),)), "branch.cases[0].condition"),
+        (Branch((Case("x"), Case(BAD))), "branch.cases[1].condition"),
+        (Branch((Case("x", (Step("in", Exit()),)),)), "branch.cases[0].steps[0].step_id"),
+        (Branch((Case("x"),), (Step("a", Exit(), BAD),)), "branch.otherwise[0].condition"),
+        (Emit(""), "emit.event"),
+        (Emit("Message Sent"), "emit.event"),
+        (Emit("upshot thing"), "emit.event"),
+        (Emit("a", {"b": {"c": [1, BAD]}}), "emit.properties.b.c[1]"),
+        (Emit("a", {"b": ["x"] * 201}), "emit.properties"),
+        (Enroll("Not a name"), "enroll.workflow_id"),
+        (Enroll(""), "enroll.workflow_id"),
+        (Suppress(), "suppress.scope"),
+        (Suppress(Channel.SMS, "news"), "suppress.scope"),
+        (Suppress(topic="No Topic"), "suppress.topic"),
+        (Suppress(Channel.SMS, duration_us=0), "suppress.duration"),
+        (Exit("done"), "exit.reason"),
+    ],
+)
+def test_a_fault_of_a_step(kind: StepKind, path: str) -> None:
+    pause = Step("pause", Delay(0))
+    found = paths(flow(email(), pause, kind))
+    assert found == [f"workflow.steps[2].{path}"]
+
+
+def test_html_is_compiled_as_html() -> None:
+    (violation,) = check(flow(email(content=Email("a", html=BAD)))).violations
+    assert violation.description == "html does not compile"
+
+
+@pytest.mark.parametrize("step_id", ["", "A", "1a", "a-b", "a" * 64, *sorted(CEL_WORDS)])
+def test_a_step_id_that_conditions_cannot_name(step_id: str) -> None:
+    assert paths(flow(email(step_id))) == ["workflow.steps[0].step_id"]
+
+
+def test_a_step_id_is_unique_in_the_whole_tree() -> None:
+    inner = Branch((Case("x", (email("mail"),)),))
+    faults = check(flow(email("mail"), inner))
+    (violation,) = faults.violations
+    assert violation.field == "workflow.steps[1].branch.cases[0].steps[0].step_id"
+    assert "workflow.steps[0]" in violation.description
+
+
+def test_a_wait_looks_back_along_its_own_path_only() -> None:
+    """A message of a sibling list, or of a later step, is never there when the wait begins."""
+    opened = Step("opened", wait_for())
+    siblings = Branch((Case("x", (email(),)), Case("y", (opened,))))
+    path = "workflow.steps[0].branch.cases[1].steps[0].wait.engagement.step_id"
+    assert paths(flow(siblings)) == [path]
+    assert paths(flow(opened, email())) == ["workflow.steps[0].wait.engagement.step_id"]
+    inside = Step("opened", wait_for(on_match=(email(),)))
+    assert paths(flow(inside)) == ["workflow.steps[0].wait.engagement.step_id"]
+
+
+def test_a_wait_may_look_back_into_a_branch_and_out_of_one() -> None:
+    branch = Step("b", Branch((Case("x", (email(),)),)))
+    assert paths(flow(branch, Step("opened", wait_for()))) == []
+    out_of = Step("b", Branch((Case("x", (Step("opened", wait_for()),)),)))
+    assert paths(flow(email(), out_of)) == []
+    same = Step("b", Branch((Case("x", (email(), Step("opened", wait_for()))),)))
+    assert paths(flow(same)) == []
+
+
+def nest(depth: int) -> Step:
+    step = email()
+    for level in range(depth - 1):
+        step = Step(f"s{level}", Branch((Case("x", (step,)),)))
+    return step
+
+
+def test_steps_nest_ten_deep() -> None:
+    assert paths(flow(nest(10))) == []
+    (path,) = paths(flow(nest(11)))
+    assert path == "workflow.steps" + "[0].branch.cases[0].steps" * 10
+    assert paths(flow(nest(13))) == [path]
+
+
+def test_two_hundred_steps_with_those_nested_in_them() -> None:
+    many = tuple(Step(f"s{n}", Delay(0)) for n in range(199))
+    inner = Step("last", Branch((Case("x", (email(),)),)))
+    assert paths(flow(*many, email())) == []
+    assert paths(flow(*many, inner)) == ["workflow.steps"]
+
+
+def test_what_is_legal_and_probably_not_meant() -> None:
+    text = Step("sms", Send(Channel.SMS, Sms("x")))
+    opens = wait_for(EngagementWait("sms", (CLICKED, OPENED)))
+    assert warned(flow(text, opens)) == ["workflow.steps[1].wait.engagement.kinds[1]"]
+    assert warned(flow(Step("end", Exit()), email())) == ["workflow.steps[1]"]
+    assert warned(flow(Step("end", Exit(), "x"), email())) == []
+    assert warned(flow(Enroll("welcome"))) == ["workflow.steps[0].enroll.workflow_id"]
+    unused = wait_for(EventWait("Used"), on_undeliverable=(email(),))
+    assert warned(flow(unused)) == ["workflow.steps[0].wait.on_undeliverable"]
+    gone = replace(flow(wait_for(EventWait("Gone"))), exits=(ExitRule("Gone"),))
+    assert warned(gone) == ["workflow.steps[0].wait.event.event"]
+    key = replace(BASE, reentry=Reentry(ReentryMode.ALWAYS, key="x"))
+    assert warned(key) == ["workflow.reentry.key"]

@@ -10,7 +10,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
@@ -27,7 +26,7 @@ from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
 from upshotd.adapters.links import LinkSigner
 from upshotd.adapters.memory import MemoryStore
-from upshotd.adapters.storage.store import SqliteStore
+from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
@@ -146,11 +145,12 @@ class _Start:
 
     async def _store(self) -> Store:
         store: Store
+        encode = self._codec.encode_outcome
         if self._settings.database == IN_MEMORY:
             log.warning("store.in_memory", consequence="everything is gone at the end")
-            store = MemoryStore()
+            store = MemoryStore(encode_outcome=encode)
         else:
-            store = SqliteStore(Path(self._settings.database))
+            store = SqlStore(self._settings.database, encode_outcome=encode)
         await store.open()
         self._stack.push_async_callback(store.close)
         return store

@@ -190,7 +190,9 @@ def test_a_text_that_looks_like_an_error_is_a_text():
     assert CONDITIONS.value("traits.t", {"traits": {"t": text}}) == text
 
 
-@pytest.mark.parametrize("odd", [2**70, "\ud800", {1, 2}, datetime(2026, 1, 1), object(), {None: 1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "odd", [2**70, "\ud800", {1, 2}, datetime(2026, 1, 1), object(), {None: 1}]
+)
 def test_values_that_cel_cannot_take_are_a_note_that_does_not_quote_them(odd):
     verdict = CONDITIONS.holds("traits.x > 1", {"traits": {"x": odd}})
     assert not verdict.holds
@@ -236,7 +238,8 @@ def test_loops_over_what_one_order_holds_are_fine():
         max_leaves=8,
     ),
     st.sampled_from(
-        ["traits.a == 1", "traits.a.b == 1", "has(traits.a.b)", "traits.a.b.c == 1 || traits.a == 2",
+        ["traits.a == 1", "traits.a.b == 1", "has(traits.a.b)",
+         "traits.a.b.c == 1 || traits.a == 2",
          "traits.a.exists(b, b == traits.b)", "traits.a == traits.b", "traits.a.size() == 1"]
     ),
 )  # fmt: skip

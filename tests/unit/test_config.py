@@ -64,16 +64,25 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
     assert (said.limits.batch, said.limits.call_us) == (100, 1_500_000)
     assert (said.limits.reader_us, said.limits.connection_us) == (500_000, 3_600_000_000)
     environ = {
-        **{"UPSHOT_LISTEN": "localhost:0", "UPSHOT_HTTP": "[::1]:8080"},
-        **{"UPSHOT_PUBLIC_URL": "https://m.example.com/u/", "UPSHOT_DATABASE": "data/u.db"},
-        **{"UPSHOT_LAB": "yes", "UPSHOT_DEFAULT_REGION": "DE"},
-        **{"UPSHOT_RETENTION_EVENTS_DAYS": "40", "UPSHOT_RETENTION_OUTCOMES_DAYS": "10"},
-        **{"UPSHOT_RETENTION_REJECTED_DAYS": "8", "UPSHOT_LIMITS_INBOX": "5000"},
-        **{"UPSHOT_LIMITS_BATCH": "100", "UPSHOT_LIMITS_SENDS": "8"},
-        **{"UPSHOT_LIMITS_PROVIDER": "5s", "UPSHOT_LIMITS_CALL": "1.5s"},
-        **{"UPSHOT_LIMITS_READER": "500ms", "UPSHOT_LIMITS_DRAIN": "2m"},
-        **{"UPSHOT_LIMITS_CONNECTION": "1h", "UPSHOT_LOG_LEVEL": "debug"},
-        **{"UPSHOT_LOG_FORMAT": "json"},
+        "UPSHOT_LISTEN": "localhost:0",
+        "UPSHOT_HTTP": "[::1]:8080",
+        "UPSHOT_PUBLIC_URL": "https://m.example.com/u/",
+        "UPSHOT_DATABASE": "data/u.db",
+        "UPSHOT_LAB": "yes",
+        "UPSHOT_DEFAULT_REGION": "DE",
+        "UPSHOT_RETENTION_EVENTS_DAYS": "40",
+        "UPSHOT_RETENTION_OUTCOMES_DAYS": "10",
+        "UPSHOT_RETENTION_REJECTED_DAYS": "8",
+        "UPSHOT_LIMITS_INBOX": "5000",
+        "UPSHOT_LIMITS_BATCH": "100",
+        "UPSHOT_LIMITS_SENDS": "8",
+        "UPSHOT_LIMITS_PROVIDER": "5s",
+        "UPSHOT_LIMITS_CALL": "1.5s",
+        "UPSHOT_LIMITS_READER": "500ms",
+        "UPSHOT_LIMITS_DRAIN": "2m",
+        "UPSHOT_LIMITS_CONNECTION": "1h",
+        "UPSHOT_LOG_LEVEL": "debug",
+        "UPSHOT_LOG_FORMAT": "json",
     }
     assert set(environ) == set(VARIABLES.values())
     assert load("", environ, {}) == said
@@ -175,7 +184,9 @@ def test_no_databases(given: object) -> None:
     assert "database" in faults(database=given)
 
 
-@pytest.mark.parametrize("given", ["example.com", "ftp://x", "http://", "http://x/?a", "http://x:y"])
+@pytest.mark.parametrize(
+    "given", ["example.com", "ftp://x", "http://", "http://x/?a", "http://x:y"]
+)
 def test_no_public_addresses(given: str) -> None:
     assert "public_url" in faults(public_url=given)
 

@@ -2,7 +2,6 @@
 
 from tests.flows import email, sms, track
 from tests.sim import DAY, START, Sim
-
 from upshotd.domain.message import Accepted, Channel, MessageState
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.stimulus import EngagementState

@@ -2,7 +2,6 @@
 
 from tests.flows import DAY, delay, email, sms, track
 from tests.sim import START, Sim
-
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState

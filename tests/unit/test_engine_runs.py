@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from tests.flows import DAY, delay, email, sms, track, wait_event
 from tests.sim import HOUR, START, Sim
-
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import OutcomeKind

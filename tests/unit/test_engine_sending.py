@@ -1,9 +1,9 @@
 """A send: intent, call, result; every path leaves an outcome and the run goes on."""
 
 import pytest
+
 from tests.flows import DAY, delay, email, sms, track
 from tests.sim import HOUR, MINUTE, SECOND, START, Sim
-
 from upshotd.domain.message import (
     Accepted,
     Channel,

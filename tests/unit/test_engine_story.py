@@ -2,7 +2,6 @@
 
 from tests.flows import feature_not_used, win_back
 from tests.sim import DAY, HOUR, Sim
-
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.run import RunState

@@ -11,7 +11,6 @@ from tests.flows import (
     wait_event,
 )
 from tests.sim import HOUR, MINUTE, START, Sim
-
 from upshotd.domain.message import Channel, Refused
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.run import RunState

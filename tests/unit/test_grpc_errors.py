@@ -7,9 +7,9 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as rpc
-from upshot.v1 import error_reason_pb2
 
 import upshotd
+from upshot.v1 import error_reason_pb2
 from upshotd.adapters.grpc.errors import DOMAIN, TABLE, Answer, answer_to, internal
 from upshotd.domain import errors
 from upshotd.domain.errors import (
@@ -29,7 +29,7 @@ from upshotd.domain.errors import (
 )
 
 PREFIX = "ERROR_REASON_"
-REASONS = {name.removeprefix(PREFIX) for name in error_reason_pb2.ErrorReason.keys()}
+REASONS = {name.removeprefix(PREFIX) for name, _ in error_reason_pb2.ErrorReason.items()}
 DETAILS: list[type[Message]] = [
     rpc.ErrorInfo,
     rpc.BadRequest,

@@ -8,7 +8,7 @@ from upshotd.application.loop import Loop
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.run import RunState
-from upshotd.domain.state import IdKind, Identity
+from upshotd.domain.state import Identity, IdKind
 
 
 class AdminService:

@@ -1,13 +1,17 @@
-"""Outcomes: encoded once without their place, and put into responses as bytes ever after."""
+"""Outcomes: encoded once without their place, and put into responses as bytes ever after.
+
+Both are on the way of every outcome and written by hand: on the wire a message is nothing but the
+concatenation of its fields. Tests hold them against protobuf itself.
+"""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Protocol
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from upshot.v1 import outcome_pb2 as pb
+from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import SECOND_US
+from upshotd.adapters.grpc.wire import LOW, SHORT, tag, varint
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.values import plain
 
@@ -28,94 +32,78 @@ class Record(Protocol):
         """The outcome, encoded without the two."""
 
 
+_FIELDS = {field.name: field.number for field in outcome_pb2.Outcome.DESCRIPTOR.fields}
+_PAGE = {field.name: field.number for field in service_pb2.StreamOutcomesResponse.DESCRIPTOR.fields}
+_VARINT, _LENGTH = 0, 2
+
+_TEXTS = (
+    "outcome_id", "event", "user_id", "anonymous_id", "workflow_id", "run_id", "step_id",
+    "message_id", "provider", "reason", "link_url", "recipient", "event_id", "provider_message_id",
+)  # fmt: skip
+_NUMBERS = ("kind", "workflow_version", "channel", "machine", "possible_duplicate")
+_texts, _numbers = attrgetter(*_TEXTS), attrgetter(*_NUMBERS)
+_TEXT_TAGS = [tag(_FIELDS[name], _LENGTH) for name in _TEXTS]
+_NUMBER_TAGS = [tag(_FIELDS[name], _VARINT) for name in _NUMBERS]
+_OCCUR, _RECORD, _PROPERTIES = (
+    tag(_FIELDS[name], _LENGTH) for name in ("occur_time", "record_time", "properties")
+)
+_PARTITION, _POSITION = (tag(_FIELDS[name], _VARINT) for name in ("partition", "position"))
+_OUTCOMES, _CURSOR = (tag(_PAGE[name], _LENGTH) for name in ("outcomes", "cursor"))
+_PARTITION_COUNT = tag(_PAGE["partition_count"], _VARINT)
+_SECONDS, _NANOS = tag(1, _VARINT), tag(2, _VARINT)
+_SHORT_MAX = len(SHORT)
+
+
 def encode_outcome(outcome: Outcome) -> bytes:
     """Return *outcome* encoded without partition and position."""
-    message = pb.Outcome(
-        outcome_id=outcome.outcome_id,
-        kind=int(outcome.kind),  # type: ignore[arg-type]  # the stubs want the enum's own type
-        event=outcome.event,
-        occur_time=_timestamp(outcome.occur_us),
-        record_time=_timestamp(outcome.record_us),
-        user_id=outcome.user_id,
-        anonymous_id=outcome.anonymous_id,
-        workflow_id=outcome.workflow_id,
-        workflow_version=outcome.workflow_version,
-        run_id=outcome.run_id,
-        step_id=outcome.step_id,
-        message_id=outcome.message_id,
-        channel=int(outcome.channel),  # type: ignore[arg-type]
-        provider=outcome.provider,
-        reason=outcome.reason,
-        link_url=outcome.link_url,
-        machine=outcome.machine,
-        possible_duplicate=outcome.possible_duplicate,
-        recipient=outcome.recipient,
-        event_id=outcome.event_id,
-        provider_message_id=outcome.provider_message_id,
-    )
+    parts: list[bytes] = []
+    for head, text in zip(_TEXT_TAGS, _texts(outcome), strict=True):
+        if text:
+            encoded = text.encode()
+            parts += (head, varint(len(encoded)), encoded)
+    for head, number in zip(_NUMBER_TAGS, _numbers(outcome), strict=True):
+        if number:
+            parts += (head, varint(number))
+    occur = _timestamp(outcome.occur_us)
+    same = outcome.record_us == outcome.occur_us
+    parts += (_OCCUR, occur, _RECORD, occur if same else _timestamp(outcome.record_us))
     if outcome.properties:
-        message.properties.CopyFrom(struct(plain(outcome.properties)))
-    return message.SerializeToString()
+        properties = struct(plain(outcome.properties)).SerializeToString()
+        parts += (_PROPERTIES, varint(len(properties)), properties)
+    return b"".join(parts)
 
 
-def _timestamp(us: int) -> Timestamp:
+def _timestamp(us: int) -> bytes:
+    """Return a Timestamp with its length in front."""
     seconds, rest = divmod(us, SECOND_US)
-    return Timestamp(seconds=seconds, nanos=rest * 1000)
-
-
-# -- responses, by hand --------------------------------------------------------------------------
-# On the wire a response is the concatenation of its fields, and so is an outcome: a stored body
-# becomes one with its place by appending two varints, and no subscriber costs a parse.
-
-_OUTCOMES_TAG = b"\x0a"  # field 1, length-delimited
-_CURSOR_TAG = b"\x12"  # field 2, length-delimited
-_PARTITION_COUNT_TAG = b"\x18"  # field 3, varint
-_PARTITION_TAG = b"\xa0\x01"  # field 20 of Outcome, varint
-_POSITION_TAG = b"\xa8\x01"  # field 21 of Outcome, varint
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 127:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-#: Lengths of usual outcomes, and the low 14 bits of positions where more bits follow.
-_SHORT = [_varint(number) for number in range(1 << 14)]
-_LOW = [bytes((number & 127 | 128, number >> 7 | 128)) for number in range(1 << 14)]
-
-
-def _position(position: int) -> bytes:
-    if position < 1 << 14:
-        return _SHORT[position]
-    low, high = _LOW[position & 0x3FFF], position >> 14
-    return low + (_SHORT[high] if high < 1 << 14 else _varint(high))
+    fields = _SECONDS + varint(seconds) + _NANOS + varint(rest * 1000)
+    return SHORT[len(fields)] + fields
 
 
 def response_bytes(records: Iterable[Record], cursor: str, partition_count: int) -> bytes:
-    """Return a StreamOutcomesResponse of stored outcomes, serialized; 0 partitions are not said."""
+    """Return a StreamOutcomesResponse of stored outcomes, serialized; 0 partitions are not said.
+
+    A stored body becomes an outcome with its place by two varints more: no subscriber costs a
+    parse.
+    """
     parts: list[bytes] = []
-    add = parts.append
-    heads: dict[int, bytes] = {}
+    partition, head = 0, _POSITION
     for record in records:
-        partition, body = record.partition, record.body
-        head = heads.get(partition)
-        if head is None:
+        if record.partition != partition:
+            partition = record.partition
             # A partition 0 is the default and is not written, as protobuf would not.
-            place = _PARTITION_TAG + _varint(partition) if partition else b""
-            head = heads[partition] = place + _POSITION_TAG
-        place = head + _position(record.position)
+            head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
+        position, body = record.position, record.body
+        high = position >> 14
+        if 0 < high < _SHORT_MAX:
+            place = head + LOW[position & 0x3FFF] + SHORT[high]
+        else:
+            place = head + varint(position)
         size = len(body) + len(place)
-        add(_OUTCOMES_TAG)
-        add(_SHORT[size] if size < 1 << 14 else _varint(size))
-        add(body)
-        add(place)
+        parts += (_OUTCOMES, SHORT[size] if size < _SHORT_MAX else varint(size), body, place)
     if cursor:
         text = cursor.encode()
-        parts += (_CURSOR_TAG, _varint(len(text)), text)
+        parts += (_CURSOR, varint(len(text)), text)
     if partition_count:
-        parts += (_PARTITION_COUNT_TAG, _varint(partition_count))
+        parts += (_PARTITION_COUNT, varint(partition_count))
     return b"".join(parts)

@@ -25,7 +25,8 @@ def timestamp(us: int) -> Timestamp:
 
 def instant_us(pb: Timestamp) -> int:
     """Return a Timestamp in microseconds since the epoch, clamped to the years 1 to 9999."""
-    return clamped(pb.seconds * SECOND_US + pb.nanos // 1000)
+    us = pb.seconds * SECOND_US + pb.nanos // 1000
+    return us if TIMESTAMP_MIN_US <= us <= TIMESTAMP_MAX_US else clamped(us)
 
 
 def timestamp_fault(pb: Timestamp) -> str | None:

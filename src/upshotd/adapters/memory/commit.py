@@ -184,9 +184,11 @@ class _Application:
 
     def _engagements(self) -> None:
         tables, journal, changes = self._tables, self._journal, self._changes
+        # They may tell of long ago; what is kept for a time is kept from when it came.
+        now_us = changes.outcomes[-1].record_us if changes.outcomes else 0
         for engagement_id, engagement in changes.pending.items():
             _vacant(tables.engagements, engagement_id, "engagement")
-            journal.put(tables.engagements, engagement_id, engagement.occur_us)
+            journal.put(tables.engagements, engagement_id, max(now_us, engagement.occur_us))
             key = (engagement.provider, engagement.provider_message_id)
             journal.put(tables.pending.setdefault(key, {}), engagement_id, engagement)
         applied: set[str] = set()
@@ -196,7 +198,7 @@ class _Application:
         for engagement_id, (engagement, _) in changes.engagements.items():
             if engagement_id not in applied:
                 _vacant(tables.engagements, engagement_id, "engagement")
-            journal.put(tables.engagements, engagement_id, engagement.occur_us)
+            journal.put(tables.engagements, engagement_id, max(now_us, engagement.occur_us))
 
     # rows
 

@@ -30,7 +30,12 @@ def _wanted_messages(tables: Tables, wanted: Wanted, state: State) -> None:
         if key in tables.provider_messages:
             message_ids.add(tables.provider_messages[key])
         if tables.pending.get(key):
-            state.pending[key] = tuple(tables.pending[key].values())
+            waiting = tables.pending[key].values()
+            state.pending[key] = tuple(
+                sorted(
+                    waiting, key=lambda engagement: (engagement.occur_us, engagement.engagement_id)
+                )
+            )
     _messages(tables, state, message_ids)
 
 

@@ -1,6 +1,6 @@
 """Forgets what is past retention."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import TypeVar
 
@@ -22,10 +22,7 @@ def prune(tables: Tables, retention: Retention, limit: int) -> int:
     )
     gone += _drop(tables.rejected, lambda row: row.receive_us < retention.rejected_us, limit)
     gone += _pending(tables, retention.rejected_us, limit)
-    waiting = {engagement_id for held in tables.pending.values() for engagement_id in held}
-    for engagement_id in _older(tables.engagements, retention.events_us, waiting, limit):
-        del tables.engagements[engagement_id]
-        gone += 1
+    gone += _engagements(tables, retention.events_us, limit)
     return gone + tables.log.prune(retention.outcomes_us, limit)
 
 
@@ -37,21 +34,26 @@ def _drop(table: dict[str, V], old: Callable[[V], bool], limit: int) -> int:
 
 
 def _pending(tables: Tables, before_us: int, limit: int) -> int:
-    """Drop what waited too long; its id stays known for as long as those of the others."""
-    gone = 0
-    for key, held in tuple(tables.pending.items()):
-        gone += _drop(held, lambda engagement: engagement.occur_us < before_us, limit - gone)
-        if not held:
-            del tables.pending[key]
-    return gone
+    """Drop what waited too long, with its id: it never acted."""
+    old = [
+        (key, engagement_id)
+        for key, held in tables.pending.items()
+        for engagement_id, engagement in held.items()
+        if engagement.occur_us < before_us
+    ]
+    for key, engagement_id in old[:limit]:
+        del tables.pending[key][engagement_id], tables.engagements[engagement_id]
+    return len(old[:limit])
 
 
-def _older(
-    engagements: dict[str, int], before_us: int, waiting: set[str], limit: int
-) -> Iterator[str]:
-    old = (
+def _engagements(tables: Tables, before_us: int, limit: int) -> int:
+    """Forget the ids of what was recorded; what still waits keeps its own."""
+    waiting = {engagement_id for held in tables.pending.values() for engagement_id in held}
+    old = [
         engagement_id
-        for engagement_id, occur_us in engagements.items()
-        if occur_us < before_us and engagement_id not in waiting
-    )
-    yield from tuple(islice(old, limit))
+        for engagement_id, came_us in tables.engagements.items()
+        if came_us < before_us and engagement_id not in waiting
+    ]
+    for engagement_id in old[:limit]:
+        del tables.engagements[engagement_id]
+    return len(old[:limit])

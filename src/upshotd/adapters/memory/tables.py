@@ -50,9 +50,9 @@ class Tables:
     messages_of: Index = field(default_factory=dict)
     messages_of_run: Index = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
-    #: Every engagement id that was taken, recorded or pending, and when it happened (us).
+    #: Every engagement id that was taken, recorded or pending, and when it came (us).
     engagements: dict[str, int] = field(default_factory=dict)
-    #: By what they wait for, then by engagement_id, in the order in which they came.
+    #: By what they wait for, then by engagement_id.
     pending: dict[ProviderKey, dict[str, Engagement]] = field(default_factory=dict)
     #: Versions of each workflow, oldest first.
     workflows: dict[str, tuple[StoredWorkflow, ...]] = field(default_factory=dict)

@@ -126,9 +126,8 @@ class _Reader:
         if not isinstance(names, list) or not names:
             self._fault("kinds", "must be a list of kinds, as ['MESSAGE_SENT']")
             return KINDS_DEFAULT
-        for at, name in enumerate(names):
-            self._kind(f"kinds[{at}]", name)
-        return frozenset(_KINDS[name] for name in names if name in _KINDS)
+        found = [self._kind(f"kinds[{at}]", name) for at, name in enumerate(names)]
+        return frozenset(kind for kind in found if kind is not None)
 
     def names(self) -> Mapping[OutcomeKind, str]:
         table = self._table.pop("names", {})

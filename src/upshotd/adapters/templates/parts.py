@@ -53,19 +53,23 @@ def as_parts(tree: nodes.Template, filters: dict[str, Callable[..., Any]]) -> Pa
 def render_parts(parts: Parts, names: Names, *, html: bool) -> str | None:
     """Return the text, or UNUSUAL."""
     texts: list[str] = []
+    size = 0
     try:
         for part in parts:
-            if part.__class__ is str:
-                texts.append(part)
-                continue
-            value = _found(part, names)  # type: ignore[arg-type]
-            if value is UNUSUAL:
+            if isinstance(part, str):
+                text = part
+            else:
+                found = _found(part, names)
+                if found is UNUSUAL:
+                    return UNUSUAL
+                text = escape(found) if html else found
+            size += len(text)
+            if size > TEXT_CHARS:
                 return UNUSUAL
-            texts.append(escape(value) if html else value)
+            texts.append(text)
     except Exception:  # Jinja2 meets it again, and says what it is
         return UNUSUAL
-    text = "".join(texts)
-    return text if len(text) <= TEXT_CHARS else UNUSUAL
+    return "".join(texts)
 
 
 def _found(part: _Value, names: Names) -> str | None:

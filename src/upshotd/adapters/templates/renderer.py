@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final
 
 from jinja2 import TemplateSyntaxError, UndefinedError, nodes
@@ -19,8 +19,9 @@ from upshotd.domain.language import Names
 SOURCE_BYTES: Final = 64 * 1024
 #: Most tokens of one: what a template costs to parse.
 TOKENS: Final = 12_000
-#: Most different templates kept compiled, of HTML and of text each.
-CACHED_SOURCES: Final = 2048
+#: Most text of templates kept compiled, in characters, of HTML and of text each. Compiled, a
+#: template takes some fifty times its text.
+CACHED_CHARS: Final = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,29 @@ class _Compiled:
     paths: tuple[tuple[str, ...], ...]
 
 
+class _Cache:
+    """Compiled templates by source; the oldest go when all are too large together."""
+
+    def __init__(self, compile_source: "Callable[[str], _Compiled | str]") -> None:
+        self._compile = compile_source
+        self._known: dict[str, _Compiled] = {}
+        self._chars = 0
+
+    def __call__(self, source: str) -> "_Compiled | str":
+        found = self._known.get(source)
+        if found is None:
+            compiled = self._compile(source)
+            if isinstance(compiled, str):  # a fault is told once, at definition
+                return compiled
+            self._known[source] = found = compiled
+            self._chars += len(source)
+            while self._chars > CACHED_CHARS:
+                oldest = next(iter(self._known))
+                del self._known[oldest]
+                self._chars -= len(oldest)
+        return found
+
+
 class SandboxTemplates:
     """Compiles and renders templates; see the `Templates` port for the meaning.
 
@@ -45,8 +69,7 @@ class SandboxTemplates:
         self._budget = Budget()
         self._sandboxes = {html: Sandbox(html=html, budget=self._budget) for html in (False, True)}
         self._compiled = {
-            html: lru_cache(maxsize=CACHED_SOURCES)(self._compiler(sandbox))
-            for html, sandbox in self._sandboxes.items()
+            html: _Cache(self._compiler(sandbox)) for html, sandbox in self._sandboxes.items()
         }
 
     def fault(self, source: str, *, html: bool = False) -> str | None:

@@ -1,0 +1,84 @@
+"""What the edge answers: JSON without internals, and refusals that senders understand."""
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import grpc
+import orjson
+from aiohttp import web
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+#: A call to the server that failed.
+RpcError: TypeAlias = grpc.aio.AioRpcError
+#: Metadata of a call to the server.
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+_RETRY_S: Final = 1
+#: Senders that wait long lose what they hold in memory.
+_RETRY_MAX_S: Final = 60
+
+
+class Refusal(Exception):
+    """A request that is not served; the text is for its sender."""
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers or {}
+
+    def response(self) -> web.Response:
+        """Return the answer."""
+        body = {"success": False, "error": str(self)}
+        return json_response(body, status=self.status, headers=self.headers)
+
+
+def json_response(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return *value* as an answer."""
+    return web.Response(
+        body=orjson.dumps(value),
+        status=status,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def refusal_of(error: RpcError) -> Refusal:
+    """Return what a failed call means to a sender: come back (429, 503), or not (401, 500)."""
+    match error.code():
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            wait = str(_retry_after_s(error))
+            headers = {"Retry-After": wait, "X-RateLimit-Reset": wait}
+            return Refusal(429, "more work than the server can hold; send it again", headers)
+        case (
+            grpc.StatusCode.UNAVAILABLE
+            | grpc.StatusCode.DEADLINE_EXCEEDED
+            | grpc.StatusCode.CANCELLED
+        ):
+            headers = {"Retry-After": str(_retry_after_s(error))}
+            return Refusal(503, "the server cannot take it now; send it again", headers)
+        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+            return Refusal(401, "the write key is not known")
+        case _:
+            return Refusal(500, "internal error")
+
+
+def _retry_after_s(error: RpcError) -> int:
+    """Return whole seconds; at least 1, for 0 would read as no Retry-After at all."""
+    try:
+        # The library's types know only calls, not the errors that it takes as well.
+        status = rpc_status.from_call(_as_call(error))
+    except ValueError:  # a status that contradicts its own details
+        return _RETRY_S
+    info = error_details_pb2.RetryInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info):
+            delay_us = info.retry_delay.ToMicroseconds()
+            return min(max(-(-delay_us // 1_000_000), _RETRY_S), _RETRY_MAX_S)
+    return _RETRY_S
+
+
+def _as_call(error: RpcError) -> Any:
+    return error

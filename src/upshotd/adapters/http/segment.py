@@ -1,0 +1,161 @@
+"""Segment's HTTP Tracking API: its SDKs work with only their host changed.
+
+Answers are Segment's, 200 `{"success": true}` also for calls that are rejected one by one, with
+three differences, all so that nothing vanishes that was answered with 200:
+
+* 200 is said only when every call of the request is durable. What the server cannot take now is
+  429 or 503 with Retry-After, which the SDKs repeat with the same ids.
+* a batch of more than 2500 calls is 400; Segment says 200 and drops it.
+* a credential the server does not know is 401.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote
+
+import grpc
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
+
+from upshot.v1 import service_pb2 as pb
+from upshotd.adapters.http import segment_codec as codec
+from upshotd.adapters.http.answers import Metadata, Refusal, json_response, refusal_of
+
+if TYPE_CHECKING:
+    from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
+
+log = structlog.get_logger("upshot.http")
+
+#: Most of a batch after inflation, in bytes.
+BATCH_BYTES_MAX: Final = 500 * 1024
+#: An event's 32 KiB, and what stands around it in a body of its own: sentAt, writeKey.
+SINGLE_BYTES_MAX: Final = codec.EVENT_BYTES_MAX + 1024
+#: Below the 15 s after which SDKs give up, so that they hear why.
+INGEST_S: Final = 10.0
+#: Longest write key that is passed on, in characters.
+KEY_CHARS_MAX: Final = 256
+
+#: Paths below /v1; those of one letter are analytics.js's.
+SINGLE_PATHS: Final = {
+    **{kind: kind for kind in sorted(codec.TYPES)},
+    **{kind[0]: kind for kind in sorted(codec.TYPES)},
+}
+BATCH_PATHS: Final = ("batch", "import", "b")
+
+#: Browsers of any site send here, as they do to Segment; the key says whose event it is.
+CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding",
+    "Access-Control-Max-Age": "86400",
+}
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]*")
+
+Requests: TypeAlias = Iterator[pb.IngestRequest]
+
+
+class TrackingApi:
+    """The routes below /v1. *stub* is a client of our own server."""
+
+    def __init__(self, stub: "UpshotServiceAsyncStub") -> None:
+        self._stub = stub
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes, each with and without a slash at the end."""
+        for path, kind in SINGLE_PATHS.items():
+            _add(app, path, f"segment.{kind}", self._single_of(kind))
+        for path in BATCH_PATHS:
+            _add(app, path, "segment.batch", self._batch)
+
+    def _single_of(self, kind: str) -> "web._types.Handler":
+        async def single(request: web.Request) -> web.StreamResponse:
+            raw = await _body(request)
+            if len(raw) > SINGLE_BYTES_MAX:
+                raise Refusal(400, f"an event has at most {codec.EVENT_BYTES_MAX} bytes")
+            try:
+                body = codec.parse(raw)
+            except codec.Malformed as fault:
+                raise Refusal(400, str(fault)) from None
+            results = await self._ingest(codec.single(body, kind), _metadata(request, body))
+            if any(result.reason == "EVENT_TOO_LARGE" for result in results):
+                raise Refusal(400, f"an event has at most {codec.EVENT_BYTES_MAX} bytes")
+            return json_response({"success": True})
+
+        return single
+
+    async def _batch(self, request: web.Request) -> web.StreamResponse:
+        raw = await _body(request)
+        try:
+            body = codec.parse(raw)
+            requests = codec.batch(body)
+        except codec.Malformed as fault:
+            raise Refusal(400, str(fault)) from None
+        metadata = _metadata(request, body)
+        for events in requests:
+            # One after the other: events of one person keep their order.
+            await self._ingest(events, metadata)
+        return json_response({"success": True})
+
+    async def _ingest(self, events: pb.IngestRequest, metadata: Metadata) -> list[pb.IngestResult]:
+        try:
+            response = await self._stub.Ingest(events, timeout=INGEST_S, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise refusal_of(error) from None
+        rejected = sum(
+            result.state == pb.INGEST_STATE_REJECTED for result in response.results
+        )
+        if rejected:
+            log.info("segment.rejected", rejected=rejected, events=len(response.results))
+        return list(response.results)
+
+
+def _add(app: web.Application, path: str, name: str, take: "web._types.Handler") -> None:
+    for full in (f"/v1/{path}", f"/v1/{path}/"):
+        resource = app.router.add_resource(full)
+        resource.add_route("POST", take)
+        resource.add_route("OPTIONS", _preflight)
+        route_names(app)[full] = name
+
+
+async def _preflight(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=204)
+
+
+async def _body(request: web.Request) -> bytes:
+    """Return the body, inflated. Raises Refusal when it is too large or cannot be inflated."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        text = f"a batch has at most {BATCH_BYTES_MAX} bytes"
+        raise Refusal(400, text, {"Connection": "close"}) from None
+    except (web.RequestPayloadError, PayloadEncodingError):
+        raise Refusal(400, "the body is not what its Content-Encoding says") from None
+
+
+def _metadata(request: web.Request, body: codec.Json) -> Metadata:
+    key = _basic_user(request) or codec.write_key(body) or _bearer(request)
+    if not key:
+        return ()
+    if not _PRINTABLE.fullmatch(key):
+        key = quote(key)  # no key of ours, and metadata takes only printable ASCII
+    return (("authorization", f"Bearer {key[:KEY_CHARS_MAX]}"),)
+
+
+def _basic_user(request: web.Request) -> str:
+    scheme, _, coded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return b64decode(coded.strip()).decode().partition(":")[0]
+    except (Base64Error, ValueError):
+        return ""
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,225 @@
+"""A whole Upshot without network or real time: store, loop, lab clock, and providers with a ledger."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from tests.fakes import ManualClock, SeededIds
+from tests.sim import DAY, HOUR, MINUTE, START, PlainLinks, email, phone
+
+from upshot.v1 import event_pb2, outcome_pb2
+from upshotd.adapters.cel import CelConditions
+from upshotd.adapters.grpc import event_codec
+from upshotd.adapters.grpc.codec import ContractCodec
+from upshotd.adapters.memory import MemoryStore
+from upshotd.adapters.templates import SandboxTemplates
+from upshotd.adapters.wakeups import LocalWakeups
+from upshotd.application.definitions import DefinitionBook
+from upshotd.application.dispatch import Dispatcher
+from upshotd.application.inbox import Limits
+from upshotd.application.lab import Lab
+from upshotd.application.loop import Loop
+from upshotd.application.ports import OutcomeFilter, Store
+from upshotd.domain.definitions import Definitions, Route
+from upshotd.domain.event import Event, EventType
+from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
+from upshotd.domain.outcome import Engagement, EngagementKind
+from upshotd.domain.profile import ContactRules
+from upshotd.domain.stimulus import EngagementResult, IngestResult
+from upshotd.domain.validation import validate
+from upshotd.domain.workflow import Workflow
+
+
+__all__ = ["DAY", "HOUR", "MINUTE", "START", "RecordingProvider", "World", "world"]
+
+WORKSPACE = "default"
+
+
+class RecordingProvider:
+    """Keeps a ledger of what it was asked; answers as told, else takes everything."""
+
+    def __init__(self, name: str, *, idempotent: bool) -> None:
+        self._name = name
+        self._idempotent = idempotent
+        self.ledger: list[Delivery] = []
+        self.answers: list[SendResult | Exception] = []
+        #: Cleared to let sends hang until it is set.
+        self.open = asyncio.Event()
+        self.open.set()
+        self.closed = False
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def idempotent(self) -> bool:
+        return self._idempotent
+
+    async def send(self, delivery: Delivery) -> SendResult:
+        self.ledger.append(delivery)
+        await self.open.wait()
+        answer = self.answers.pop(0) if self.answers else Accepted(f"p-{delivery.message_id}")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class LabManualClock(ManualClock):
+    """A manual clock that a lab can move."""
+
+    @property
+    def offset_us(self) -> int:
+        return self.now_us() - START
+
+
+class World:
+    """Everything joined; `now` is a number, and providers are ledgers."""
+
+    def __init__(
+        self, store: Store, *, limits: Limits | None = None, clock: LabManualClock | None = None
+    ) -> None:
+        self.store = store
+        self.clock = clock or LabManualClock(START, patient=False)
+        self.ids = SeededIds(1)
+        self.codec = ContractCodec()
+        self.conditions, self.templates = CelConditions(), SandboxTemplates()
+        self.email = RecordingProvider("smtp", idempotent=False)
+        self.sms = RecordingProvider("texts", idempotent=True)
+        blank = Definitions(
+            conditions=self.conditions,
+            templates=self.templates,
+            links=PlainLinks(),
+            contact=ContactRules(email, phone),
+            decode_event=self.codec.decode_event,
+            routes={
+                Channel.EMAIL: Route("smtp", idempotent=False),
+                Channel.SMS: Route("texts", idempotent=True),
+            },
+            owner="me",
+        )
+        self.book = DefinitionBook(store, self.codec, blank)
+        self.wakeups = LocalWakeups()
+        self.loop = Loop(
+            store,
+            self.clock,
+            self.ids,
+            self.codec,
+            self.book,
+            self.wakeups,
+            owner="me",
+            limits=limits,
+        )
+        self.dispatcher = Dispatcher({"smtp": self.email, "texts": self.sms}, self.loop.settle)
+        self.loop.attach(self.dispatcher)
+        self.lab = Lab(store, self.clock, self.loop)
+        self._counter = 0
+        self._working: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._working = asyncio.create_task(self.loop.run())
+
+    async def stop(self) -> None:
+        self.email.open.set()
+        self.sms.open.set()
+        self.loop.drain()
+        await self.dispatcher.close(1.0)
+        self.loop.stop()
+        if self._working is not None:
+            await self._working
+
+    async def define(self, *workflows: Workflow, workspace_id: str = WORKSPACE) -> None:
+        for workflow in workflows:
+            faults = validate(workflow, self.conditions, self.templates)
+            assert not faults.violations
+            definition = self.codec.encode_workflow(workflow)
+            now_us = self.clock.now_us()
+            workflow_id = workflow.workflow_id
+            await self.store.define(workspace_id, workflow_id, definition, None, now_us)
+            await self.book.refresh(workspace_id)
+
+    def event(self, event: Event) -> Event:
+        """Return *event* as the contract's codec would have made it."""
+        pb = event_pb2.Event(event_id=event.event_id, user_id=event.user_id)
+        pb.anonymous_id = event.anonymous_id
+        if event.type is EventType.TRACK:
+            pb.track.event = event.name
+            pb.track.properties.update(dict(event.properties))
+        elif event.type is EventType.IDENTIFY:
+            pb.identify.traits.update(dict(event.traits))
+        elif event.type is EventType.GROUP:
+            pb.group.group_id = event.group_id
+            pb.group.traits.update(dict(event.traits))
+        elif event.type is EventType.ALIAS:
+            pb.alias.previous_id = event.previous_id
+        return event_codec.event(pb, self.clock.now_us())
+
+    async def ingest(self, *events: Event, workspace_id: str = WORKSPACE) -> list[IngestResult]:
+        return await self.loop.ingest(workspace_id, [self.event(e) for e in events])
+
+    def next_event_id(self) -> str:
+        self._counter += 1
+        return f"e{self._counter}"
+
+    async def track(self, user_id: str, name: str, **fields: object) -> IngestResult:
+        event_id = str(fields.pop("event_id", "") or self.next_event_id())
+        event = replace(Event(event_id, EventType.TRACK, user_id, name=name), **fields)
+        return (await self.ingest(event))[0]
+
+    async def identify(self, user_id: str, **traits: object) -> IngestResult:
+        event = Event(self.next_event_id(), EventType.IDENTIFY, user_id, traits=traits)
+        return (await self.ingest(event))[0]
+
+    async def engage(
+        self, message_id: str, kind: EngagementKind, **fields: object
+    ) -> EngagementResult:
+        engagement_id = str(fields.pop("engagement_id", "") or self.next_event_id())
+        engagement = Engagement(engagement_id, kind, self.clock.now_us(), message_id)
+        (answer,) = await self.loop.engage(WORKSPACE, [replace(engagement, **fields)])
+        return answer
+
+    async def settle(self) -> None:
+        """Let everything that is due now happen."""
+        await self.lab.advance(0)
+
+    async def advance(self, duration_us: int) -> None:
+        await self.lab.advance(duration_us)
+
+    async def outcomes(self, workspace_id: str = WORKSPACE) -> list[outcome_pb2.Outcome]:
+        """Return the whole log, decoded."""
+        found = []
+        for partition in range(self.store.partitions):
+            page = await self.store.read_outcomes(
+                workspace_id, partition, 0, 100_000, OutcomeFilter()
+            )
+            found += [outcome_pb2.Outcome.FromString(body) for _, body in page.records]
+        return found
+
+    async def story(self, user_id: str = "") -> list[str]:
+        """Return the outcomes about messages: SENT EMAIL, IGNORED EMAIL ..."""
+        kinds, channels = outcome_pb2.OutcomeKind, outcome_pb2.Channel
+        return [
+            f"{kinds.Name(o.kind).removeprefix('OUTCOME_KIND_MESSAGE_')} "
+            f"{channels.Name(o.channel).removeprefix('CHANNEL_')}"
+            for o in await self.outcomes()
+            if o.message_id and user_id in ("", o.user_id)
+        ]
+
+
+@asynccontextmanager
+async def world(store: Store | None = None, **options: object) -> AsyncIterator[World]:
+    """A running world; on a store in memory unless one is given (and opened)."""
+    codec = ContractCodec()
+    made = store or MemoryStore(encode_outcome=codec.encode_outcome)
+    if store is None:
+        await made.open()
+    running = World(made, **options)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()

@@ -47,7 +47,7 @@ def accepted(event: Event, profile_id: str = "profile-ana", *runs: Run) -> Accep
 
 def a_profile(**fields: Any) -> Profile:
     """Return a person; the id follows the user id: ana is `profile-ana`."""
-    user_id = fields.setdefault("user_id", "" if fields.get("anonymous_ids") else "ana")
+    user_id = fields.setdefault("user_id", "ana")
     fields.setdefault("profile_id", f"profile-{user_id}" if user_id else an_id("profile"))
     fields.setdefault("create_us", NOON)
     return Profile(**fields)
@@ -158,13 +158,9 @@ def _put(made: Changes, thing: object) -> None:
             made.events[thing.event.event_id] = thing
         case Event():
             made.events[thing.event_id] = accepted(thing)
-        case RejectedEvent():
-            made.rejected.append(thing)
         case Profile():
             made.profiles[thing.profile_id] = thing
             made.identities.update(identities_of(thing))
-        case Merge():
-            made.merges.append(thing)
         case Group():
             made.groups[thing.group_id] = thing
         case Run():
@@ -173,6 +169,16 @@ def _put(made: Changes, thing: object) -> None:
             made.messages[thing.message_id] = thing
         case Engagement():
             made.pending[thing.engagement_id] = thing
+        case _:
+            _append(made, thing)
+
+
+def _append(made: Changes, thing: object) -> None:
+    match thing:
+        case RejectedEvent():
+            made.rejected.append(thing)
+        case Merge():
+            made.merges.append(thing)
         case Outcome():
             made.outcomes.append(thing)
         case _:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from itertools import pairwise
 
 import pytest
 
@@ -118,7 +119,7 @@ async def test_an_impatient_manual_clock_moves_itself() -> None:
 def test_every_id_is_greater_than_the_ones_before(make: type[Ids]) -> None:
     ids = make()
     made = [ids.next() for _ in range(20_000)]
-    assert all(earlier < later for earlier, later in zip(made, made[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(made))
 
 
 @pytest.mark.parametrize("make", [UuidIds, SeededIds])

@@ -1,6 +1,7 @@
 """What every store must do: load what a decision reads, complete, and write what it decided."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
@@ -17,22 +18,23 @@ from tests.builders import (
     an_outcome,
     changes,
 )
+from tests.contract.stores import Durable
 from upshotd.application.ports import Store
 from upshotd.domain.errors import Violation
-from upshotd.domain.message import Channel, Email, MessageState, Sms, Webhook
-from upshotd.domain.profile import Group, Suppression
-from upshotd.domain.run import RunState, TimelineEntry
+from upshotd.domain.message import Channel, Email, Message, MessageState, Sms, Webhook
+from upshotd.domain.profile import Group, Profile, Suppression
+from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import IdKind, State, Wanted
 
 ANA = (IdKind.USER, "ana")
 PERSON = "profile-ana"
-
+Row = TypeVar("Row", Profile, Run, Message)
 
 MUTED = Suppression(channel=Channel.EMAIL, until_us=NOON + SECOND)
 STEPS = {"mail": {"sent": True, "facts": [1, 2.5, None, "ü"], "deep": {"er": {}}}}
 
 
-def next_version(row):  # type: ignore[no-untyped-def]
+def next_version(row: Row) -> Row:
     """Return how a store gives back a row that was written."""
     return replace(row, row_version=row.row_version + 1)
 
@@ -192,7 +194,7 @@ async def test_what_was_loaded_can_be_changed_without_touching_the_store(store: 
     assert list(again.active[PERSON]) == ["r"]
 
 
-async def test_what_was_committed_is_there_after_a_restart(durable) -> None:  # type: ignore[no-untyped-def]
+async def test_what_was_committed_is_there_after_a_restart(durable: Durable) -> None:
     store = durable.store
     run = a_run(run_id="r", due_us=NOON + 5)
     await store.commit([changes(a_profile(), run, an_outcome(outcome_id="o"))])

@@ -6,9 +6,8 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from upshot.v1 import engagement_pb2, event_pb2, outcome_pb2, service_pb2
+from upshot.v1 import engagement_pb2, event_pb2
 from upshotd.adapters.grpc import (
-    admin_codec,
     engagement_codec,
     event_codec,
     structs,
@@ -16,21 +15,10 @@ from upshotd.adapters.grpc import (
 )
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
-from upshotd.application.ports import Codec, OutcomeCount
-from upshotd.domain.errors import Violation
-from upshotd.domain.event import Event, EventType, RejectedEvent, faults
-from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms
-from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
-from upshotd.domain.profile import Profile, Suppression
-from upshotd.domain.run import Run, RunState, TimelineEntry
-from upshotd.domain.state import StartedRun, StoredEvent
-from upshotd.domain.stimulus import (
-    EngagementResult,
-    EngagementState,
-    IngestResult,
-    IngestState,
-)
-from upshotd.domain.workflow import Trigger, Workflow
+from upshotd.application.ports import Codec
+from upshotd.domain.event import Event, EventType, faults
+from upshotd.domain.outcome import Engagement, EngagementKind
+from upshotd.domain.state import StoredEvent
 
 CODEC: Codec = ContractCodec()
 NOW_US = 1_764_000_000_000_000
@@ -123,21 +111,6 @@ def test_an_event_with_nan_is_shown_although_json_has_none() -> None:
     assert "nan" in CODEC.event_json(read(track(context=context)).payload)
 
 
-def test_what_became_of_an_event_is_told() -> None:
-    answer = IngestResult(
-        "e",
-        IngestState.REJECTED,
-        "WHY",
-        (Violation("event", "wrong"),),
-        (StartedRun("w", 2, "r"),),
-        ("s",),
-    )
-    told = event_codec.result(answer)
-    assert told.state == service_pb2.INGEST_STATE_REJECTED
-    assert (told.event_id, told.reason, told.violations[0].field) == ("e", "WHY", "event")
-    assert (told.started_runs[0].run_id, list(told.resumed_run_ids)) == ("r", ["s"])
-
-
 # -- engagements -------------------------------------------------------------------------------
 
 
@@ -216,76 +189,3 @@ def test_an_engagement_that_cannot_be_taken(
     assert isinstance(refused, RefusedEngagement)
     assert refused.reason == reason
     assert [violation.field for violation in refused.violations] == [f"engagement.{field}"]
-    told = engagement_codec.refusal(refused)
-    assert (told.state, told.reason) == (service_pb2.ENGAGEMENT_STATE_REJECTED, reason)
-
-
-def test_what_became_of_an_engagement_is_told() -> None:
-    told = engagement_codec.result(EngagementResult(EngagementState.RECORDED, "", "m", ("r",)))
-    assert told.state == service_pb2.ENGAGEMENT_STATE_RECORDED
-    assert (told.message_id, list(told.resumed_run_ids)) == ("m", ["r"])
-
-
-# -- what AdminService shows -------------------------------------------------------------------
-
-
-def test_a_run_is_shown_with_its_timeline_only_when_asked() -> None:
-    run = Run(
-        "r", "w", 3, "p", "e", "k", NOW_US, RunState.FAILED, "BROKE", due_us=NOW_US + 1,
-        steps={"mail": {"opened": True}}, timeline=(TimelineEntry(NOW_US, "mail", "sent", "x"),),
-    )  # fmt: skip
-    known = Profile("p", user_id="u", anonymous_ids=("a",))
-    brief = admin_codec.run(run, known, whole=False)
-    assert (brief.user_id, brief.anonymous_id, brief.workflow_version) == ("u", "", 3)
-    assert times.instant_us(brief.due_time) == NOW_US + 1
-    assert not brief.HasField("end_time")
-    assert not brief.timeline
-    assert not brief.HasField("steps")
-    whole = admin_codec.run(run, Profile("p", anonymous_ids=("a", "b")), whole=True)
-    assert (whole.user_id, whole.anonymous_id) == ("", "a")
-    assert whole.timeline[0].what == "sent"
-    assert structs.plain(whole.steps) == {"mail": {"opened": True}}
-    assert not admin_codec.run(run, None, whole=False).user_id
-
-
-@pytest.mark.parametrize(
-    ("content", "shown"),
-    [
-        (Email("S", html="<p>"), {"subject": "S", "html": "<p>"}),
-        (Sms("B"), {"body": "B"}),
-        (None, {}),
-    ],
-)
-def test_a_message_is_shown(content: Content | None, shown: dict[str, object]) -> None:
-    message = Message(
-        "m", "r", "s", "p", "w", 1, Channel.EMAIL, MessageState.ACCEPTED, content=content,
-        facts={"sent": NOW_US},
-    )  # fmt: skip
-    brief = admin_codec.message(message, whole=False)
-    assert not brief.HasField("content")
-    assert times.instant_us(brief.facts["sent"]) == NOW_US
-    assert structs.plain(admin_codec.message(message, whole=True).content) == shown
-
-
-def test_a_profile_is_shown_with_what_is_held_back() -> None:
-    profile = Profile("p", "u", ("a",), {"n": 1}, {"email": "a@b.example"}, ("g",), 0, NOW_US)
-    held = [Suppression(Channel.SMS, until_us=NOW_US), Suppression(topic="t", reason="COMPLAINED")]
-    shown = admin_codec.profile(profile, held)
-    assert structs.plain(shown.traits) == {"n": 1}
-    assert dict(shown.contact) == {"email": "a@b.example"}
-    sms, topic = shown.suppressions
-    assert (sms.channel, times.instant_us(sms.until_time)) == (outcome_pb2.CHANNEL_SMS, NOW_US)
-    assert (topic.topic, topic.reason) == ("t", "COMPLAINED")
-    assert not topic.HasField("until_time")
-
-
-def test_the_rest_is_shown() -> None:
-    rejected = RejectedEvent("i", "e", NOW_US, "WHY", (Violation("f", "d"),), "{}")
-    event = admin_codec.rejected_event(rejected)
-    assert (event.event_id, event.reason, event.violations[0].field) == ("e", "WHY", "f")
-    count = admin_codec.outcome_count(
-        OutcomeCount("w", "s", Channel.SMS, OutcomeKind.MESSAGE_SENT, 5)
-    )
-    assert (count.kind, count.count) == (outcome_pb2.OUTCOME_KIND_MESSAGE_SENT, 5)
-    version = admin_codec.workflow_version(Workflow("w", Trigger(None), (), version=2), NOW_US)
-    assert (version.version, version.workflow.workflow_id) == (2, "w")

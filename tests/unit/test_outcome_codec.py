@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upshot.v1 import outcome_pb2, service_pb2
@@ -16,6 +16,8 @@ from upshotd.application.ports import Codec
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import Outcome, OutcomeKind
 
+#: A loaded machine makes an example slow, not wrong.
+UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CODEC: Codec = ContractCodec()
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 instants = st.integers(times.TIMESTAMP_MIN_US, times.TIMESTAMP_MAX_US)
@@ -74,6 +76,7 @@ outcomes = st.builds(
 )
 
 
+@UNHURRIED
 @given(outcomes)
 def test_every_field_of_an_outcome_is_encoded(outcome: Outcome) -> None:
     message = outcome_pb2.Outcome.FromString(CODEC.encode_outcome(outcome))
@@ -90,7 +93,7 @@ def test_every_field_of_an_outcome_is_encoded(outcome: Outcome) -> None:
 positions = st.integers(0, 2**63 - 1) | st.sampled_from([0, 127, 128, 16_383, 16_384, 2**28])
 
 
-@settings(max_examples=50)
+@UNHURRIED
 @given(
     st.lists(st.tuples(st.sampled_from([0, 1, 15, 300]), positions, outcomes), max_size=4),
     texts,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from google.protobuf.struct_pb2 import Struct, Value
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upshot.v1 import outcome_pb2, service_pb2
@@ -15,6 +15,8 @@ from upshotd.adapters.grpc import (
 from upshotd.adapters.grpc.structs import LazyStruct
 from upshotd.domain.values import plain
 
+#: A loaded machine makes an example slow, not wrong.
+UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 instants = st.integers(times.TIMESTAMP_MIN_US, times.TIMESTAMP_MAX_US)
 scalars = (
@@ -35,6 +37,7 @@ plains = st.dictionaries(
 )
 
 
+@UNHURRIED
 @given(plains)
 def test_plain_values_survive_a_struct(values: dict[str, object]) -> None:
     wire = structs.struct(values).SerializeToString()
@@ -112,6 +115,7 @@ def test_a_struct_is_decoded_by_who_reads_it() -> None:
     assert repr(lazy) == repr(lazy.plain())
 
 
+@UNHURRIED
 @given(instants, st.integers(-(2**60), 2**60).filter(lambda us: abs(us) < 315_576_000_000 * 10**6))
 def test_times_survive(instant_us: int, span_us: int) -> None:
     assert times.instant_us(times.timestamp(instant_us)) == instant_us

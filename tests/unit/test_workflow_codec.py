@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upshot.v1 import outcome_pb2, workflow_pb2
@@ -16,7 +16,7 @@ from upshotd.adapters.grpc import (
 )
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application.ports import Codec
-from upshotd.domain.errors import FailedPrecondition, Violation
+from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
@@ -30,6 +30,8 @@ from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Step, Trigger, Workflow
 
+#: A loaded machine makes an example slow, not wrong.
+UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CODEC: Codec = ContractCodec()
 DAY_US = 86_400_000_000
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
@@ -120,7 +122,7 @@ workflows = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@UNHURRIED
 @given(workflows)
 def test_a_workflow_survives_being_stored(workflow: Workflow) -> None:
     stored = CODEC.encode_workflow(replace(workflow, version=4))
@@ -244,14 +246,7 @@ def test_a_huge_definition_is_refused_without_being_read() -> None:
     workflow, violations = workflow_codec.workflow(message)
     assert [violation.field for violation in violations] == ["workflow"]
     assert not workflow.display_name
-    meaning = (Violation("workflow.steps", "at least one is required"),)
-    assert workflow_codec.joined(violations, meaning) == violations
-
-
-def test_a_fault_is_told_once() -> None:
-    form = (Violation("workflow.steps[0].kind", "required"),)
-    meaning = (Violation("workflow.steps[0].kind", "also"), Violation("workflow.topic", "no"))
-    assert workflow_codec.joined(form, meaning) == (form[0], meaning[1])
+    assert len(workflow.steps) == 1, "that there are none would be told as another fault"
 
 
 def test_a_trigger_that_the_contract_cannot_say_is_not_stored() -> None:

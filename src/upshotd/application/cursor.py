@@ -83,16 +83,14 @@ def _shaped(found: object) -> Cursor | None:
 
 def _place(pair: object) -> tuple[int, int] | None:
     match pair:
-        case [int(partition), int(position)] if not isinstance(pair[0] or pair[1], bool):
+        case [partition, position] if type(partition) is int and type(position) is int:
             within = partition >= 0 and 0 <= position <= POSITION_MAX
             return (partition, position) if within else None
         case _:
             return None
 
 
-def decode(
-    text: str, epoch: str, workspace_id: str, partitions: int, field: str
-) -> dict[int, int]:
+def decode(text: str, epoch: str, workspace_id: str, partitions: int, field: str) -> dict[int, int]:
     """Return the positions of a cursor of the log *epoch* with this many *partitions*.
 
     Raises InvalidArgument (CURSOR_INVALID), naming *field*, for text that is malformed and for a

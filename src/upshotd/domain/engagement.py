@@ -57,9 +57,11 @@ def accepted(draft: Draft, message: Message, provider_message_id: str = "") -> M
     if journey is not None:
         journey.leave(message.step_id, sent=True)
         journey.note("sent", message.provider)
-        journey.save()
-    apply_pending(draft, message)
-    journey = holder(draft, message)
+    if (message.provider, message.provider_message_id) in draft.state.pending:
+        if journey is not None:
+            journey.save()
+        apply_pending(draft, message)
+        journey = holder(draft, message)
     if journey is not None:
         journey.follow(NEXT)
     return draft.message(message.message_id) or message

@@ -9,7 +9,7 @@ from upshotd.domain.draft import Draft
 from upshotd.domain.errors import ConditionError
 from upshotd.domain.event import Event
 from upshotd.domain.message import MessageState
-from upshotd.domain.names import names
+from upshotd.domain.names import names, run_names
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Merge, Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
@@ -42,7 +42,9 @@ class Journey:
     __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "plan", "step_id", "steps",
                  "timeline")  # fmt: skip
 
-    def __init__(self, draft: Draft, plan: Plan, run: Run) -> None:
+    def __init__(
+        self, draft: Draft, plan: Plan, run: Run, known: dict[str, object] | None = None
+    ) -> None:
         self.draft = draft
         self.plan = plan
         self._run = run
@@ -52,6 +54,9 @@ class Journey:
         self.steps: dict[str, Mapping[str, object]] = dict(run.steps)
         self.timeline = list(run.timeline)
         self._names: dict[str, object] | None = None
+        if known is not None:
+            # The names its start was decided on, made complete by the run's own.
+            self._names = {**known, "run": run_names(run), "steps": self.steps}
 
     @property
     def run(self) -> Run:
@@ -274,7 +279,7 @@ def start(
         depth=depth,
     )
     draft.changes.last_starts[run.workflow_id, profile_id, key] = draft.now_us
-    journey = Journey(draft, plan, run)
+    journey = Journey(draft, plan, run, known)
     journey.note("started", f"by {event.type} {event.name}".rstrip())
     journey.outcome(OutcomeKind.RUN_STARTED)
     draft.put_run(run)

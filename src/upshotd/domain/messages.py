@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from upshotd.domain.draft import Draft
-from upshotd.domain.message import Channel, Message, MessageState
+from upshotd.domain.message import Channel, Content, Message, MessageState
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Suppression
 
@@ -90,12 +90,22 @@ def accept(draft: Draft, message: Message, provider_message_id: str = "") -> Mes
     return message
 
 
-def attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False) -> Message:
-    """Begin an attempt: the intent, already leased to this process."""
+def attempt(
+    draft: Draft,
+    message: Message,
+    *,
+    content: Content | None = None,
+    possible_duplicate: bool = False,
+) -> Message:
+    """Begin an attempt: the intent, already leased to this process.
+
+    *content* is given at the first attempt, and frozen from then on.
+    """
     definitions = draft.definitions
     message = replace(
         message,
         state=MessageState.SENDING,
+        content=message.content or content,
         attempt=message.attempt + 1,
         due_us=draft.now_us + definitions.policy.lease_us,
         owner=definitions.owner,

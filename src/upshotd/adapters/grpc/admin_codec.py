@@ -10,14 +10,14 @@ from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.grpc import workflow_codec
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
-from upshotd.application import ports
+from upshotd.application.admin import ProfileView, RunView
+from upshotd.application.ports import OutcomeCount
+from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Content, Email, Message, Sms, Webhook
-from upshotd.domain.profile import Profile, Suppression
-from upshotd.domain.run import Run
+from upshotd.domain.profile import Suppression
 from upshotd.domain.values import plain
-from upshotd.domain.workflow import Workflow
 
 
 def violations(found: Iterable[Violation]) -> list[service_pb2.Violation]:
@@ -25,25 +25,27 @@ def violations(found: Iterable[Violation]) -> list[service_pb2.Violation]:
     return [service_pb2.Violation(field=v.field, description=v.description) for v in found]
 
 
-def workflow_version(workflow: Workflow, create_us: int) -> pb.WorkflowVersion:
+def workflow_version(defined: DefinedWorkflow) -> pb.WorkflowVersion:
     """Return one version of a workflow."""
     return pb.WorkflowVersion(
-        workflow=workflow_codec.message(workflow),
-        version=workflow.version,
-        create_time=timestamp(create_us),
+        workflow=workflow_codec.message(defined.workflow),
+        version=defined.workflow.version,
+        create_time=timestamp(defined.create_us),
     )
 
 
-def run(run: Run, profile: Profile | None, *, whole: bool) -> pb.Run:
-    """Return a run and whose it is; its timeline and what its steps left only when *whole*."""
-    anonymous_ids = profile.anonymous_ids if profile and not profile.user_id else ()
+def run(view: RunView, *, full: bool) -> pb.Run:
+    """Return a run and whose it is; its timeline and what its steps left only when *full*."""
+    run, profile = view.run, view.profile
+    user_id = profile.user_id if profile else ""
+    anonymous_ids = profile.anonymous_ids if profile and not user_id else ()
     message = pb.Run(
         run_id=run.run_id,
         workflow_id=run.workflow_id,
         workflow_version=run.workflow_version,
         state=pb.RunState.ValueType(run.state),
         reason=run.reason,
-        user_id=profile.user_id if profile else "",
+        user_id=user_id,
         anonymous_id=anonymous_ids[0] if anonymous_ids else "",
         event_id=run.event_id,
         step_id=run.step_id,
@@ -52,7 +54,7 @@ def run(run: Run, profile: Profile | None, *, whole: bool) -> pb.Run:
         end_time=_moment(run.end_us),
         cancellation_key=run.cancellation_key,
     )
-    if whole:
+    if full:
         for entry in run.timeline:
             message.timeline.add(
                 time=timestamp(entry.time_us),
@@ -64,8 +66,8 @@ def run(run: Run, profile: Profile | None, *, whole: bool) -> pb.Run:
     return message
 
 
-def message(message: Message, *, whole: bool) -> pb.Message:
-    """Return a message; its content only when *whole*."""
+def message(message: Message, *, full: bool) -> pb.Message:
+    """Return a message; its content only when *full*."""
     shown = pb.Message(
         message_id=message.message_id,
         run_id=message.run_id,
@@ -85,7 +87,7 @@ def message(message: Message, *, whole: bool) -> pb.Message:
         due_time=_moment(message.due_us),
         facts={word: timestamp(us) for word, us in message.facts.items()},
     )
-    if whole and message.content is not None:
+    if full and message.content is not None:
         shown.content.CopyFrom(struct(_content(message.content)))
     return shown
 
@@ -106,8 +108,9 @@ def _content(content: Content) -> Mapping[str, object]:
             assert_never(content)
 
 
-def profile(profile: Profile, suppressions: Iterable[Suppression]) -> pb.Profile:
+def profile(view: ProfileView) -> pb.Profile:
     """Return a person and what is held back from them."""
+    profile = view.profile
     return pb.Profile(
         profile_id=profile.profile_id,
         user_id=profile.user_id,
@@ -116,7 +119,7 @@ def profile(profile: Profile, suppressions: Iterable[Suppression]) -> pb.Profile
         contact=dict(profile.contact),
         group_ids=profile.group_ids,
         create_time=timestamp(profile.create_us),
-        suppressions=[suppression(held) for held in suppressions],
+        suppressions=[suppression(held) for held in view.suppressions],
     )
 
 
@@ -141,7 +144,7 @@ def rejected_event(rejected: RejectedEvent) -> pb.RejectedEvent:
     )
 
 
-def outcome_count(count: ports.OutcomeCount) -> pb.OutcomeCount:
+def outcome_count(count: OutcomeCount) -> pb.OutcomeCount:
     """Return how many outcomes there were of one kind."""
     return pb.OutcomeCount(
         workflow_id=count.workflow_id,

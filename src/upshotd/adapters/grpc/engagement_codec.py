@@ -5,12 +5,10 @@ import re
 from dataclasses import dataclass
 
 from upshot.v1 import engagement_pb2 as pb
-from upshot.v1 import service_pb2
 from upshotd.adapters.grpc import structs
 from upshotd.adapters.grpc.times import instant_us
 from upshotd.domain.errors import Violation
 from upshotd.domain.outcome import Engagement, EngagementKind
-from upshotd.domain.stimulus import EngagementResult
 
 ENGAGEMENT_ID_MAX = 200
 LINK_URL_MAX = 2048
@@ -111,20 +109,3 @@ def _faults(message: pb.Engagement) -> list[tuple[str, Violation]]:
     if wrong:
         fault("INVALID_DATA", "data", wrong)
     return found
-
-
-def result(answer: EngagementResult) -> service_pb2.EngagementResult:
-    """Return what became of an engagement, for the response."""
-    return service_pb2.EngagementResult(
-        state=service_pb2.EngagementState.ValueType(answer.state),
-        reason=answer.reason,
-        message_id=answer.message_id,
-        resumed_run_ids=answer.resumed,
-    )
-
-
-def refusal(refused: RefusedEngagement) -> service_pb2.EngagementResult:
-    """Return the result of an engagement that cannot be taken."""
-    return service_pb2.EngagementResult(
-        state=service_pb2.ENGAGEMENT_STATE_REJECTED, reason=refused.reason
-    )

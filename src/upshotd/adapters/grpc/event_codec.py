@@ -7,12 +7,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from upshot.v1 import event_pb2 as pb
-from upshot.v1 import service_pb2
 from upshotd.adapters.grpc.structs import LazyStruct
 from upshotd.adapters.grpc.times import clamped, instant_us
 from upshotd.domain.event import Event, EventType, corrected_time
 from upshotd.domain.state import StoredEvent
-from upshotd.domain.stimulus import IngestResult
 
 #: Longest form for people, in bytes.
 JSON_BYTES_MAX = 64 * 1024
@@ -105,21 +103,3 @@ def _lazy(call: pb.Track | pb.Page | pb.Screen) -> Mapping[str, object]:
 
 def _lazy_traits(call: pb.Identify | pb.Group) -> Mapping[str, object]:
     return _mapping(call.traits)
-
-
-def result(answer: IngestResult) -> service_pb2.IngestResult:
-    """Return what became of an event, for the response."""
-    message = service_pb2.IngestResult(
-        event_id=answer.event_id,
-        state=service_pb2.IngestState.ValueType(answer.state),
-        reason=answer.reason,
-    )
-    for violation in answer.violations:
-        message.violations.add(field=violation.field, description=violation.description)
-    for run in answer.started:
-        message.started_runs.add(
-            workflow_id=run.workflow_id, version=run.version, run_id=run.run_id
-        )
-    if answer.resumed:
-        message.resumed_run_ids.extend(answer.resumed)
-    return message

@@ -23,6 +23,8 @@ from upshotd.domain.workflow import Step, StepKind
 EXIT_REASON_DEFAULT = "EXITED"
 #: Stands where a text is missing together with what holds it, which has been told already.
 _HARMLESS_TEXT = "-"
+#: Stands where a step cannot be read.
+HARMLESS_STEP = Step("unread", Delay(duration_us=0))
 
 # -- reading -----------------------------------------------------------------------------------
 
@@ -54,7 +56,7 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:
         case None:
             text = "one of send, delay, wait, branch, emit, enroll, suppress, exit is required"
             reading.missing(message, path, "kind", text)
-            return Delay(duration_us=0)
+            return HARMLESS_STEP.kind
 
 
 def _steps(messages: Iterable[pb.Step], path: str, reading: Reading) -> tuple[Step, ...]:

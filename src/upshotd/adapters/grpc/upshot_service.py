@@ -1,10 +1,16 @@
 """UpshotService: the four calls that close the loop."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from upshot.v1 import service_pb2 as pb
-from upshotd.adapters.grpc import engagement_codec, event_codec, outcome_codec, workflow_codec
+from upshotd.adapters.grpc import (
+    admin_codec,
+    engagement_codec,
+    event_codec,
+    outcome_codec,
+    workflow_codec,
+)
 from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
 from upshotd.adapters.grpc.stream_codec import stream_request
 from upshotd.application.loop import Loop
@@ -47,7 +53,7 @@ class UpshotService:
             _refuse("expected_version", f"is {expected}; must not be negative")
         workflow, faults = workflow_codec.workflow(request.workflow)
         if faults:
-            await self._refuse_workflow(workspace_id, workflow, tuple(faults))
+            await self._refuse_workflow(workspace_id, workflow, faults)
         defined = await self._workflows.define(
             workspace_id, workflow, validate_only=request.validate_only, expected_version=expected
         )
@@ -55,7 +61,7 @@ class UpshotService:
             workflow_id=defined.workflow_id,
             version=defined.version,
             unchanged=defined.unchanged,
-            warnings=_violations(defined.warnings),
+            warnings=admin_codec.violations(defined.warnings),
         )
 
     async def _refuse_workflow(
@@ -67,8 +73,7 @@ class UpshotService:
                 workspace_id, workflow, validate_only=True, expected_version=None
             )
         except InvalidArgument as error:
-            named = {fault.field for fault in faults}
-            faults += tuple(fault for fault in error.violations if fault.field not in named)
+            faults = workflow_codec.joined(faults, error.violations)
         raise InvalidArgument(f"the workflow has {len(faults)} faults", faults)
 
     async def RecordEngagement(
@@ -100,11 +105,11 @@ class UpshotService:
 def _ingest_result(result: IngestResult) -> pb.IngestResult:
     answer = pb.IngestResult(
         event_id=result.event_id,
-        state=result.state.value,  # type: ignore[arg-type]  # the stubs want the enum's own type
+        state=pb.IngestState.ValueType(result.state),
         reason=result.reason,
     )
     if result.violations:
-        answer.violations.extend(_violations(result.violations))
+        answer.violations.extend(admin_codec.violations(result.violations))
     for started in result.started:
         answer.started_runs.add(
             workflow_id=started.workflow_id, version=started.version, run_id=started.run_id
@@ -116,7 +121,7 @@ def _ingest_result(result: IngestResult) -> pb.IngestResult:
 
 def _engagement_result(result: EngagementResult) -> pb.EngagementResult:
     return pb.EngagementResult(
-        state=result.state.value,  # type: ignore[arg-type]
+        state=pb.EngagementState.ValueType(result.state),
         reason=result.reason,
         message_id=result.message_id,
         resumed_run_ids=result.resumed,
@@ -125,10 +130,6 @@ def _engagement_result(result: EngagementResult) -> pb.EngagementResult:
 
 def _refused_engagement(refused: RefusedEngagement) -> pb.EngagementResult:
     return pb.EngagementResult(state=pb.ENGAGEMENT_STATE_REJECTED, reason=refused.reason)
-
-
-def _violations(violations: Iterable[Violation]) -> list[pb.Violation]:
-    return [pb.Violation(field=v.field, description=v.description) for v in violations]
 
 
 def _check_count(field: str, count: int) -> None:

@@ -32,12 +32,12 @@ DEFINITION_BYTES_MAX = 512 * 1024
 def workflow(message: pb.Workflow) -> tuple[Workflow, tuple[Violation, ...]]:
     """Return the workflow, as far as *message* says one, and every fault of its form by path.
 
-    Faults of meaning are the domain's: `joined` puts both together.
+    Faults of meaning are the domain's to find in what is returned.
     """
     size = message.ByteSize()
     if size > DEFINITION_BYTES_MAX:
         text = f"{size} bytes serialized; at most {DEFINITION_BYTES_MAX} are taken"
-        unread = Workflow(message.workflow_id, Trigger(None), ())
+        unread = Workflow(message.workflow_id, Trigger(None), (step_codec.HARMLESS_STEP,))
         return unread, (Violation("workflow", text),)
     reading = Reading()
     reading.unknown_fields(message, "workflow")
@@ -61,14 +61,6 @@ def workflow(message: pb.Workflow) -> tuple[Workflow, tuple[Violation, ...]]:
         labels=dict(message.labels),
     )
     return read, tuple(reading.violations)
-
-
-def joined(form: tuple[Violation, ...], meaning: tuple[Violation, ...]) -> tuple[Violation, ...]:
-    """Return both kinds of faults; what is wrong in form at a path is not told again."""
-    told = {violation.field for violation in form}
-    if "workflow" in told:
-        return form  # it was too large to be read
-    return form + tuple(violation for violation in meaning if violation.field not in told)
 
 
 def encode_workflow(workflow: Workflow) -> bytes:

@@ -75,7 +75,7 @@ def _retry_after_s(error: RpcError) -> int:
     info = error_details_pb2.RetryInfo()
     for detail in status.details if status is not None else ():
         if detail.Unpack(info):
-            delay_us = info.retry_delay.ToMicroseconds()
+            delay_us: int = info.retry_delay.ToMicroseconds()
             return min(max(-(-delay_us // 1_000_000), _RETRY_S), _RETRY_MAX_S)
     return _RETRY_S
 

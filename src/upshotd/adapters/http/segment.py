@@ -12,7 +12,7 @@ three differences, all so that nothing vanishes that was answered with 200:
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
@@ -56,7 +56,7 @@ CORS: Final = {
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]*")
 
-Requests: TypeAlias = Iterator[pb.IngestRequest]
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class TrackingApi:
@@ -68,11 +68,11 @@ class TrackingApi:
     def add_to(self, app: web.Application) -> None:
         """Register the routes, each with and without a slash at the end."""
         for path, kind in SINGLE_PATHS.items():
-            _add(app, path, f"segment.{kind}", self._single_of(kind))
+            _add(app, path, self._single_of(kind))
         for path in BATCH_PATHS:
-            _add(app, path, "segment.batch", self._batch)
+            _add(app, path, self._batch)
 
-    def _single_of(self, kind: str) -> "web._types.Handler":
+    def _single_of(self, kind: str) -> Handler:
         async def single(request: web.Request) -> web.StreamResponse:
             raw = await _body(request)
             if len(raw) > SINGLE_BYTES_MAX:
@@ -106,20 +106,17 @@ class TrackingApi:
             response = await self._stub.Ingest(events, timeout=INGEST_S, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise refusal_of(error) from None
-        rejected = sum(
-            result.state == pb.INGEST_STATE_REJECTED for result in response.results
-        )
+        rejected = sum(result.state == pb.INGEST_STATE_REJECTED for result in response.results)
         if rejected:
             log.info("segment.rejected", rejected=rejected, events=len(response.results))
         return list(response.results)
 
 
-def _add(app: web.Application, path: str, name: str, take: "web._types.Handler") -> None:
+def _add(app: web.Application, path: str, take: Handler) -> None:
     for full in (f"/v1/{path}", f"/v1/{path}/"):
         resource = app.router.add_resource(full)
         resource.add_route("POST", take)
         resource.add_route("OPTIONS", _preflight)
-        route_names(app)[full] = name
 
 
 async def _preflight(_request: web.Request) -> web.StreamResponse:

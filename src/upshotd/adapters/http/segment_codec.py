@@ -8,11 +8,11 @@ it is seen where rejected events are seen.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias
 
 import orjson
-from google.protobuf.internal.containers import MessageMap
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
 from upshot.v1 import event_pb2 as pb
@@ -41,7 +41,6 @@ _EXACT: Final = 2**53
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")
 
 Json: TypeAlias = Mapping[str, object]
-Fields: TypeAlias = MessageMap[str, Value]
 
 
 class Malformed(Exception):
@@ -72,22 +71,22 @@ def parse(body: bytes) -> Json:
     a surrogate pair, which JavaScript writes when it cuts an emoji in two, becomes `?`.
     """
     try:
-        value = orjson.loads(_exact(body) if _MANY_DIGITS.search(body) else body)
-    except orjson.JSONDecodeError:
-        value = orjson.loads(_exact(body))
+        value = _value(body)
+    except (ValueError, RecursionError):
+        raise Malformed("the body is no JSON") from None
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object")
     return value
 
 
-def _exact(body: bytes) -> bytes:
-    """Return *body* in a form that orjson reads without loss."""
-    try:
-        value = json.loads(body, parse_int=_integer, parse_constant=_refuse_constant)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (ValueError, RecursionError):
-        raise Malformed("the body is no JSON") from None
-    return text.encode("utf-8", "replace")
+def _value(body: bytes) -> object:
+    if _MANY_DIGITS.search(body) is None:
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(body)
+    # Slower, and exact about what orjson rounds or does not read.
+    value = json.loads(body, parse_int=_integer, parse_constant=_refuse_constant)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return orjson.loads(text.encode("utf-8", "replace"))
 
 
 def _integer(digits: str) -> int | str:
@@ -196,8 +195,8 @@ def _fill_merged(struct: Struct, call: Json, name: str, shared: Struct) -> None:
         own = call.get(name)
         if isinstance(own, dict):
             for key in own:
-                # Else what is there would be merged into.
-                struct.fields.pop(key, None)
+                if key in struct.fields:  # else what is there would be merged into
+                    del struct.fields[key]
     _fill_struct(struct, call, name)
 
 
@@ -224,8 +223,13 @@ def _fill_view(view: pb.Page | pb.Screen, call: Json) -> None:
     view.SetInParent()
     _fill_struct(view.properties, call, "properties")
     # Browsers put both into the properties as well, mobile SDKs only there.
-    view.name = _text(call, "name") or view.properties.fields["name"].string_value
-    view.category = _text(call, "category") or view.properties.fields["category"].string_value
+    view.name = _text(call, "name") or _property(view.properties, "name")
+    view.category = _text(call, "category") or _property(view.properties, "category")
+
+
+def _property(properties: Struct, name: str) -> str:
+    # Asked first: reading a missing key of a protobuf map adds it.
+    return properties.fields[name].string_value if name in properties.fields else ""
 
 
 def _text(call: Json, name: str) -> str:
@@ -249,14 +253,15 @@ def _fill_struct(struct: Struct, call: Json, name: str) -> None:
     if not isinstance(value, dict):
         raise _Fault(f"`{name}` is not an object")
     try:
-        _fill_fields(struct.fields, value, DEPTH_MAX)
+        _fill_fields(struct, value, DEPTH_MAX)
     except RecursionError:
         raise _Fault(f"`{name}` is nested deeper than {DEPTH_MAX}") from None
 
 
-def _fill_fields(fields: Fields, values: Json, depth: int) -> None:
+def _fill_fields(struct: Struct, values: Json, depth: int) -> None:
     if depth < 0:
         raise RecursionError
+    fields = struct.fields
     for key, value in values.items():
         _fill_value(fields[key], value, depth)
 
@@ -278,7 +283,7 @@ def _fill_value(target: Value, value: object, depth: int) -> None:
         target.null_value = NULL_VALUE
     elif isinstance(value, dict):
         target.struct_value.SetInParent()
-        _fill_fields(target.struct_value.fields, value, depth - 1)
+        _fill_fields(target.struct_value, value, depth - 1)
     elif isinstance(value, list):
         _fill_list(target, value, depth - 1)
 

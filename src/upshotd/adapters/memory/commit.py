@@ -64,13 +64,13 @@ class _Application:
 
     def _events(self) -> None:
         for event_id, accepted in self._changes.events.items():
-            _vacant(self._tables.events, event_id, "event")
+            _absent(self._tables.events, event_id)
             event = accepted.event
             stored = StoredEvent(event_id, event.payload, event.receive_us, event.event_us)
             row = EventRow(stored, event.group_of, accepted.started)
             self._journal.put(self._tables.events, event_id, row)
         for rejected in self._changes.rejected:
-            _vacant(self._tables.rejected, rejected.rejection_id, "rejected event")
+            _absent(self._tables.rejected, rejected.rejection_id)
             self._journal.put(self._tables.rejected, rejected.rejection_id, rejected)
 
     # people
@@ -82,7 +82,7 @@ class _Application:
         for identity, profile_id in self._changes.identities.items():
             whose = self._into.get(profile_id, profile_id)
             if self._tables.identities.get(identity, whose) != whose:
-                raise ConstraintFailure(f"the {identity[0]} id already names another profile")
+                raise Conflict(f"the {identity[0]} id names another profile by now")
             self._identify(identity, whose)
 
     def _identify(self, identity: Identity, profile_id: str) -> None:
@@ -154,7 +154,8 @@ class _Application:
     def _put_run(self, run: Run) -> None:
         run = replace(run, profile_id=self._into.get(run.profile_id, run.profile_id))
         for key in unique_keys(run):
-            _vacant(self._tables.unique, key, f"{key[0]} of a run")
+            if key in self._tables.unique:
+                raise ConstraintFailure(f"the {key[0]} of run {run.run_id} is taken")
             self._journal.put(self._tables.unique, key, run.run_id)
         self._journal.put(self._tables.runs, run.run_id, run)
         self._link(self._tables.runs_of, run.profile_id, run.run_id)
@@ -187,7 +188,7 @@ class _Application:
         # They may tell of long ago; what is kept for a time is kept from when it came.
         now_us = changes.outcomes[-1].record_us if changes.outcomes else 0
         for engagement_id, engagement in changes.pending.items():
-            _vacant(tables.engagements, engagement_id, "engagement")
+            _absent(tables.engagements, engagement_id)
             journal.put(tables.engagements, engagement_id, max(now_us, engagement.occur_us))
             key = (engagement.provider, engagement.provider_message_id)
             journal.put(tables.pending.setdefault(key, {}), engagement_id, engagement)
@@ -197,7 +198,7 @@ class _Application:
             journal.drop(tables.pending, key)
         for engagement_id, (engagement, _) in changes.engagements.items():
             if engagement_id not in applied:
-                _vacant(tables.engagements, engagement_id, "engagement")
+                _absent(tables.engagements, engagement_id)
             journal.put(tables.engagements, engagement_id, max(now_us, engagement.occur_us))
 
     # rows
@@ -230,6 +231,7 @@ def _targets(merges: Sequence[Merge]) -> dict[str, str]:
     return into
 
 
-def _vacant(table: Mapping[K, object], key: K, what: str) -> None:
+def _absent(table: Mapping[K, object], key: K) -> None:
+    """Refuse what came meanwhile: decided again, it is a duplicate."""
     if key in table:
-        raise ConstraintFailure(f"the {what} is taken")
+        raise Conflict("a row is there already")

@@ -74,7 +74,7 @@ class TrackRules:
     version: str
     kinds: frozenset[OutcomeKind] = KINDS_DEFAULT
     #: Names over the outcome's own.
-    names: Mapping[OutcomeKind, str] = NAMES_DEFAULT
+    names: Mapping[OutcomeKind, str] = field(default_factory=lambda: NAMES_DEFAULT)
     #: Whether e-mail addresses go out as `context.traits.email`.
     include_recipient: bool = False
     #: Segment's `integrations`: which destinations get the calls.

@@ -134,7 +134,7 @@ class _Reader:
         if not isinstance(table, dict):
             self._fault("names", "must be a table, as { MESSAGE_SENT = 'Email Sent' }")
             return NAMES_DEFAULT
-        found = {}
+        found: dict[OutcomeKind, str] = {}
         for word, name in table.items():
             kind = self._kind(f"names.{word}", word)
             if kind is OutcomeKind.CUSTOM:
@@ -156,8 +156,7 @@ class _Reader:
 
     def integrations(self) -> Mapping[str, bool]:
         table = self._table.pop("integrations", {})
-        flags = table.values() if isinstance(table, dict) else [None]
-        if not all(isinstance(flag, bool) for flag in flags):
+        if not isinstance(table, dict) or not all(isinstance(f, bool) for f in table.values()):
             self._fault("integrations", "must be a table, as { Amplitude = false }")
             return {}
         return {OWN_DESTINATION: False, **table}

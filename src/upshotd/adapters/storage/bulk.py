@@ -1,20 +1,22 @@
-"""Statements over many rows or keys at once.
+"""Statements over many rows or keys at once: one wait for the interpreter's lock, not one a row.
 
-A driver's `executemany` steps row by row and gives the interpreter's lock away at every step; while
-the event loop is busy each step may wait 5 ms to get it back. One statement with many rows waits
-once. Numbers of rows and keys come from short lists, so that texts repeat and stay prepared.
+A driver gives that lock away at every step, and a row written or read is a step. While the event
+loop is busy each step may wait 5 ms to get the lock back. So many rows are written by one statement
+(not `executemany`), and many rows are read as one: joined into a JSON document by the database,
+which `orjson` also takes apart faster than single rows. Numbers of rows and keys come from short
+lists, so that texts repeat and stay prepared.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, islice
+from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import BigInteger, Connection, Select, SmallInteger, Table, literal_column, select
 
-from upshotd.adapters.storage.rows import Row
+from upshotd.adapters.storage.rows import Row, load
 
-#: Rows of one statement; together they make any number in few statements.
-ROWS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
-#: Keys of one statement; a shorter list is filled up by repeating its last key.
+#: Rows of one statement and keys of one statement. What is missing is filled up.
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 KEYS = (1, 4, 16, 64, 128, 256, 512, 1024)
 
 
@@ -25,26 +27,33 @@ def marks(connection: Connection, first: int, count: int) -> str:
     return ",".join(f"${number}" for number in range(first, first + count))
 
 
+# -- writing -------------------------------------------------------------------------------------
+
+
 class Insert:
-    """`INSERT INTO table (columns) VALUES ... tail` for any number of rows."""
+    """`INSERT INTO table (columns) VALUES ... tail` for any number of rows.
+
+    The first column may not be NULL: rows that fill a statement up are known by it.
+    """
 
     def __init__(self, table: Table, columns: Sequence[str], tail: str = "") -> None:
         self.table = table.name
-        self._head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - own words
+        self._head = f"INSERT INTO {table.name} ({', '.join(columns)})"
         self._width = len(columns)
-        self._tail = f" {tail}" if tail else ""
+        self._tail = tail
         self._texts: dict[tuple[str, int], str] = {}
 
-    def run(self, connection: Connection, rows: Iterable[Row]) -> int:
+    def run(self, connection: Connection, rows: Sequence[Row]) -> int:
         """Write *rows* and return how many were inserted or updated."""
-        left = list(rows)
-        values = iter(left)
-        written, at = 0, 0
-        for size in ROWS:
-            while len(left) - at >= size:
-                flat = tuple(chain.from_iterable(islice(values, size)))
-                written += connection.exec_driver_sql(self._text(connection, size), flat).rowcount
-                at += size
+        values = iter(rows)
+        left, written = len(rows), 0
+        while left:
+            size = _size(left)
+            flat = list(chain.from_iterable(islice(values, size)))
+            flat += [None] * (size * self._width - len(flat))
+            done = connection.exec_driver_sql(self._text(connection, size), tuple(flat))
+            written += done.rowcount
+            left -= min(size, left)
         return written
 
     def one(self, connection: Connection, row: Row) -> Row:
@@ -55,9 +64,18 @@ class Insert:
         key = (connection.dialect.paramstyle, rows)
         if key not in self._texts:
             width = self._width
-            values = (f"({marks(connection, row * width + 1, width)})" for row in range(rows))
-            self._texts[key] = self._head + ", ".join(values) + self._tail
+            groups = (f"({marks(connection, row * width + 1, width)})" for row in range(rows))
+            values = f"VALUES {', '.join(groups)}"
+            if rows > 1:
+                values = f"SELECT * FROM ({values}) AS v WHERE column1 IS NOT NULL"
+            self._texts[key] = f"{self._head} {values} {self._tail}"
         return self._texts[key]
+
+
+def _size(left: int) -> int:
+    """Return how many rows the next statement takes, at most a quarter of them to fill it up."""
+    enough = next((size for size in ROWS if size >= left), ROWS[-1])
+    return enough if left * 4 >= enough * 3 else enough // 2
 
 
 def upsert(
@@ -81,11 +99,49 @@ def upsert(
     return Insert(table, columns, tail)
 
 
-class Lookup:
-    """A statement with a list of keys: `:workspace` is the first parameter, `:keys` the others."""
+# -- reading -------------------------------------------------------------------------------------
 
-    def __init__(self, text: str) -> None:
-        self._parts = text
+
+def _packed(table: Table, columns: Iterable[str]) -> str:
+    """Return the aggregate that joins *columns* of all rows into one JSON document.
+
+    Documents go in as they are; other bytes as hexadecimal digits.
+    """
+    parts = []
+    for name in columns:
+        column = table.c[name]
+        if column.info.get("document") or isinstance(column.type, BigInteger | SmallInteger):
+            parts.append(f"coalesce({name}, 'null')" if column.nullable else name)
+        elif column.info.get("payload"):
+            parts.append(f"'\"' || hex({name}) || '\"'")
+        else:
+            parts.append(f"json_quote({name})")
+    row = " || ',' || ".join(parts)
+    return f"'[' || group_concat('[' || {row} || ']', ',') || ']'"
+
+
+def fetch(
+    connection: Connection, table: Table, columns: Sequence[str], query: Select[Any]
+) -> list[Row]:
+    """Return the rows of *query*, which selects *columns* of *table*, in no promised order."""
+    document = literal_column(_packed(table, columns))
+    found = connection.execute(select(document).select_from(query.subquery())).scalar()
+    return load(found) if found else []
+
+
+class Lookup:
+    """The rows of a table by many keys of a workspace; documents come parsed.
+
+    *also* are further conditions; *tail* and *source* (instead of the columns) allow a GROUP BY.
+    """
+
+    def __init__(
+        self, table: Table, columns: Sequence[str], key: str, also: str = "", source: str = ""
+    ) -> None:
+        self._select = f"SELECT {_packed(table, columns)} FROM "
+        self._from = source or table.name
+        self._key = key
+        self._also = also
         self._texts: dict[tuple[str, int], str] = {}
 
     def rows(self, connection: Connection, workspace_id: str, keys: Collection[str]) -> list[Row]:
@@ -96,12 +152,19 @@ class Lookup:
             some = left[at : at + KEYS[-1]]
             size = next(size for size in KEYS if size >= len(some))
             filled = (workspace_id, *some, *(some[-1:] * (size - len(some))))
-            found += connection.exec_driver_sql(self._text(connection, size), filled).fetchall()
+            text = self._text(connection, size)
+            document = connection.exec_driver_sql(text, filled).scalar()
+            if document:
+                found += load(document)
         return found
 
     def _text(self, connection: Connection, size: int) -> str:
         key = (connection.dialect.paramstyle, size)
         if key not in self._texts:
-            text = self._parts.replace(":workspace", marks(connection, 1, 1))
-            self._texts[key] = text.replace(":keys", marks(connection, 2, size))
+            workspace, keys = marks(connection, 1, 1), marks(connection, 2, size)
+            where = f" WHERE workspace_id = {workspace} AND {self._key} IN ({keys}){self._also}"
+            if "{where}" in self._from:
+                self._texts[key] = self._select + self._from.replace("{where}", where)
+            else:
+                self._texts[key] = self._select + self._from + where
         return self._texts[key]

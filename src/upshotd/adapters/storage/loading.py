@@ -6,46 +6,52 @@ from sqlalchemy import Connection
 
 from upshotd.adapters.storage import rows
 from upshotd.adapters.storage.bulk import Lookup
+from upshotd.adapters.storage.tables import (
+    engagements,
+    events,
+    groups,
+    identities,
+    messages,
+    pending_engagements,
+    profiles,
+    runs,
+    suppressions,
+)
 from upshotd.domain.run import RunState
 from upshotd.domain.state import State, StoredEvent, Wanted
 
-_RUN = ", ".join(rows.RUN_COLUMNS)
-_ACTIVE = f"state = {RunState.ACTIVE.value}"
+_ACTIVE = f" AND state = {RunState.ACTIVE.value}"
+_PLACE = ("message_id", "run_id", "profile_id")
 
-
-def _lookup(columns: str, table: str, key: str, also: str = "") -> Lookup:
-    where = f"workspace_id = :workspace AND {key} IN (:keys){also}"
-    return Lookup(f"SELECT {columns} FROM {table} WHERE {where}")  # noqa: S608 - own words
-
-
-_SEEN = _lookup("event_id, started", "events", "event_id")
-_EVENTS = _lookup("event_id, payload, receive_us, event_us, group_id", "events", "event_id")
-_IDENTITIES = _lookup("identity, profile_id", "identities", "identity")
-_PROFILES = _lookup(", ".join(rows.PROFILE_COLUMNS), "profiles", "profile_id")
-_SUPPRESSIONS = _lookup(", ".join(rows.SUPPRESSION_COLUMNS), "suppressions", "profile_id")
-_GROUPS = _lookup(", ".join(rows.GROUP_COLUMNS), "groups", "group_id")
-_RUNS = _lookup(_RUN, "runs", "run_id")
-_ACTIVE_RUNS = _lookup(_RUN, "runs", "profile_id", f" AND {_ACTIVE}")
-_CANCELLATIONS = _lookup(
-    _RUN, "runs", "cancellation_key", f" AND cancellation_key <> '' AND {_ACTIVE}"
+_SEEN = Lookup(events, ("event_id", "started"), "event_id")
+_EVENTS = Lookup(events, ("event_id", "payload", "receive_us", "event_us", "group_id"), "event_id")
+_IDENTITIES = Lookup(identities, ("identity", "profile_id"), "identity")
+_PROFILES = Lookup(profiles, rows.PROFILE_COLUMNS, "profile_id")
+_SUPPRESSIONS = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
+_GROUPS = Lookup(groups, rows.GROUP_COLUMNS, "group_id")
+_RUNS = Lookup(runs, rows.RUN_COLUMNS, "run_id")
+_ACTIVE_RUNS = Lookup(runs, rows.RUN_COLUMNS, "profile_id", _ACTIVE)
+_CANCELLATIONS = Lookup(
+    runs, rows.RUN_COLUMNS, "cancellation_key", f" AND cancellation_key <> ''{_ACTIVE}"
 )
-_LAST_STARTS = _lookup(
-    "workflow_id, profile_id, reentry_key, MAX(start_us)",
-    "runs",
+_LAST_STARTS = Lookup(
+    runs,
+    ("workflow_id", "profile_id", "reentry_key", "start_us"),
     "profile_id",
-    " GROUP BY workflow_id, profile_id, reentry_key",
+    source="(SELECT workflow_id, profile_id, reentry_key, MAX(start_us) AS start_us "
+    "FROM runs{where} GROUP BY workflow_id, profile_id, reentry_key) AS latest",
 )
-_PLACES = _lookup("message_id, run_id, profile_id", "messages", "message_id")
-_PROVIDER_PLACES = _lookup(
-    "message_id, run_id, profile_id, provider, provider_message_id",
-    "messages",
+_PLACES = Lookup(messages, _PLACE, "message_id")
+_PROVIDER_PLACES = Lookup(
+    messages,
+    (*_PLACE, "provider", "provider_message_id"),
     "provider_message_id",
     " AND provider_message_id <> ''",
 )
-_MESSAGES = _lookup(", ".join(rows.MESSAGE_COLUMNS), "messages", "run_id")
-_ENGAGEMENTS = _lookup("engagement_id", "engagements", "engagement_id")
-_PENDING_IDS = _lookup("engagement_id", "pending_engagements", "engagement_id")
-_PENDING = _lookup(", ".join(rows.PENDING_COLUMNS), "pending_engagements", "provider_message_id")
+_MESSAGES = Lookup(messages, rows.MESSAGE_COLUMNS, "run_id")
+_ENGAGEMENTS = Lookup(engagements, ("engagement_id",), "engagement_id")
+_PENDING_IDS = Lookup(pending_engagements, ("engagement_id",), "engagement_id")
+_PENDING = Lookup(pending_engagements, rows.PENDING_COLUMNS, "provider_message_id")
 
 
 def load(connection: Connection, workspace_id: str, wanted: Wanted) -> State:
@@ -155,6 +161,7 @@ class _Loading:
         group_ids = set(wanted.group_ids)
         event_ids = {run.event_id for run in state.runs.values()}
         for event_id, payload, receive_us, event_us, group_id in self._rows(_EVENTS, event_ids):
+            payload = bytes.fromhex(payload)
             state.events[event_id] = StoredEvent(event_id, payload, receive_us, event_us)
             if group_id:
                 group_ids.add(group_id)

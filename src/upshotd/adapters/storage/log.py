@@ -2,6 +2,7 @@
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from upshotd.adapters.storage.bulk import fetch
 from upshotd.adapters.storage.rows import Row, dump, load
 from upshotd.adapters.storage.tables import outcome_counts, outcome_heads, outcomes, subscriptions
 from upshotd.application.ports import (
@@ -45,18 +46,15 @@ def read(
     if span is None or span.head <= after:
         return OutcomePage((), after)
     through = min(span.head, max(after, span.earliest - 1) + limit)
-    found = connection.execute(
-        select(table.position, table.body)
-        .where(
-            table.workspace_id == workspace_id,
-            table.partition == partition,
-            table.position > after,
-            table.position <= through,
-            *_passing(chosen),
-        )
-        .order_by(table.position)
+    query = select(table.position, table.body).where(
+        table.workspace_id == workspace_id,
+        table.partition == partition,
+        table.position > after,
+        table.position <= through,
+        *_passing(chosen),
     )
-    return OutcomePage([(position, body) for position, body in found], through)
+    found = sorted(fetch(connection, outcomes, ("position", "body"), query))
+    return OutcomePage([(position, bytes.fromhex(body)) for position, body in found], through)
 
 
 def _passing(chosen: OutcomeFilter) -> list[ColumnElement[bool]]:

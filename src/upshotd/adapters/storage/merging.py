@@ -7,9 +7,12 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from upshotd.adapters.storage import rows
+from upshotd.adapters.storage.bulk import Lookup
 from upshotd.adapters.storage.tables import identities, messages, profiles, runs, suppressions
 from upshotd.domain.profile import Merge
 from upshotd.domain.state import Changes, Identity, IdKind
+
+_PROFILES = Lookup(profiles, rows.PROFILE_COLUMNS, "profile_id")
 
 
 def followed(changes: Changes) -> Changes:
@@ -65,14 +68,8 @@ def _move_identities(
     connection: Connection, workspace_id: str, merge: Merge, named: set[Identity]
 ) -> None:
     """Move by the ids that the profile names: there is no index from profiles to identities."""
-    row = connection.execute(
-        select(*(profiles.c[name] for name in rows.PROFILE_COLUMNS)).where(
-            profiles.c.workspace_id == workspace_id,
-            profiles.c.profile_id == merge.from_profile_id,
-        )
-    ).one_or_none()
     known = set(named)
-    if row is not None:
+    for row in _PROFILES.rows(connection, workspace_id, (merge.from_profile_id,)):
         profile = rows.profile_of(row)
         known |= {(IdKind.ANONYMOUS, anonymous_id) for anonymous_id in profile.anonymous_ids}
         known.add((IdKind.USER, profile.user_id))

@@ -7,11 +7,13 @@ every write of the loop.
 from collections.abc import Collection
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
+from typing import Any
 
 from sqlalchemy import Connection, Select, Table, func, select
 
 from upshotd.adapters.storage import rows
-from upshotd.adapters.storage.bulk import Lookup
+from upshotd.adapters.storage.bulk import Lookup, fetch
 from upshotd.adapters.storage.tables import (
     identities,
     messages,
@@ -27,13 +29,13 @@ from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Identity
 
-_PROFILES = Lookup(
-    f"SELECT {', '.join(rows.PROFILE_COLUMNS)} FROM profiles "  # noqa: S608 - own words
-    "WHERE workspace_id = :workspace AND profile_id IN (:keys)"
-)
+_PROFILES = Lookup(profiles, rows.PROFILE_COLUMNS, "profile_id")
+_SUPPRESSIONS = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
+#: The id is the first column of every row, the scope of a suppression the second.
+_id, _scope = itemgetter(0), itemgetter(1)
 
 
-def _columns(table: Table, names: tuple[str, ...]) -> Select[rows.Row]:
+def _columns(table: Table, names: tuple[str, ...]) -> Select[Any]:
     return select(*(table.c[name] for name in names))
 
 
@@ -53,7 +55,9 @@ def due(connection: Connection, now_us: int, limit: int) -> list[Due]:
         found.append(
             [
                 Due(workspace_id, due_us, **{key: name})
-                for due_us, workspace_id, name in connection.execute(query)
+                for due_us, workspace_id, name in sorted(
+                    fetch(connection, table, ("due_us", "workspace_id", key), query)
+                )
             ]
         )
     return list(islice(merge(*found, key=lambda timer: timer.due_us), limit))
@@ -76,10 +80,9 @@ def next_due(connection: Connection) -> int | None:
 def run(connection: Connection, workspace_id: str, run_id: str) -> Run | None:
     """Return one run."""
     query = _columns(runs, rows.RUN_COLUMNS)
-    row = connection.execute(
-        query.where(runs.c.workspace_id == workspace_id, runs.c.run_id == run_id)
-    ).one_or_none()
-    return None if row is None else rows.run_of(row)
+    query = query.where(runs.c.workspace_id == workspace_id, runs.c.run_id == run_id)
+    found = fetch(connection, runs, rows.RUN_COLUMNS, query)
+    return rows.run_of(found[0]) if found else None
 
 
 def run_list(
@@ -95,17 +98,18 @@ def run_list(
         query = query.where(runs.c.profile_id == chosen.profile_id)
     if chosen.state is not None:
         query = query.where(runs.c.state == int(chosen.state))
-    found = connection.execute(query.order_by(runs.c.run_id.desc()).limit(limit))
-    return [rows.run_of(row) for row in found]
+    query = query.order_by(runs.c.run_id.desc()).limit(limit)
+    found = fetch(connection, runs, rows.RUN_COLUMNS, query)
+    return [rows.run_of(row) for row in sorted(found, key=_id, reverse=True)]
 
 
 def message(connection: Connection, workspace_id: str, message_id: str) -> Message | None:
     """Return one message."""
     query = _columns(messages, rows.MESSAGE_COLUMNS)
-    row = connection.execute(
-        query.where(messages.c.workspace_id == workspace_id, messages.c.message_id == message_id)
-    ).one_or_none()
-    return None if row is None else rows.message_of(row)
+    table = messages.c
+    query = query.where(table.workspace_id == workspace_id, table.message_id == message_id)
+    found = fetch(connection, messages, rows.MESSAGE_COLUMNS, query)
+    return rows.message_of(found[0]) if found else None
 
 
 def message_list(
@@ -125,8 +129,9 @@ def message_list(
             runs.c.workspace_id == workspace_id, runs.c.profile_id == chosen.profile_id
         )
         query = query.where(table.run_id.in_(theirs))
-    found = connection.execute(query.order_by(table.message_id.desc()).limit(limit))
-    return [rows.message_of(row) for row in found]
+    query = query.order_by(table.message_id.desc()).limit(limit)
+    found = fetch(connection, messages, rows.MESSAGE_COLUMNS, query)
+    return [rows.message_of(row) for row in sorted(found, key=_id, reverse=True)]
 
 
 # -- people and refused events -------------------------------------------------------------------
@@ -140,24 +145,12 @@ def profile(
         identities.c.workspace_id == workspace_id,
         identities.c.identity == rows.identity_key(identity),
     )
-    row = connection.execute(
-        _columns(profiles, rows.PROFILE_COLUMNS).where(
-            profiles.c.workspace_id == workspace_id,
-            profiles.c.profile_id == named.scalar_subquery(),
-        )
-    ).one_or_none()
-    if row is None:
+    profile_id = connection.execute(named).scalar()
+    if profile_id is None:
         return None
-    found = rows.profile_of(row)
-    held = connection.execute(
-        _columns(suppressions, rows.SUPPRESSION_COLUMNS)
-        .where(
-            suppressions.c.workspace_id == workspace_id,
-            suppressions.c.profile_id == found.profile_id,
-        )
-        .order_by(suppressions.c.scope)
-    )
-    return found, [rows.suppression_of(row) for row in held]
+    (row,) = _PROFILES.rows(connection, workspace_id, (profile_id,))
+    held = _SUPPRESSIONS.rows(connection, workspace_id, (profile_id,))
+    return rows.profile_of(row), [rows.suppression_of(row) for row in sorted(held, key=_scope)]
 
 
 def profile_map(
@@ -178,5 +171,6 @@ def rejected_list(
     )
     if before:
         query = query.where(table.rejection_id < before)
-    found = connection.execute(query.order_by(table.rejection_id.desc()).limit(limit))
-    return [rows.rejected_of(row) for row in found]
+    query = query.order_by(table.rejection_id.desc()).limit(limit)
+    found = fetch(connection, rejected_events, rows.REJECTED_COLUMNS, query)
+    return [rows.rejected_of(row) for row in sorted(found, key=_id, reverse=True)]

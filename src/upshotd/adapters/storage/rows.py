@@ -1,4 +1,8 @@
-"""Rows to values and back. Documents leave out defaults, so that fields can be added."""
+"""Rows to values and back. Documents are lists in a fixed order, as short as they can be.
+
+Values come from rows as `bulk` reads them: documents are parsed, payloads are hexadecimal digits.
+A new field goes to the end of its document, and the migration that brings it rewrites the rows.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +18,7 @@ from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import Identity, IdKind, StartedRun
 
-#: A row as a driver gives it: a tuple in the order of the SELECT.
+#: A row in the order of its columns.
 Row: TypeAlias = Sequence[Any]
 
 RUN_COLUMNS = (
@@ -48,7 +52,7 @@ def dump(document: object) -> bytes:
         return json.dumps(document, default=_plain, separators=(",", ":")).encode()
 
 
-def load(body: bytes) -> Any:
+def load(body: bytes | str) -> Any:
     """Return a document that `dump` wrote."""
     return orjson.loads(body)
 
@@ -69,15 +73,8 @@ def identity_of(key: str) -> Identity:
 def profile_row(profile: Profile) -> Row:
     """Return *profile* in the order of `PROFILE_COLUMNS`, with the next row version."""
     body = dump(
-        {
-            "user_id": profile.user_id,
-            "anonymous_ids": profile.anonymous_ids,
-            "traits": profile.traits,
-            "contact": profile.contact,
-            "group_ids": profile.group_ids,
-            "identify_us": profile.identify_us,
-            "create_us": profile.create_us,
-        }
+        [profile.user_id, profile.anonymous_ids, profile.traits, profile.contact]
+        + [profile.group_ids, profile.identify_us, profile.create_us]
     )
     return (profile.profile_id, profile.row_version + 1, body)
 
@@ -85,31 +82,31 @@ def profile_row(profile: Profile) -> Row:
 def profile_of(row: Row) -> Profile:
     """Return the profile of a row."""
     profile_id, row_version, body = row
-    document = load(body)
+    user_id, anonymous_ids, traits, contact, group_ids, identify_us, create_us = body
     return Profile(
         profile_id,
-        user_id=document["user_id"],
-        anonymous_ids=tuple(document["anonymous_ids"]),
-        traits=document["traits"],
-        contact=document["contact"],
-        group_ids=tuple(document["group_ids"]),
-        identify_us=document["identify_us"],
-        create_us=document["create_us"],
-        row_version=row_version,
+        user_id,
+        tuple(anonymous_ids),
+        traits,
+        contact,
+        tuple(group_ids),
+        identify_us,
+        create_us,
+        row_version,
     )
 
 
 def group_row(group: Group) -> Row:
     """Return *group* in the order of `GROUP_COLUMNS`, with the next row version."""
-    body = dump({"traits": group.traits, "group_us": group.group_us})
+    body = dump([group.traits, group.group_us])
     return (group.group_id, group.row_version + 1, body)
 
 
 def group_of(row: Row) -> Group:
     """Return the group of a row."""
     group_id, row_version, body = row
-    document = load(body)
-    return Group(group_id, document["traits"], document["group_us"], row_version)
+    traits, group_us = body
+    return Group(group_id, traits, group_us, row_version)
 
 
 def suppression_row(profile_id: str, held: Suppression) -> Row:
@@ -133,9 +130,9 @@ def started_document(started: tuple[StartedRun, ...]) -> bytes | None:
     return dump([(run.workflow_id, run.version, run.run_id) for run in started])
 
 
-def started_of(document: bytes | None) -> tuple[StartedRun, ...]:
+def started_of(document: list[list[Any]] | None) -> tuple[StartedRun, ...]:
     """Return the runs an event started."""
-    return tuple(StartedRun(*run) for run in load(document)) if document else ()
+    return tuple(StartedRun(*run) for run in document) if document else ()
 
 
 def rejected_row(rejected: RejectedEvent) -> Row:
@@ -148,7 +145,7 @@ def rejected_row(rejected: RejectedEvent) -> Row:
 def rejected_of(row: Row) -> RejectedEvent:
     """Return the refused event of a row."""
     rejection_id, receive_us, body = row
-    event_id, reason, violations, payload = load(body)
+    event_id, reason, violations, payload = body
     found = tuple(Violation(*violation) for violation in violations)
     return RejectedEvent(rejection_id, event_id, receive_us, reason, found, payload)
 
@@ -158,23 +155,15 @@ def rejected_of(row: Row) -> RejectedEvent:
 
 def run_row(run: Run) -> Row:
     """Return *run* in the order of `RUN_COLUMNS`, with the next row version."""
-    body: dict[str, object] = {"workflow_version": run.workflow_version, "enter_us": run.enter_us}
-    if run.reason:
-        body["reason"] = run.reason
-    if run.step_id:
-        body["step_id"] = run.step_id
-    if run.end_us is not None:
-        body["end_us"] = run.end_us
-    if run.depth:
-        body["depth"] = run.depth
-    if run.steps:
-        body["steps"] = run.steps
-    if run.timeline:
-        body["timeline"] = [(e.time_us, e.step_id, e.what, e.detail) for e in run.timeline]
+    timeline = [(e.time_us, e.step_id, e.what, e.detail) for e in run.timeline]
+    body = dump(
+        [run.workflow_version, run.enter_us, run.reason, run.step_id, run.end_us, run.depth]
+        + [run.steps, timeline]
+    )
     return (
         *(run.run_id, run.workflow_id, run.start_key, run.event_id, run.profile_id),
         *(run.reentry_key, run.cancellation_key, run.start_us, int(run.state)),
-        *(int(run.holds_active), int(run.holds_ever), run.due_us, run.row_version + 1, dump(body)),
+        *(int(run.holds_active), int(run.holds_ever), run.due_us, run.row_version + 1, body),
     )
 
 
@@ -182,28 +171,28 @@ def run_of(row: Row) -> Run:
     """Return the run of a row."""
     run_id, workflow_id, start_key, event_id, profile_id, reentry_key, cancellation_key = row[:7]
     start_us, state, holds_active, holds_ever, due_us, row_version, body = row[7:]
-    document = load(body)
+    version, enter_us, reason, step_id, end_us, depth, steps, timeline = body
     return Run(
         run_id,
         workflow_id,
-        document["workflow_version"],
+        version,
         profile_id,
         event_id,
         start_key,
         start_us,
         state=RunState(state),
-        reason=document.get("reason", ""),
-        step_id=document.get("step_id", ""),
-        enter_us=document["enter_us"],
+        reason=reason,
+        step_id=step_id,
+        enter_us=enter_us,
         due_us=due_us,
-        end_us=document.get("end_us"),
+        end_us=end_us,
         reentry_key=reentry_key,
         holds_active=bool(holds_active),
         holds_ever=bool(holds_ever),
         cancellation_key=cancellation_key,
-        depth=document.get("depth", 0),
-        steps=document.get("steps", {}),
-        timeline=tuple(TimelineEntry(*entry) for entry in document.get("timeline", ())),
+        depth=depth,
+        steps=steps,
+        timeline=tuple([TimelineEntry(*entry) for entry in timeline]),
         row_version=row_version,
     )
 
@@ -233,39 +222,24 @@ _CONTENTS: Mapping[str, type[Email] | type[Sms] | type[Webhook]] = {
 }
 
 
-def content_of(document: bytes | None) -> Content | None:
+def content_of(document: list[str] | None) -> Content | None:
     """Return rendered content."""
     if document is None:
         return None
-    kind, *fields = load(document)
+    kind, *fields = document
     return _CONTENTS[kind](*fields)
 
 
 def message_row(message: Message) -> Row:
     """Return *message* in the order of `MESSAGE_COLUMNS`, with the next row version."""
-    body: dict[str, object] = {
-        "step_id": message.step_id,
-        "version": message.workflow_version,
-        "channel": int(message.channel),
-        "state": int(message.state),
-        "recipient": message.recipient,
-        "attempt": message.attempt,
-        "create_us": message.create_us,
-    }
-    if message.reason:
-        body["reason"] = message.reason
-    if message.detail:
-        body["detail"] = message.detail
-    if message.owner:
-        body["owner"] = message.owner
-    if message.possible_duplicate:
-        body["possible_duplicate"] = True
-    if message.facts:
-        body["facts"] = message.facts
+    m = message
+    body = dump(
+        [m.step_id, m.workflow_version, int(m.channel), int(m.state), m.recipient, m.reason]
+        + [m.detail, m.attempt, m.owner, m.possible_duplicate, m.create_us, m.facts]
+    )
     return (
-        *(message.message_id, message.run_id, message.profile_id, message.workflow_id),
-        *(message.provider, message.provider_message_id, message.due_us),
-        *(message.row_version + 1, content_document(message.content), dump(body)),
+        *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
+        *(m.provider_message_id, m.due_us, m.row_version + 1, content_document(m.content), body),
     )
 
 
@@ -273,28 +247,29 @@ def message_of(row: Row) -> Message:
     """Return the message of a row."""
     message_id, run_id, profile_id, workflow_id, provider, provider_message_id = row[:6]
     due_us, row_version, content, body = row[6:]
-    document = load(body)
+    step_id, version, channel, state, recipient, reason = body[:6]
+    detail, attempt, owner, possible_duplicate, create_us, facts = body[6:]
     return Message(
         message_id,
         run_id,
-        document["step_id"],
+        step_id,
         profile_id,
         workflow_id,
-        document["version"],
-        Channel(document["channel"]),
-        MessageState(document["state"]),
+        version,
+        Channel(channel),
+        MessageState(state),
         provider=provider,
-        recipient=document["recipient"],
+        recipient=recipient,
         content=content_of(content),
-        reason=document.get("reason", ""),
-        detail=document.get("detail", ""),
-        attempt=document["attempt"],
+        reason=reason,
+        detail=detail,
+        attempt=attempt,
         due_us=due_us,
-        owner=document.get("owner", ""),
+        owner=owner,
         provider_message_id=provider_message_id,
-        possible_duplicate=document.get("possible_duplicate", False),
-        create_us=document["create_us"],
-        facts=document.get("facts", {}),
+        possible_duplicate=possible_duplicate,
+        create_us=create_us,
+        facts=facts,
         row_version=row_version,
     )
 
@@ -315,7 +290,7 @@ def pending_row(pending: Engagement, record_us: int) -> Row:
 def pending_of(row: Row) -> Engagement:
     """Return the engagement of a row."""
     engagement_id, provider, provider_message_id, _, body = row
-    kind, occur_us, message_id, link_url, reason, machine, data = load(body)
+    kind, occur_us, message_id, link_url, reason, machine, data = body
     return Engagement(
         engagement_id,
         EngagementKind(kind),

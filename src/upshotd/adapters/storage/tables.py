@@ -38,8 +38,14 @@ def _small(name: str) -> Column[int]:
     return Column(name, SmallInteger, nullable=False)
 
 
-def _bytes(name: str, *, empty: bool = False) -> Column[bytes]:
-    return Column(name, LargeBinary, nullable=empty)
+def _payload(name: str) -> Column[bytes]:
+    """Bytes of another encoding."""
+    return Column(name, LargeBinary, nullable=False, info={"payload": True})
+
+
+def _document(name: str, *, empty: bool = False) -> Column[bytes]:
+    """A JSON document, in UTF-8."""
+    return Column(name, LargeBinary, nullable=empty, info={"document": True})
 
 
 def _key(name: str) -> Column[str]:
@@ -68,8 +74,8 @@ events = Table(
     # The group it speaks of; empty where it speaks of none.
     _text("group_id"),
     # Runs it started, as JSON; NULL where it started none.
-    _bytes("started", empty=True),
-    _bytes("payload"),
+    _document("started", empty=True),
+    _payload("payload"),
     # Pruning goes from the oldest.
     Index("ix_events_receive", "receive_us"),
 )
@@ -80,7 +86,7 @@ rejected_events = Table(
     _key("workspace_id"),
     _key("rejection_id"),
     _number("receive_us"),
-    _bytes("body"),
+    _document("body"),
     Index("ix_rejected_events_receive", "receive_us"),
     sqlite_with_rowid=False,
 )
@@ -91,7 +97,7 @@ profiles = Table(
     _key("workspace_id"),
     _key("profile_id"),
     _number("row_version"),
-    _bytes("body"),
+    _document("body"),
 )
 
 identities = Table(
@@ -110,7 +116,7 @@ groups = Table(
     _key("workspace_id"),
     _key("group_id"),
     _number("row_version"),
-    _bytes("body"),
+    _document("body"),
     sqlite_with_rowid=False,
 )
 
@@ -145,7 +151,7 @@ runs = Table(
     _small("holds_ever"),
     _number("due_us", empty=True),
     _number("row_version"),
-    _bytes("body"),
+    _document("body"),
     # A start is unique; an event's own runs are also found here, by its id.
     Index("uq_runs_start", "workspace_id", "start_key", "workflow_id", unique=True),
     # Re-entry: one at a time, and once for ever.
@@ -189,8 +195,8 @@ messages = Table(
     _text("provider_message_id"),
     _number("due_us", empty=True),
     _number("row_version"),
-    _bytes("content", empty=True),
-    _bytes("body"),
+    _document("content", empty=True),
+    _document("body"),
     Index("ix_messages_run", "workspace_id", "run_id"),
     Index("ix_messages_due", "due_us", **_where("due_us IS NOT NULL")),
     # Callbacks name a message so; not unique, a provider may repeat its ids.
@@ -220,7 +226,7 @@ pending_engagements = Table(
     _text("provider"),
     _text("provider_message_id"),
     _number("record_us"),
-    _bytes("body"),
+    _document("body"),
     Index("ix_pending_engagements_provider", "workspace_id", "provider_message_id"),
     Index("ix_pending_engagements_record", "record_us"),
     sqlite_with_rowid=False,
@@ -237,7 +243,7 @@ outcomes = Table(
     _text("user_id"),
     _small("channel"),
     _number("record_us"),
-    _bytes("body"),
+    _payload("body"),
     sqlite_with_rowid=False,
 )
 
@@ -270,7 +276,7 @@ subscriptions = Table(
     metadata,
     _key("workspace_id"),
     _key("name"),
-    _bytes("positions"),
+    _document("positions"),
     _number("create_us"),
     _number("commit_us"),
     sqlite_with_rowid=False,
@@ -292,7 +298,7 @@ workflow_versions = Table(
     _key("workspace_id"),
     _key("workflow_id"),
     _number_key("version"),
-    _bytes("definition"),
+    _payload("definition"),
     _number("create_us"),
 )
 

@@ -23,9 +23,7 @@ _REJECTED = Insert(tables.rejected_events, _WORKSPACE + rows.REJECTED_COLUMNS)
 _PROFILES = upsert(
     tables.profiles, _WORKSPACE + rows.PROFILE_COLUMNS, ("workspace_id", "profile_id"), ("body",)
 )
-_KNOWN_PROFILES = Lookup(
-    "SELECT profile_id FROM profiles WHERE workspace_id = :workspace AND profile_id IN (:keys)"
-)
+_KNOWN_PROFILES = Lookup(tables.profiles, ("profile_id",), "profile_id")
 #: An identity that names somebody else by now is not written, nor counted.
 _IDENTITIES = Insert(
     tables.identities,
@@ -141,12 +139,12 @@ def _write_people(connection: Connection, changes: Changes) -> None:
         raise Conflict("profiles were merged since they were loaded")
     _write(connection, _PROFILES, changes, map(rows.profile_row, people))
     names = changes.identities.items()
-    found = ((rows.identity_key(identity), profile_id) for identity, profile_id in names)
-    _write(connection, _IDENTITIES, changes, found)
+    named = ((rows.identity_key(identity), profile_id) for identity, profile_id in names)
+    _write(connection, _IDENTITIES, changes, named)
     _write(connection, _GROUPS, changes, map(rows.group_row, changes.groups.values()))
     kept = {key: held for key, held in changes.suppressions.items() if held is not None}
-    found = (rows.suppression_row(key[0], held) for key, held in kept.items())
-    _write(connection, _SUPPRESSIONS, changes, found)
+    held_back = (rows.suppression_row(key[0], held) for key, held in kept.items())
+    _write(connection, _SUPPRESSIONS, changes, held_back)
     gone = changes.suppressions.keys() - kept.keys()
     _delete(connection, tables.suppressions, ("profile_id", "scope"), changes, gone)
 

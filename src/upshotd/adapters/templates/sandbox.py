@@ -106,4 +106,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise Missing(owner) if owner else Bound(f"{method}() is not offered on this value")
         if not (isinstance(called, partial) or called is integers):
             raise Bound("this cannot be called")
+        # Compiled loops and blocks tell calls of their variables; nothing here asks for them.
+        kwargs.pop("_loop_vars", None)
+        kwargs.pop("_block_vars", None)
         return called(*args[3:], **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from upshotd.domain import messages
@@ -34,7 +34,7 @@ def enter(step: Step, send: Send, journey: Journey) -> Move:
         content = _rendered(send.content, message, journey)
     except TemplateError as error:
         return give_up(journey, message, MessageState.UNDELIVERABLE, "TEMPLATE_ERROR", str(error))
-    message = messages.attempt(journey.draft, replace(message, content=content))
+    message = messages.attempt(journey.draft, message, content=content)
     journey.leave(step.step_id, message_id=message.message_id, sent=False)
     journey.note("sending", f"{send.channel.name.lower()} by {message.provider}")
     return Hold(None)

@@ -1,0 +1,163 @@
+"""The HTTP edge: a client of the contract that listens beside the gRPC server.
+
+Segment's SDKs come in here, and the people who open, click and unsubscribe. It has no door of its
+own: everything goes through Ingest and RecordEngagement.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import structlog
+from aiohttp import web
+
+from upshotd.adapters.http.answers import Refusal, json_response
+from upshotd.adapters.http.links import LinkReader, MailLinks
+from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
+from upshotd.domain.errors import FailedPrecondition, InvalidArgument
+
+if TYPE_CHECKING:
+    from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
+
+log = structlog.get_logger("upshot.http")
+
+#: What requests under way may take when the edge stops, in seconds.
+SHUTDOWN_S: Final = 5.0
+#: Longest first line and header: a link with the longest target fits.
+LINE_BYTES_MAX: Final = 20 * 1024
+
+Next: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Edge:
+    """One listening socket; `start` once, `stop` once, before the gRPC server stops."""
+
+    def __init__(
+        self,
+        *,
+        listen_host: str,
+        listen_port: int,
+        stub: "UpshotServiceAsyncStub",
+        links: LinkReader,
+        now_us: Callable[[], int],
+    ) -> None:
+        """*stub* calls our own server, *now_us* is its clock; port 0 lets the system choose.
+
+        Raises InvalidArgument for an address that others than this machine can reach.
+        """
+        if not _is_loopback(listen_host):
+            raise InvalidArgument(
+                f"the HTTP edge cannot listen on {listen_host}: this release listens on loopback "
+                "only (127.0.0.1, ::1, localhost)"
+            )
+        # localhost may mean two addresses, and with port 0 two ports.
+        self._host = "127.0.0.1" if listen_host == "localhost" else listen_host
+        self._asked_port = listen_port
+        self._links = MailLinks(stub, links, now_us)
+        self._runner = web.AppRunner(
+            self._app(stub),
+            handle_signals=False,
+            access_log=None,
+            logger=_protocol_log(),
+            shutdown_timeout=SHUTDOWN_S,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+        )
+        #: Where it listens, once started.
+        self.port = 0
+
+    def _app(self, stub: "UpshotServiceAsyncStub") -> web.Application:
+        app = web.Application(middlewares=[_boundary], client_max_size=BATCH_BYTES_MAX)
+        app.on_response_prepare.append(_add_headers)
+        app.router.add_get("/healthz", _healthz)
+        TrackingApi(stub).add_to(app)
+        self._links.add_to(app)
+        return app
+
+    async def start(self) -> None:
+        """Listen. Raises FailedPrecondition when the address is taken."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._asked_port)
+        try:
+            await site.start()
+        except OSError:
+            await self._runner.cleanup()
+            where = f"{self._host}:{self._asked_port}"
+            text = f"cannot listen on {where}: another program does, or it is no address of ours"
+            raise FailedPrecondition(text, subject=where) from None
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Take no more requests, let those under way finish, and what they recorded as well."""
+        await self._runner.cleanup()
+        await self._links.finish()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _healthz(_request: web.Request) -> web.StreamResponse:
+    return json_response({"status": "ok"})
+
+
+@web.middleware
+async def _boundary(request: web.Request, handler: Next) -> web.StreamResponse:
+    """Answer errors without internals, and write one line per request: no token, no address."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    status = 499  # the sender went away
+    try:
+        response = await _answered(request, handler)
+        status = response.status
+        return response
+    finally:
+        resource = request.match_info.route.resource
+        log.info(
+            "http.request",
+            method=request.method,
+            route="none" if resource is None else resource.canonical,
+            status=status,
+            ms=round((loop.time() - begin) * 1_000, 3),
+        )
+
+
+async def _answered(request: web.Request, take: Next) -> web.StreamResponse:
+    try:
+        return await take(request)
+    except Refusal as refusal:
+        return refusal.response()
+    except web.HTTPException as error:
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return Refusal(error.status, error.reason, headers).response()
+    except ConnectionError:
+        raise  # nobody is there to be answered
+    except Exception:
+        log.exception("http.broke")
+        return Refusal(500, "internal error").response()
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "upshot"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/v1/"):
+        response.headers.update(CORS)
+
+
+def _protocol_log() -> logging.Logger:
+    """Return where aiohttp tells of requests that are no HTTP, stripped of what they held."""
+    logger = logging.getLogger("upshot.http.protocol")
+    if _strip not in logger.filters:
+        logger.addFilter(_strip)
+    return logger
+
+
+def _strip(record: logging.LogRecord) -> bool:
+    record.msg, record.args = "a request could not be read as HTTP", ()
+    record.exc_info = record.exc_text = None
+    return True

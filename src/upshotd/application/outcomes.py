@@ -1,0 +1,297 @@
+"""StreamOutcomes: the log as an endless stream, in order, without gaps, resumable by cursor."""
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
+
+from upshotd.application.cursor import CursorWriter, check_head, check_kept, decode
+from upshotd.application.ports import (
+    Clock,
+    OutcomeFilter,
+    OutcomePage,
+    PartitionSpan,
+    Store,
+    Wakeups,
+)
+from upshotd.application.subscriptions import Subscriptions, name_faults
+from upshotd.domain.errors import InvalidArgument, ResourceExhausted, Unavailable, Violation
+
+BATCH_DEFAULT: Final = 100
+BATCH_MAX: Final = 1_000
+HEARTBEAT_DEFAULT_US: Final = 10_000_000
+HEARTBEAT_LEAST_US: Final = 1_000_000
+HEARTBEAT_MOST_US: Final = 60_000_000
+#: Rows of the log that one read looks at; a stream holds no more than these in memory.
+READ_ROWS: Final = 1_000
+#: Streams of one process that may be open at once.
+STREAMS_MAX: Final = 1_000
+
+
+class Start(Enum):
+    """Where a stream without a cursor begins."""
+
+    #: After everything that is in the log.
+    NOW = 1
+    #: With the oldest outcome that is kept.
+    EARLIEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a reader asks for; the defaults mean everything, from now on."""
+
+    #: Begin strictly after it; empty: at the subscription's committed cursor, else at `start`.
+    after_cursor: str = ""
+    #: Name of a durable subscription; empty: none.
+    subscription: str = ""
+    start: Start = Start.NOW
+    chosen: OutcomeFilter = OutcomeFilter()
+    #: Most outcomes in one page, 1 to 1000; 0 means 100.
+    max_batch: int = 0
+    #: How long a stream may be quiet before it sends a checkpoint, 1 s to 60 s in
+    #: microseconds; 0 means 10 s.
+    heartbeat_us: int = 0
+    #: Partitions to read; empty: all.
+    partitions: tuple[int, ...] = ()
+
+
+class OutcomeRecord(NamedTuple):
+    """An outcome as the log has it. A tuple: the busiest value of all is made the cheapest way."""
+
+    partition: int
+    position: int
+    #: Encoded without partition and position.
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPage:
+    """One response of a stream; without records it is a checkpoint."""
+
+    records: Sequence[OutcomeRecord]
+    #: Everything up to here has been sent or does not pass the filter.
+    cursor: str
+    #: Partitions of the log in the first page, 0 afterwards.
+    partition_count: int = 0
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Where one stream is."""
+
+    workspace_id: str
+    chosen: OutcomeFilter
+    max_batch: int
+    heartbeat_us: int
+    writer: CursorWriter
+    clock: Clock
+    #: partition -> last position that was yielded or passed over; only what this stream reads.
+    positions: dict[int, int]
+    #: When something was last yielded, by the clock that never jumps.
+    yielded_us: int = field(init=False, default=0)
+
+    def page(self, records: Sequence[OutcomeRecord] = (), partition_count: int = 0) -> StreamPage:
+        """Return what goes out now, with the cursor of this moment."""
+        self.yielded_us = self.clock.monotonic_us()
+        return StreamPage(records, self.writer.text(self.positions), partition_count)
+
+    def pages(self, partition: int, found: OutcomePage) -> Iterator[StreamPage]:
+        """Yield what was found in pieces of at most `max_batch`, and move past all of it."""
+        rows = found.records
+        for first in range(0, len(rows), self.max_batch):
+            piece = rows[first : first + self.max_batch]
+            records = [OutcomeRecord(partition, position, body) for position, body in piece]
+            last = first + self.max_batch >= len(rows)
+            self.positions[partition] = found.through if last else records[-1].position
+            yield self.page(records)
+            self.yielded_us = self.clock.monotonic_us()  # however long the reader took over it
+        self.positions[partition] = found.through
+
+    @property
+    def quiet_us(self) -> int:
+        """How long it may still be quiet; not positive when a checkpoint is due."""
+        return self.yielded_us + self.heartbeat_us - self.clock.monotonic_us()
+
+
+class OutcomeStreams:
+    """Opens streams over the log, and ends them all when the server goes down."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        wakeups: Wakeups,
+        *,
+        streams_max: int = STREAMS_MAX,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._wakeups = wakeups
+        self._subscriptions = Subscriptions(store, clock)
+        self._streams_max = streams_max
+        self._open = 0
+        self._draining = False
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return self._open
+
+    def drain(self) -> None:
+        """End every stream with Unavailable (DRAINING), and refuse new ones."""
+        self._draining = True
+        self._wakeups.notify()
+
+    async def stream(
+        self, workspace_id: str, request: StreamRequest
+    ) -> AsyncGenerator[StreamPage, None]:
+        """Yield the log: first a checkpoint at once, then pages of outcomes as they come.
+
+        Never ends by itself. Positions are contiguous within a partition where nothing is
+        filtered out. Raises InvalidArgument with every fault of the request (CURSOR_INVALID and
+        CURSOR_AHEAD are about the cursor alone), CursorExpired when the log no longer has what
+        comes next, ResourceExhausted when too many streams are open, Unavailable (DRAINING).
+        """
+        self._refuse_when_draining()
+        if self._open >= self._streams_max:
+            raise ResourceExhausted(f"{self._open} streams are open, the most of this server")
+        self._open += 1
+        try:
+            reader = await self._reader(workspace_id, request)
+            yield reader.page(partition_count=self._store.partitions)
+            async with aclosing(self._follow(reader)) as pages:
+                async for page in pages:
+                    yield page
+        finally:
+            self._open -= 1
+
+    async def _follow(self, reader: _Reader) -> AsyncGenerator[StreamPage, None]:
+        """Yield what comes after the reader's place, and checkpoints where nothing comes."""
+        while True:
+            # The ticket comes before the read, and the level is tested before the wait: what
+            # happens in between would otherwise be noticed a heartbeat later.
+            ticket = self._wakeups.ticket()
+            idle = True
+            for partition, after in tuple(reader.positions.items()):
+                self._refuse_when_draining()
+                found = await self._read(reader, partition)
+                idle = idle and found.through == after
+                for page in reader.pages(partition, found):
+                    yield page
+                    self._refuse_when_draining()
+                if reader.quiet_us <= 0:
+                    yield reader.page()
+            self._refuse_when_draining()
+            if idle:
+                await self._wakeups.wait(ticket, reader.quiet_us)
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            text = "the server is going down; resume from the last cursor"
+            raise Unavailable(text, reason="DRAINING")
+
+    # beginning
+
+    async def _reader(self, workspace_id: str, request: StreamRequest) -> _Reader:
+        epoch = await self._store.log_epoch()
+        asked = self._checked(workspace_id, request, epoch)
+        spans = await self._store.spans(workspace_id)
+        writer = CursorWriter(epoch, workspace_id)
+        start = _start(spans, request.start)
+        if request.after_cursor:
+            positions: Mapping[int, int] = {**start, **asked}
+            self._check_place(positions, spans, request, writer)
+            if request.subscription:
+                await self._subscriptions.open(workspace_id, request.subscription, positions)
+        elif request.subscription:
+            positions = await self._subscriptions.open(workspace_id, request.subscription, start)
+            # Another reader may have committed a place that was beyond the head a moment ago.
+            spans = await self._store.spans(workspace_id)
+            self._check_place(positions, spans, request, writer)
+        else:
+            positions = start
+        return _Reader(
+            workspace_id=workspace_id,
+            chosen=request.chosen,
+            max_batch=request.max_batch or BATCH_DEFAULT,
+            heartbeat_us=request.heartbeat_us or HEARTBEAT_DEFAULT_US,
+            writer=writer,
+            clock=self._clock,
+            positions=_only(request.partitions, positions),
+        )
+
+    def _checked(self, workspace_id: str, request: StreamRequest, epoch: str) -> Mapping[int, int]:
+        """Return the positions of the cursor, empty without one; raises with every fault."""
+        faults = _faults(request, self._store.partitions)
+        positions: Mapping[int, int] = {}
+        if request.after_cursor:
+            count = self._store.partitions
+            try:
+                positions = decode(request.after_cursor, epoch, workspace_id, count, "after_cursor")
+            except InvalidArgument as error:
+                if not faults:
+                    raise
+                faults += error.violations
+        if faults:
+            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
+            raise InvalidArgument(text, tuple(faults))
+        return positions
+
+    def _check_place(
+        self,
+        positions: Mapping[int, int],
+        spans: Mapping[int, PartitionSpan],
+        request: StreamRequest,
+        writer: CursorWriter,
+    ) -> None:
+        field_name = "after_cursor" if request.after_cursor else "subscription"
+        check_head(positions, spans, field_name)
+        check_kept(_only(request.partitions, positions), spans, writer)
+
+    # reading
+
+    async def _read(self, reader: _Reader, partition: int) -> OutcomePage:
+        """Return what comes next in *partition*; raises CursorExpired when that is gone."""
+        after = reader.positions[partition]
+        found = await self._store.read_outcomes(
+            reader.workspace_id, partition, after, READ_ROWS, reader.chosen
+        )
+        if found.through == after or (found.records and found.records[0][0] == after + 1):
+            return found
+        # The row after the last one was not among those that passed: filtered out, or pruned
+        # under our feet. Asked after the read, so that what went before it is noticed.
+        spans = await self._store.spans(reader.workspace_id)
+        check_kept(reader.positions, spans, reader.writer)
+        return found
+
+
+def _start(spans: Mapping[int, PartitionSpan], start: Start) -> dict[int, int]:
+    if start is Start.EARLIEST:
+        return {partition: span.earliest - 1 for partition, span in spans.items()}
+    return {partition: span.head for partition, span in spans.items()}
+
+
+def _only(partitions: tuple[int, ...], positions: Mapping[int, int]) -> dict[int, int]:
+    """Return the places of *partitions*, of all when there are none, in order."""
+    return {partition: positions[partition] for partition in sorted(partitions or positions)}
+
+
+def _faults(request: StreamRequest, partitions: int) -> list[Violation]:
+    """Return every fault that can be seen without the log."""
+    faults = name_faults(request.subscription) if request.subscription else []
+    if not 0 <= request.max_batch <= BATCH_MAX:
+        text = f"is {request.max_batch}; must be from 1 to {BATCH_MAX}, 0 means {BATCH_DEFAULT}"
+        faults.append(Violation("max_batch", text))
+    if request.heartbeat_us and not (
+        HEARTBEAT_LEAST_US <= request.heartbeat_us <= HEARTBEAT_MOST_US
+    ):
+        faults.append(Violation("heartbeat_interval", "must be from 1 s to 60 s"))
+    for at, partition in enumerate(request.partitions):
+        if not 0 <= partition < partitions:
+            text = f"is {partition}; the log has the partitions 0 to {partitions - 1}"
+            faults.append(Violation(f"partitions[{at}]", text))
+        elif partition in request.partitions[:at]:
+            faults.append(Violation(f"partitions[{at}]", f"names {partition} a second time"))
+    return faults

@@ -1,0 +1,183 @@
+"""Workflows: defined, and looked at."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+
+import structlog
+
+from upshotd.application import pages
+from upshotd.application.pages import Page
+from upshotd.application.ports import Clock, Codec, Defined, Store, StoredWorkflow
+from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
+from upshotd.domain.validation import Faults
+from upshotd.domain.workflow import Workflow
+
+log = structlog.get_logger()
+
+#: Digits of a version in a page token; more than any version has, less than 64 bits hold.
+_VERSION_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class DefineResult:
+    """What a definition became."""
+
+    workflow_id: str
+    #: Current now; of a definition that was only checked, what it would become.
+    version: int
+    #: True when it equals the current version.
+    unchanged: bool
+    #: What is legal and probably not meant.
+    warnings: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DefinedWorkflow:
+    """One version of a workflow."""
+
+    workflow: Workflow
+    #: When it was defined, in microseconds.
+    create_us: int
+
+
+class Workflows:
+    """Stores definitions that can be run, and gives them back."""
+
+    def __init__(
+        self,
+        store: Store,
+        codec: Codec,
+        clock: Clock,
+        validate: Callable[[Workflow], Faults],
+        refresh: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """*validate* finds faults; *refresh* makes a workspace's new version known to the loop."""
+        self._store = store
+        self._codec = codec
+        self._clock = clock
+        self._validate = validate
+        self._refresh = refresh
+        self._running: set[asyncio.Task[Defined]] = set()
+
+    async def define(
+        self,
+        workspace_id: str,
+        workflow: Workflow,
+        *,
+        validate_only: bool,
+        expected_version: int | None,
+    ) -> DefineResult:
+        """Store *workflow* as a new version unless it equals the current one.
+
+        When it returns the version is durable, and events that come later meet it. Raises
+        InvalidArgument with every fault, VersionMismatch when *expected_version* (0: none exists)
+        is not current.
+        """
+        faults = self._validate(workflow)
+        if faults.violations:
+            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults.violations)
+            raise InvalidArgument(text, faults.violations)
+        definition = self._codec.encode_workflow(workflow)
+        workflow_id = workflow.workflow_id
+        if validate_only:
+            defined = await self._would_be(workspace_id, workflow_id, definition, expected_version)
+        else:
+            defined = await self._whole(
+                self._define(workspace_id, workflow_id, definition, expected_version)
+            )
+        return DefineResult(workflow_id, defined.version, defined.unchanged, faults.warnings)
+
+    async def _would_be(
+        self, workspace_id: str, workflow_id: str, definition: bytes, expected: int | None
+    ) -> Defined:
+        """Return what the definition would become, and store nothing."""
+        current = await self._store.workflow(workspace_id, workflow_id, 0)
+        version = current.version if current is not None else 0
+        if expected not in (None, version):
+            text = f"the current version of {workflow_id!r} is {version}, not {expected}"
+            raise VersionMismatch(text, current_version=str(version))
+        if current is not None and current.definition == definition:
+            return Defined(version, unchanged=True)
+        return Defined(version + 1, unchanged=False)
+
+    async def _define(
+        self, workspace_id: str, workflow_id: str, definition: bytes, expected: int | None
+    ) -> Defined:
+        now_us = self._clock.now_us()
+        defined = await self._store.define(workspace_id, workflow_id, definition, expected, now_us)
+        # Also for an unchanged one: the refresh after its commit may have failed.
+        await self._refresh(workspace_id)
+        if not defined.unchanged:
+            log.info(
+                "workflow.defined",
+                workspace_id=workspace_id,
+                workflow_id=workflow_id,
+                version=defined.version,
+            )
+        return defined
+
+    async def _whole(self, work: Coroutine[object, object, Defined]) -> Defined:
+        """Finish *work* also when the caller goes away: a version that is stored and not known
+        to the loop would start nothing until the next definition."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: "asyncio.Task[Defined]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone; asyncio wants it to be looked at
+
+    # looking in
+
+    async def get(self, workspace_id: str, workflow_id: str, version: int) -> DefinedWorkflow:
+        """Return one version, the current one for 0. Raises NotFound."""
+        stored = await self._store.workflow(workspace_id, workflow_id, version)
+        if stored is None and version:
+            raise NotFound("workflow version", f"{workflow_id}/{version}")
+        if stored is None:
+            raise NotFound("workflow", workflow_id)
+        return self._decoded(stored)
+
+    async def list(
+        self, workspace_id: str, page_size: int, page_token: str
+    ) -> Page[DefinedWorkflow]:
+        """Return current versions, by id. Raises InvalidArgument for a bad page."""
+        asked = pages.asked(page_size, page_token)
+        current = await self._store.current_workflows(workspace_id)
+        found = [stored for stored in current if stored.workflow_id > asked.last]
+        return self._page(asked.page(found, lambda stored: stored.workflow_id))
+
+    async def versions(
+        self, workspace_id: str, workflow_id: str, page_size: int, page_token: str
+    ) -> Page[DefinedWorkflow]:
+        """Return the versions of one workflow, newest first.
+
+        Raises NotFound for an unknown workflow, InvalidArgument for a bad page.
+        """
+        asked = pages.asked(page_size, page_token)
+        found = await self._store.workflow_versions(
+            workspace_id, workflow_id, _before(asked.last), asked.size + 1
+        )
+        if not found and not await self._store.workflow(workspace_id, workflow_id, 0):
+            raise NotFound("workflow", workflow_id)
+        return self._page(asked.page(found, lambda stored: str(stored.version)))
+
+    def _page(self, page: Page[StoredWorkflow]) -> Page[DefinedWorkflow]:
+        return Page([self._decoded(stored) for stored in page.items], page.next_page_token)
+
+    def _decoded(self, stored: StoredWorkflow) -> DefinedWorkflow:
+        workflow = self._codec.decode_workflow(stored.definition, stored.version)
+        return DefinedWorkflow(workflow, stored.create_us)
+
+
+def _before(last: str) -> int | None:
+    """Return the version that a page token names, None at the first page."""
+    if not last:
+        return None
+    if last.isascii() and last.isdigit() and len(last) <= _VERSION_DIGITS:
+        return int(last)
+    fault = pages.bad_token()
+    raise InvalidArgument(f"{fault.field} {fault.description}", (fault,))

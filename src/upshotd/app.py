@@ -127,7 +127,7 @@ class _Start:
         loop, book = self._loop(store, links)
         lab = await self._lab(store, loop)
         working = self._work(loop)
-        await self._keep_house(store)
+        self._keep_house(store)
         server = await self._serve(store, loop, book, links, lab)
         # The HTTP edge goes here: Edge(door, target=f"127.0.0.1:{server.port}", ...); started
         # last and pushed on the stack, it is the first to stop.
@@ -162,6 +162,7 @@ class _Start:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind((address.host, address.port))
+            door.listen()  # a port that is bound only is not taken yet
         except OSError:
             text = f"cannot listen on {address}: another program does, or it is no address of ours"
             raise FailedPrecondition(text, subject=str(address)) from None
@@ -227,8 +228,16 @@ class _Start:
         self._stack.push_async_callback(stop)
         return working
 
-    async def _keep_house(self, store: Store) -> None:
-        raise NotImplementedError
+    def _keep_house(self, store: Store) -> None:
+        ended = asyncio.Event()
+        house = Housekeeping(store, self._clock, self._settings.keep)
+        keeping = asyncio.create_task(house.run_until(ended))
+
+        async def stop() -> None:
+            ended.set()
+            await keeping
+
+        self._stack.push_async_callback(stop)
 
     async def _serve(
         self, store: Store, loop: Loop, book: DefinitionBook, links: LinkSigner, lab: Lab | None

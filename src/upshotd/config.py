@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+from upshotd.application.housekeeping import KeepFor
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.message import Channel
 from upshotd.domain.profile import CONTACT_TRAITS_DEFAULT
@@ -60,17 +61,6 @@ class ProviderTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
-    """How long rows are kept, in microseconds."""
-
-    #: Events and their dedupe keys; 30 days are promised.
-    events_us: int = 30 * _DAY_US
-    outcomes_us: int = 30 * _DAY_US
-    #: Refused events and engagements without a message.
-    rejected_us: int = 7 * _DAY_US
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """What one process takes on."""
 
@@ -113,7 +103,7 @@ class Settings:
     contact: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CONTACT_TRAITS_DEFAULT)
     #: Region of phone numbers without a country code, as `DE`; empty refuses them.
     default_region: str = ""
-    keep: Keep = Keep()
+    keep: KeepFor = field(default_factory=KeepFor)
     limits: Limits = Limits()
     log_level: str = "info"
     log_format: str = "auto"
@@ -199,7 +189,7 @@ class _Reader:
 
 
 def _settings(reader: _Reader) -> Settings:
-    keep, limits, plain = Keep(), Limits(), Settings()
+    keep, limits, plain = KeepFor(), Limits(), Settings()
     providers = _providers(reader)
     return Settings(
         listen=reader.read("listen", plain.listen, _address),
@@ -211,7 +201,7 @@ def _settings(reader: _Reader) -> Settings:
         channels=_channels(reader, providers),
         contact=_contact(reader),
         default_region=reader.read("default_region", plain.default_region, _region),
-        keep=Keep(
+        keep=KeepFor(
             events_us=reader.read("retention.events_days", keep.events_us, _days(30)),
             outcomes_us=reader.read("retention.outcomes_days", keep.outcomes_us, _days(1)),
             rejected_us=reader.read("retention.rejected_days", keep.rejected_us, _days(7)),

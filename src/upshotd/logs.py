@@ -50,7 +50,9 @@ def set_up(level: str, style: str, stream: TextIO | None = None) -> None:
         structlog.processors.JSONRenderer(serializer=_json),
     ]
     if console:
-        last = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        # Plain traces: the fancy ones print local variables, and with them people's data.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),

@@ -1,8 +1,9 @@
 """The whole server in this process, as `upshot serve` runs it: wired, answering, going down."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from upshot.v1.lab_pb2_grpc import LabServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshot.v1.subscription_pb2_grpc import SubscriptionServiceStub
 from upshotd import app
-from upshotd.config import load
+from upshotd.config import Settings, load
 from upshotd.domain.errors import FailedPrecondition, InvalidArgument
 
 NULL_PROVIDER = """
@@ -43,10 +44,14 @@ class Running:
     subscriptions: Any
 
 
+def settings(toml: str = NULL_PROVIDER, **overrides: object) -> Settings:
+    given = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", "database": "memory:", **overrides}
+    return load(toml, {}, given)
+
+
 @asynccontextmanager
 async def running(toml: str = NULL_PROVIDER, **overrides: object) -> AsyncIterator[Running]:
-    given = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", "database": "memory:", **overrides}
-    async with app.run(load(toml, {}, given), {}) as started:
+    async with app.run(settings(toml, **overrides), {}) as started:
         async with grpc.aio.insecure_channel(started.grpc_address) as channel:
             yield Running(
                 started,
@@ -63,6 +68,7 @@ def welcome() -> workflow_pb2.Workflow:
     workflow = workflow_pb2.Workflow(workflow_id="welcome")
     workflow.trigger.track.event = "Signed Up"
     mail = workflow.steps.add(step_id="mail").send
+    mail.channel = outcome_pb2.CHANNEL_EMAIL
     mail.email.subject = "Hello {{ traits.name }}"
     mail.email.text = "Welcome."
     workflow.steps.add(step_id="pause").delay.duration.FromSeconds(HOUR_S)
@@ -193,7 +199,7 @@ async def test_what_is_not_there_is_not_found() -> None:
 async def test_everything_can_be_looked_at_and_canceled() -> None:
     async with running() as s:
         workflow = welcome()
-        workflow.cancellation_key = "event.user_id"
+        workflow.cancellation_key = "profile.user_id"
         await s.upshot.DefineWorkflow(pb.DefineWorkflowRequest(workflow=workflow))
         await s.upshot.Ingest(pb.IngestRequest(events=signed_up("e1")))
         nobody = event_pb2.Event(event_id="bad")
@@ -256,10 +262,14 @@ async def test_faults_of_form_and_of_meaning_are_named_together() -> None:
 
 
 async def test_going_down_tells_streams_to_resume() -> None:
-    async with running() as s:
-        stream = s.upshot.StreamOutcomes(pb.StreamOutcomesRequest())
-        assert (await stream.read()).cursor
-    code, info, _ = await refused(stream.read())
+    async with AsyncExitStack() as serving:
+        started = await serving.enter_async_context(app.run(settings(), {}))
+        async with grpc.aio.insecure_channel(started.grpc_address) as channel:
+            stream = UpshotServiceStub(channel).StreamOutcomes(pb.StreamOutcomesRequest())
+            assert (await stream.read()).cursor
+            going_down = asyncio.create_task(serving.aclose())
+            code, info, _ = await refused(stream.read())
+            await going_down
     assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 

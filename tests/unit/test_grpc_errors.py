@@ -9,8 +9,14 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as rpc
 
 import upshotd
-from upshot.v1 import error_reason_pb2
-from upshotd.adapters.grpc.errors import DOMAIN, TABLE, Answer, answer_to, internal
+from upshotd.adapters.grpc.errors import (
+    DOMAIN,
+    REASONS,
+    TABLE,
+    Answer,
+    answer_to,
+    internal,
+)
 from upshotd.domain import errors
 from upshotd.domain.errors import (
     AlreadyExists,
@@ -28,8 +34,8 @@ from upshotd.domain.errors import (
     Violation,
 )
 
-PREFIX = "ERROR_REASON_"
-REASONS = {name.removeprefix(PREFIX) for name, _ in error_reason_pb2.ErrorReason.items()}
+#: The store's own words: at start, and told to callers as the general word.
+INNER_REASONS = {"DATABASE_LOCKED", "DATABASE_NEWER", "DATABASE_FULL", "DATABASE_FAILED"}
 DETAILS: list[type[Message]] = [
     rpc.ErrorInfo,
     rpc.BadRequest,
@@ -105,7 +111,13 @@ def test_every_reason_that_is_raised_is_documented() -> None:
                     for keyword in node.keywords
                     if keyword.arg == "reason" and isinstance(keyword.value, ast.Constant)
                 }
-    assert used <= REASONS
+    assert used <= REASONS | INNER_REASONS
+
+
+def test_callers_hear_documented_reasons_only() -> None:
+    assert "ALREADY_EXISTS" in REASONS
+    full = answered(ResourceExhausted("the disk is full", reason="DATABASE_FULL"))
+    assert full.reason == "RESOURCE_EXHAUSTED"
 
 
 def test_what_helps_is_in_the_details() -> None:

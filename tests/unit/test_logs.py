@@ -75,3 +75,16 @@ def test_people_get_words() -> None:
     structlog.get_logger().debug("run.started", run_id="x")
     assert "run.started" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_traces_show_no_local_variables(style: str) -> None:
+    stream = io.StringIO()
+    logs.set_up("info", style, stream)
+    recipient = "ana" + stream.getvalue() + "@example.com"  # no literal in the trace
+    try:
+        raise ValueError(f"{len(recipient)} characters")
+    except ValueError as error:
+        structlog.get_logger().error("rpc.broke", exc_info=error)
+    assert "15 characters" in stream.getvalue()
+    assert "ana@example.com" not in stream.getvalue()

@@ -1,5 +1,7 @@
 """Every call is in exactly one request, and every request is one that Segment takes."""
 
+from itertools import pairwise
+
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +65,7 @@ def test_a_cursor_never_comes_before_a_call_it_covers(sizes: list[list[int]]) ->
 def test_no_batch_is_closed_before_it_is_full(sizes: list[list[int]]) -> None:
     packed = batches(pages_of(sizes))
 
-    for batch, following in zip(packed, packed[1:], strict=False):
+    for batch, following in pairwise(packed):
         assert len(request_body((*batch.calls, following.calls[0]))) > BATCH_BYTES_MAX
 
 

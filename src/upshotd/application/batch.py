@@ -158,7 +158,7 @@ class Decider:
                 return self._fail_run(
                     workspace_id, definitions, state, stimulus, now_us, run_id, incident_id
                 )
-            decision = self._incident(workspace_id, stimulus, incident_id, now_us)
+            return self._incident(workspace_id, stimulus, incident_id, now_us)
         self._keep_rejected(decision, stimulus, now_us)
         return decision
 

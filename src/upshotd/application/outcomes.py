@@ -47,7 +47,7 @@ class StreamRequest:
     #: Name of a durable subscription; empty: none.
     subscription: str = ""
     start: Start = Start.NOW
-    chosen: OutcomeFilter = OutcomeFilter()
+    chosen: OutcomeFilter = field(default_factory=OutcomeFilter)
     #: Most outcomes in one page, 1 to 1000; 0 means 100.
     max_batch: int = 0
     #: How long a stream may be quiet before it sends a checkpoint, 1 s to 60 s in

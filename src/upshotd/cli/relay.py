@@ -107,11 +107,12 @@ def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) 
     try:
         text = config_file.read_text(encoding="utf-8") if config_file else ""
         given = load(text, os.environ, {})
-        logs.set_up(given.log_level, given.log_format)
         for name in given.relay.keys() - {"segment"}:
             raise InvalidArgument("", (Violation(f"relay.{name}", "is no setting"),))
         table = given.relay.get("segment", {})
-        return segment_settings(table, os.environ, overrides, version("upshot"))
+        settings = segment_settings(table, os.environ, overrides, version("upshot"))
+        logs.set_up(given.log_level, given.log_format)
+        return settings
     except UnicodeDecodeError:
         raise click.UsageError(f"{config_file} is no UTF-8") from None
     except InvalidArgument as error:

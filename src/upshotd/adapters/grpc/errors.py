@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as rpc
 from google.rpc import status_pb2
 
+from upshot.v1 import error_reason_pb2
 from upshotd.domain.errors import (
     AlreadyExists,
     CursorExpired,
@@ -143,12 +144,22 @@ class Answer:
         return ((STATUS_TRAILER, self.status.SerializeToString()),)
 
 
+#: The words of the ErrorReason enum.
+REASONS: Final = frozenset(
+    name.removeprefix("ERROR_REASON_") for name, _ in error_reason_pb2.ErrorReason.items()
+)
+
+
 def answer_to(error: UpshotError) -> Answer | None:
-    """Return what *error* is answered with, or None when it should never have come this far."""
+    """Return what *error* is answered with, or None when it should never have come this far.
+
+    A finer reason than the contract has (the store's own) is told as the general one.
+    """
     for kind in type(error).__mro__:
         if kind in TABLE:
             code, details = TABLE[kind]
-            return Answer(code, error.reason, str(error), error.metadata, details(error))
+            reason = error.reason if error.reason in REASONS else kind.reason
+            return Answer(code, reason, str(error), error.metadata, details(error))
     return None
 
 

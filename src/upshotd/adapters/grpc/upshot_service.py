@@ -73,8 +73,11 @@ class UpshotService:
                 workspace_id, workflow, validate_only=True, expected_version=None
             )
         except InvalidArgument as error:
-            faults = workflow_codec.joined(faults, error.violations)
-        raise InvalidArgument(f"the workflow has {len(faults)} faults", faults)
+            told = {fault.field for fault in faults}
+            if "workflow" not in told:  # else it was too large to be read
+                faults += tuple(fault for fault in error.violations if fault.field not in told)
+        text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
+        raise InvalidArgument(text, faults)
 
     async def RecordEngagement(
         self, workspace_id: str, request: pb.RecordEngagementRequest

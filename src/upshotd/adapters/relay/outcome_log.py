@@ -24,8 +24,11 @@ _RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 _UNARY_SECONDS: Final = 30.0
 _BACKOFF = Backoff(first_us=250_000, longest_us=10_000_000)
 
-#: Options of the channel: a dead peer is noticed, and one that is back is found soon.
+#: Options of the channel: a dead peer is noticed, one that is back is found soon, and what waits
+#: for us waits in the server, not in megabytes of buffers that grow with the line.
 CHANNEL_OPTIONS: Final = (
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
     ("grpc.max_receive_message_length", _RESPONSE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -106,12 +109,17 @@ class OutcomeLog:
                     async for page in stream:
                         # The first page comes even of a stream that then breaks each time.
                         attempt, first = attempt if first else 1, False
-                        self._read = page.cursor
+                        self._take(page)
                         yield page
                 reason = "ENDED"
             except grpc.aio.AioRpcError as error:
                 reason = _reason(error)
             await self._pause("relay.reconnecting", reason, attempt)
+
+    def _take(self, page: Page) -> None:
+        if not self._read and not page.outcomes:
+            self._committed = page.cursor  # where the subscription is, as the server has it
+        self._read = page.cursor
 
     async def commit(self, cursor: str) -> None:
         """Store how far the log is done with; retried until it is stored.

@@ -1,6 +1,7 @@
 """Segment's HTTP Tracking API: one POST, and what its answer means."""
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,8 +61,11 @@ class SegmentApi:
         self._endpoint = endpoint
         self._now_us = now_us
         self._session = aiohttp.ClientSession(
-            auth=aiohttp.BasicAuth(write_key),
-            headers={"content-type": "application/json", "user-agent": f"upshot/{version}"},
+            headers={
+                "authorization": "Basic " + b64encode(f"{write_key}:".encode()).decode(),
+                "content-type": "application/json",
+                "user-agent": f"upshot/{version}",
+            },
             timeout=aiohttp.ClientTimeout(total=_ATTEMPT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,

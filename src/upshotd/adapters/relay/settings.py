@@ -86,8 +86,8 @@ class _Reader:
     def endpoint(self) -> str:
         region, endpoint = self._table.pop("region", None), self._table.pop("endpoint", None)
         if endpoint is None:
-            if region is None or region in ENDPOINTS:
-                return ENDPOINTS[str(region or "us")]
+            if region is None or str(region) in ENDPOINTS:
+                return ENDPOINTS["us" if region is None else str(region)]
             self._fault("region", f"must be one of {', '.join(ENDPOINTS)}")
             return ""
         if region is not None:

@@ -11,9 +11,20 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, SmallInteger, Table, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    SmallInteger,
+    Table,
+    literal_column,
+    select,
+)
 
 from upshotd.adapters.storage.rows import Row, load
+
+# Texts are made of names in `tables` and of placeholders, never of values: hence noqa: S608.
 
 #: Rows of one statement and keys of one statement. What is missing is filled up.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -67,7 +78,7 @@ class Insert:
             groups = (f"({marks(connection, row * width + 1, width)})" for row in range(rows))
             values = f"VALUES {', '.join(groups)}"
             if rows > 1:
-                values = f"SELECT * FROM ({values}) AS v WHERE column1 IS NOT NULL"
+                values = f"SELECT * FROM ({values}) AS v WHERE column1 IS NOT NULL"  # noqa: S608
             self._texts[key] = f"{self._head} {values} {self._tail}"
         return self._texts[key]
 
@@ -124,7 +135,7 @@ def fetch(
     connection: Connection, table: Table, columns: Sequence[str], query: Select[Any]
 ) -> list[Row]:
     """Return the rows of *query*, which selects *columns* of *table*, in no promised order."""
-    document = literal_column(_packed(table, columns))
+    document: ColumnElement[str] = literal_column(_packed(table, columns))
     found = connection.execute(select(document).select_from(query.subquery())).scalar()
     return load(found) if found else []
 
@@ -138,7 +149,7 @@ class Lookup:
     def __init__(
         self, table: Table, columns: Sequence[str], key: str, also: str = "", source: str = ""
     ) -> None:
-        self._select = f"SELECT {_packed(table, columns)} FROM "
+        self._select = f"SELECT {_packed(table, columns)} FROM "  # noqa: S608
         self._from = source or table.name
         self._key = key
         self._also = also

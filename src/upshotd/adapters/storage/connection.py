@@ -85,14 +85,15 @@ class SqliteDatabase:
         self._open = False
         while self._running:
             await asyncio.wait(self._running)
+        if self._lock is None:
+            return
+        lock, self._lock = self._lock, None
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._reading, self._readers.dispose)
         await loop.run_in_executor(self._writing, self._writer.dispose)
         self._reading.shutdown(wait=False)
         self._writing.shutdown(wait=False)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        lock.close()
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run *work* in a transaction of the writing connection.

@@ -18,7 +18,7 @@ from upshotd.adapters.storage.tables import (
     suppressions,
 )
 from upshotd.domain.run import RunState
-from upshotd.domain.state import State, StoredEvent, Wanted
+from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
 
 _ACTIVE = f" AND state = {RunState.ACTIVE.value}"
 _PLACE = ("message_id", "run_id", "profile_id")
@@ -126,6 +126,12 @@ class _Loading:
         for row in self._rows(_PROFILES, ids):
             profile = rows.profile_of(row)
             state.profiles[profile.profile_id] = profile
+            # A profile names all its identities: they need no statement of their own.
+            if profile.user_id:
+                state.identities.setdefault((IdKind.USER, profile.user_id), profile.profile_id)
+            for anonymous_id in profile.anonymous_ids:
+                identity = (IdKind.ANONYMOUS, anonymous_id)
+                state.identities.setdefault(identity, profile.profile_id)
         for row in self._rows(_SUPPRESSIONS, ids):
             held = rows.suppression_of(row)
             state.suppressions.setdefault(row[0], {})[held.scope] = held

@@ -53,8 +53,8 @@ def read(
         table.position <= through,
         *_passing(chosen),
     )
-    found = sorted(fetch(connection, outcomes, ("position", "body"), query))
-    return OutcomePage([(position, bytes.fromhex(body)) for position, body in found], through)
+    found = fetch(connection, outcomes, ("position", "body"), query)
+    return OutcomePage(sorted((position, bytes.fromhex(body)) for position, body in found), through)
 
 
 def _passing(chosen: OutcomeFilter) -> list[ColumnElement[bool]]:

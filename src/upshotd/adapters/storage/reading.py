@@ -35,6 +35,10 @@ _SUPPRESSIONS = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
 _id, _scope = itemgetter(0), itemgetter(1)
 
 
+def _due(timer: Due) -> tuple[int, str]:
+    return timer.due_us, timer.run_id or timer.message_id
+
+
 def _columns(table: Table, names: tuple[str, ...]) -> Select[Any]:
     return select(*(table.c[name] for name in names))
 
@@ -49,18 +53,17 @@ def due(connection: Connection, now_us: int, limit: int) -> list[Due]:
         query = (
             select(table.c.due_us, table.c.workspace_id, table.c[key])
             .where(table.c.due_us.is_not(None), table.c.due_us <= now_us)
-            .order_by(table.c.due_us)
+            .order_by(table.c.due_us, table.c[key])
             .limit(limit)
         )
-        found.append(
-            [
-                Due(workspace_id, due_us, **{key: name})
-                for due_us, workspace_id, name in sorted(
-                    fetch(connection, table, ("due_us", "workspace_id", key), query)
-                )
-            ]
-        )
-    return list(islice(merge(*found, key=lambda timer: timer.due_us), limit))
+        timers = [
+            Due(workspace_id, due_us, **{key: name})
+            for due_us, workspace_id, name in fetch(
+                connection, table, ("due_us", "workspace_id", key), query
+            )
+        ]
+        found.append(sorted(timers, key=_due))
+    return list(islice(merge(*found, key=_due), limit))
 
 
 def next_due(connection: Connection) -> int | None:

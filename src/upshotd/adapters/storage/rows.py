@@ -21,6 +21,11 @@ from upshotd.domain.state import Identity, IdKind, StartedRun
 #: A row in the order of its columns.
 Row: TypeAlias = Sequence[Any]
 
+# Enumerations are slow to call.
+_RUN_STATES = {int(state): state for state in RunState}
+_MESSAGE_STATES = {int(state): state for state in MessageState}
+_CHANNELS = {int(channel): channel for channel in Channel}
+
 RUN_COLUMNS = (
     *("run_id", "workflow_id", "start_key", "event_id", "profile_id", "reentry_key"),
     *("cancellation_key", "start_us", "state", "holds_active", "holds_ever", "due_us"),
@@ -180,7 +185,7 @@ def run_of(row: Row) -> Run:
         event_id,
         start_key,
         start_us,
-        state=RunState(state),
+        state=_RUN_STATES[state],
         reason=reason,
         step_id=step_id,
         enter_us=enter_us,
@@ -256,8 +261,8 @@ def message_of(row: Row) -> Message:
         profile_id,
         workflow_id,
         version,
-        Channel(channel),
-        MessageState(state),
+        _CHANNELS[channel],
+        _MESSAGE_STATES[state],
         provider=provider,
         recipient=recipient,
         content=content_of(content),

@@ -36,8 +36,7 @@ def path_of(url_or_path: str | Path) -> Path:
     """Return the file that *url_or_path* names; raises InvalidArgument for other databases."""
     named = str(url_or_path)
     for prefix in _SQLITE:
-        if named.startswith(prefix):
-            return Path(named.removeprefix(prefix))
+        named = named.removeprefix(prefix)
     if "://" in named or ":memory:" in named or not named:
         raise InvalidArgument("the database must be a file: a path, or sqlite:///path")
     return Path(named)

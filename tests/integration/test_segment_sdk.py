@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,6 +11,9 @@ import pytest
 from segment.analytics import Client
 
 from tests.integration.edge_world import World, as_dict, world
+from upshot.v1 import admin_pb2, admin_pb2_grpc, service_pb2, service_pb2_grpc, workflow_pb2
+from upshotd import app
+from upshotd.config import Address, Settings
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -93,3 +97,35 @@ async def test_the_sdk_repeats_what_the_server_could_not_take(code: grpc.StatusC
         assert [event.event_id for event in there.server.events] == ["m-1"]
         assert len(there.server.credentials) == 2
     assert lost == []
+
+
+GROUPED = workflow_pb2.Workflow(
+    workflow_id="welcome",
+    trigger=workflow_pb2.Trigger(track=workflow_pb2.TrackTrigger(event="Trial Started")),
+    steps=[workflow_pb2.Step(step_id="done", exit=workflow_pb2.Exit())],
+)
+
+
+async def test_what_the_sdk_delivers_becomes_profiles_and_runs(tmp_path: Path) -> None:
+    settings = Settings(
+        listen=Address("127.0.0.1", 0),
+        http=Address("127.0.0.1", 0),
+        database=str(tmp_path / "upshot.db"),
+    )
+    async with (
+        app.run(settings, {}) as running,
+        grpc.aio.insecure_channel(running.grpc_address) as channel,
+    ):
+        service = service_pb2_grpc.UpshotServiceStub(channel)
+        admin = admin_pb2_grpc.AdminServiceStub(channel)
+        await service.DefineWorkflow(service_pb2.DefineWorkflowRequest(workflow=GROUPED))
+        client = Client("any-key", host=f"http://{running.http_address}", gzip=True)
+        # Everything twice: the ids of what was told once more are new, m-track's is not.
+        await run(lambda: (tell_everything(client), tell_everything(client), client.shutdown()))
+        profile = (await admin.GetProfile(admin_pb2.GetProfileRequest(user_id="ana"))).profile
+        runs = (await admin.ListRuns(admin_pb2.ListRunsRequest(user_id="ana"))).runs
+        rejected = await admin.ListRejectedEvents(admin_pb2.ListRejectedEventsRequest())
+    assert profile.traits["plan"] == "pro"
+    assert list(profile.anonymous_ids) == ["anon-1"]
+    assert [(r.workflow_id, r.event_id) for r in runs] == [("welcome", "m-track")]
+    assert list(rejected.rejected_events) == []

@@ -6,13 +6,17 @@ own: everything goes through Ingest and RecordEngagement.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import grpc
 import structlog
 from aiohttp import web
 
+from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.http.answers import Refusal, json_response
 from upshotd.adapters.http.links import LinkReader, MailLinks
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
@@ -42,11 +46,15 @@ class Edge:
         stub: "UpshotServiceAsyncStub",
         links: LinkReader,
         now_us: Callable[[], int],
+        door: socket.socket | None = None,
     ) -> None:
         """*stub* calls our own server, *now_us* is its clock; port 0 lets the system choose.
 
-        Raises InvalidArgument for an address that others than this machine can reach.
+        *door* is a socket that is bound already; it is used instead of host and port, and closed
+        at the end. Raises InvalidArgument for an address that others than this machine can reach.
         """
+        if door is not None:
+            listen_host, listen_port = door.getsockname()[:2]
         if not _is_loopback(listen_host):
             raise InvalidArgument(
                 f"the HTTP edge cannot listen on {listen_host}: this release listens on loopback "
@@ -55,6 +63,7 @@ class Edge:
         # localhost may mean two addresses, and with port 0 two ports.
         self._host = "127.0.0.1" if listen_host == "localhost" else listen_host
         self._asked_port = listen_port
+        self._door = door
         self._links = MailLinks(stub, links, now_us)
         self._runner = web.AppRunner(
             self._app(stub),
@@ -79,9 +88,8 @@ class Edge:
     async def start(self) -> None:
         """Listen. Raises FailedPrecondition when the address is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._asked_port)
         try:
-            await site.start()
+            await self._site().start()
         except OSError:
             await self._runner.cleanup()
             where = f"{self._host}:{self._asked_port}"
@@ -89,10 +97,39 @@ class Edge:
             raise FailedPrecondition(text, subject=where) from None
         self.port = self._runner.addresses[0][1]
 
+    def _site(self) -> web.BaseSite:
+        if self._door is not None:
+            return web.SockSite(self._runner, self._door)
+        return web.TCPSite(self._runner, self._host, self._asked_port)
+
     async def stop(self) -> None:
         """Take no more requests, let those under way finish, and what they recorded as well."""
         await self._runner.cleanup()
         await self._links.finish()
+
+
+@asynccontextmanager
+async def serving(
+    door: socket.socket, *, target: str, links: LinkReader, now_us: Callable[[], int]
+) -> AsyncIterator[Edge]:
+    """Serve behind a bound socket as a client of the gRPC server at *target*, our own."""
+    # A proxy of the environment would not find the way back into this machine.
+    options = [("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(target, options=options) as channel:
+        host, port = door.getsockname()[:2]
+        edge = Edge(
+            listen_host=host,
+            listen_port=port,
+            stub=UpshotServiceStub(channel),
+            links=links,
+            now_us=now_us,
+            door=door,
+        )
+        await edge.start()
+        try:
+            yield edge
+        finally:
+            await edge.stop()
 
 
 def _is_loopback(host: str) -> bool:

@@ -137,9 +137,11 @@ def placed(stream: Stream) -> list[str]:
             found.append(f"{stream.name}: response {at} has no cursor")
         elif stream.partitions and known != set(stream.partitions):
             found.append(f"{stream.name}: response {at} has a cursor of other partitions")
-        for seen in response.outcomes:
-            if seen.partition not in known:
-                found.append(f"{stream.name}: {_place(seen)} is of a partition not asked for")
+        found += [
+            f"{stream.name}: {_place(seen)} is of a partition not asked for"
+            for seen in response.outcomes
+            if seen.partition not in known
+        ]
     return found
 
 
@@ -195,10 +197,11 @@ def resumed(stream: Stream) -> list[str]:
         for partition, position in after.items()
         if partition in first and first[partition] != position
     ]
-    for seen in stream.outcomes:
-        if seen.position <= after.get(seen.partition, 0):
-            found.append(f"{stream.name}: {_place(seen)} is not after the cursor it resumed from")
-    return found
+    return found + [
+        f"{stream.name}: {_place(seen)} is not after the cursor it resumed from"
+        for seen in stream.outcomes
+        if seen.position <= after.get(seen.partition, 0)
+    ]
 
 
 def bookmarkable(stream: Stream) -> list[str]:

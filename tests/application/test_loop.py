@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+
 from tests.flows import delay, email, sms, track, wait_engagement
 from tests.world import DAY, MINUTE, START, World, world
-
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.memory import MemoryStore
 from upshotd.application.batch import Decider

@@ -18,10 +18,10 @@ from upshotd.config import Address, Settings
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def tell_everything(client: Any) -> None:
+def tell_everything(client: Any, when: datetime | None = WHEN) -> None:
     """Make each kind of call once."""
-    client.identify("ana", {"email": "ana@home.example", "plan": "pro"}, timestamp=WHEN)
-    client.track("ana", "Trial Started", {"seats": 3}, message_id="m-track", timestamp=WHEN)
+    client.identify("ana", {"email": "ana@home.example", "plan": "pro"}, timestamp=when)
+    client.track("ana", "Trial Started", {"seats": 3}, message_id="m-track", timestamp=when)
     client.group("ana", "acme", {"size": 12})
     client.page("ana", "Docs", "Home", {"url": "https://shop.example/"})
     client.screen(anonymous_id="anon-1", name="Start")
@@ -99,7 +99,7 @@ async def test_the_sdk_repeats_what_the_server_could_not_take(code: grpc.StatusC
     assert lost == []
 
 
-GROUPED = workflow_pb2.Workflow(
+WELCOME = workflow_pb2.Workflow(
     workflow_id="welcome",
     trigger=workflow_pb2.Trigger(track=workflow_pb2.TrackTrigger(event="Trial Started")),
     steps=[workflow_pb2.Step(step_id="done", exit=workflow_pb2.Exit())],
@@ -118,10 +118,17 @@ async def test_what_the_sdk_delivers_becomes_profiles_and_runs(tmp_path: Path) -
     ):
         service = service_pb2_grpc.UpshotServiceStub(channel)
         admin = admin_pb2_grpc.AdminServiceStub(channel)
-        await service.DefineWorkflow(service_pb2.DefineWorkflowRequest(workflow=GROUPED))
+        await service.DefineWorkflow(service_pb2.DefineWorkflowRequest(workflow=WELCOME))
         client = Client("any-key", host=f"http://{running.http_address}", gzip=True)
         # Everything twice: the ids of what was told once more are new, m-track's is not.
-        await run(lambda: (tell_everything(client), tell_everything(client), client.shutdown()))
+        await run(
+            # Now: what is a year old starts nothing any more.
+            lambda: (
+                tell_everything(client, None),
+                tell_everything(client, None),
+                client.shutdown(),
+            )
+        )
         profile = (await admin.GetProfile(admin_pb2.GetProfileRequest(user_id="ana"))).profile
         runs = (await admin.ListRuns(admin_pb2.ListRunsRequest(user_id="ana"))).runs
         rejected = await admin.ListRejectedEvents(admin_pb2.ListRejectedEventsRequest())

@@ -1,14 +1,37 @@
 """The command line: `upshot`, one file per group of commands."""
 
 from importlib import import_module
+from typing import NamedTuple
 
 import click
 
-#: Command -> the module of the function of that name, imported when it is used: `upshot tail`
-#: waits for no database.
+
+class _Place(NamedTuple):
+    #: Module of the function of the command's name, imported when it is used: `upshot --help`
+    #: waits for no database and no gRPC.
+    module: str
+    #: What `upshot --help` says about it.
+    about: str
+
+
 COMMANDS = {
-    "relay": "upshotd.cli.relay",
-    "serve": "upshotd.cli.serve",
+    "serve": _Place("serve", "Serve on loopback until SIGTERM or SIGINT."),
+    "relay": _Place("relay", "Tell other systems what happened."),
+    "define": _Place("define", "Store workflows from YAML or JSON files."),
+    "ingest": _Place("ingest", "Send Segment events from a file of JSON lines."),
+    "engage": _Place("engage", "Record what a person did with a message."),
+    "tail": _Place("tail", "Follow the outcomes as they happen."),
+    "workflows": _Place("workflows", "List workflows, or print one as YAML."),
+    "runs": _Place("runs", "List runs."),
+    "run": _Place("runs", "Show a run: each step, when and why, and its messages."),
+    "cancel": _Place("runs", "Cancel a run, or the runs that carry a key."),
+    "messages": _Place("messages", "List messages."),
+    "message": _Place("messages", "Show a message, its content and what became of it."),
+    "profile": _Place("people", "Show what is known about a person."),
+    "rejected": _Place("people", "List events that were refused in the last 7 days."),
+    "counts": _Place("counts", "Count outcomes by workflow, step, channel and kind."),
+    "subscriptions": _Place("counts", "List the readers of the outcome log and their lag."),
+    "advance": _Place("advance", "Move the clock of a server in the lab."),
 }
 
 
@@ -21,16 +44,35 @@ class _Commands(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        module = import_module(f"upshotd.cli.{COMMANDS[cmd_name].module}")
+        command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.about) for name, place in COMMANDS.items()])
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="upshot", prog_name="upshot")
-def main() -> None:
-    """Events in, messages out, outcomes back.
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+    Exit codes:
+      0  done
+      1  the server refused it, or it failed
+      2  used wrongly, or with faulty settings
+      3  the server cannot be reached, or does not answer
+      4  done in part: some events or facts were rejected
+    `upshot relay segment --help` lists its own.
 
     \b
-    Exit codes: 0 done, 1 failed, 2 used wrongly or with faulty settings.
-    """
+    Examples:
+      upshot serve --lab
+      upshot define examples/workflows/*.yaml
+      upshot tail --from-start
+    """,
+)
+@click.version_option(package_name="upshot", prog_name="upshot")
+def main() -> None:
+    """Events in, messages out, outcomes back."""

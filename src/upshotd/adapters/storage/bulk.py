@@ -32,9 +32,13 @@ KEYS = (1, 4, 16, 64, 128, 256, 512, 1024)
 
 
 def marks(connection: Connection, first: int, count: int) -> str:
-    """Return *count* placeholders from number *first* (1 is the first) as the driver wants them."""
+    """Return *count* placeholders as the driver wants them; *first* is the number of the first.
+
+    SQLite numbers them itself, and numbers the next one higher than all before; it keeps a list of
+    those that are numbered by hand and searches it for each, so only the workspace is.
+    """
     if connection.dialect.paramstyle == "qmark":
-        return ",".join("?" * count)
+        return "?1" if first == 1 else ",".join("?" * count)
     return ",".join(f"${number}" for number in range(first, first + count))
 
 
@@ -42,43 +46,44 @@ def marks(connection: Connection, first: int, count: int) -> str:
 
 
 class Insert:
-    """`INSERT INTO table (columns) VALUES ... tail` for any number of rows.
+    """`INSERT INTO table (workspace_id, columns) VALUES ... tail` for rows of one workspace.
 
     The first column may not be NULL: rows that fill a statement up are known by it.
     """
 
     def __init__(self, table: Table, columns: Sequence[str], tail: str = "") -> None:
         self.table = table.name
-        self._head = f"INSERT INTO {table.name} ({', '.join(columns)})"
+        self._head = f"INSERT INTO {table.name} (workspace_id, {', '.join(columns)})"
         self._width = len(columns)
         self._tail = tail
         self._texts: dict[tuple[str, int], str] = {}
 
-    def run(self, connection: Connection, rows: Sequence[Row]) -> int:
+    def run(self, connection: Connection, workspace_id: str, rows: Sequence[Row]) -> int:
         """Write *rows* and return how many were inserted or updated."""
         values = iter(rows)
         left, written = len(rows), 0
         while left:
             size = _size(left)
-            flat = list(chain.from_iterable(islice(values, size)))
-            flat += [None] * (size * self._width - len(flat))
+            flat = [workspace_id, *chain.from_iterable(islice(values, size))]
+            flat += [None] * (size * self._width + 1 - len(flat))
             done = connection.exec_driver_sql(self._text(connection, size), tuple(flat))
             written += done.rowcount
             left -= min(size, left)
         return written
 
-    def one(self, connection: Connection, row: Row) -> Row:
+    def one(self, connection: Connection, workspace_id: str, row: Row) -> Row:
         """Write *row* and return what the tail's RETURNING names."""
-        return connection.exec_driver_sql(self._text(connection, 1), tuple(row)).one()
+        return connection.exec_driver_sql(self._text(connection, 1), (workspace_id, *row)).one()
 
     def _text(self, connection: Connection, rows: int) -> str:
         key = (connection.dialect.paramstyle, rows)
         if key not in self._texts:
-            width = self._width
-            groups = (f"({marks(connection, row * width + 1, width)})" for row in range(rows))
+            width, workspace = self._width, marks(connection, 1, 1)
+            firsts = range(2, 2 + rows * width, width)
+            groups = (f"({workspace},{marks(connection, first, width)})" for first in firsts)
             values = f"VALUES {', '.join(groups)}"
             if rows > 1:
-                values = f"SELECT * FROM ({values}) AS v WHERE column1 IS NOT NULL"  # noqa: S608
+                values = f"SELECT * FROM ({values}) AS v WHERE column2 IS NOT NULL"  # noqa: S608
             self._texts[key] = f"{self._head} {values} {self._tail}"
         return self._texts[key]
 

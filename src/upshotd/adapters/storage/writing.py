@@ -17,26 +17,26 @@ Encode: TypeAlias = Callable[[Outcome], bytes]
 
 HOUR_US = 3_600_000_000
 
-_WORKSPACE = ("workspace_id",)
-_EVENTS = Insert(tables.events, [column.name for column in tables.events.c])
-_REJECTED = Insert(tables.rejected_events, _WORKSPACE + rows.REJECTED_COLUMNS)
-_PROFILES = upsert(
-    tables.profiles, _WORKSPACE + rows.PROFILE_COLUMNS, ("workspace_id", "profile_id"), ("body",)
-)
+
+def _columns(table: Table) -> list[str]:
+    return [column.name for column in table.c if column.name != "workspace_id"]
+
+
+_EVENTS = Insert(tables.events, _columns(tables.events))
+_REJECTED = Insert(tables.rejected_events, rows.REJECTED_COLUMNS)
+_PROFILES = upsert(tables.profiles, rows.PROFILE_COLUMNS, ("workspace_id", "profile_id"), ("body",))
 _KNOWN_PROFILES = Lookup(tables.profiles, ("profile_id",), "profile_id")
 #: An identity that names somebody else by now is not written, nor counted.
 _IDENTITIES = Insert(
     tables.identities,
-    ("workspace_id", "identity", "profile_id"),
+    ("identity", "profile_id"),
     "ON CONFLICT (workspace_id, identity) DO UPDATE SET profile_id = excluded.profile_id "
     "WHERE identities.profile_id = excluded.profile_id",
 )
-_GROUPS = upsert(
-    tables.groups, _WORKSPACE + rows.GROUP_COLUMNS, ("workspace_id", "group_id"), ("body",)
-)
+_GROUPS = upsert(tables.groups, rows.GROUP_COLUMNS, ("workspace_id", "group_id"), ("body",))
 _RUNS = upsert(
     tables.runs,
-    _WORKSPACE + rows.RUN_COLUMNS,
+    rows.RUN_COLUMNS,
     ("workspace_id", "run_id"),
     ("profile_id", "state", "holds_active", "due_us", "cancellation_key", "body"),
     # Only let go after the start: a merge may have given it to another run.
@@ -44,30 +44,28 @@ _RUNS = upsert(
 )
 _MESSAGES = upsert(
     tables.messages,
-    _WORKSPACE + rows.MESSAGE_COLUMNS,
+    rows.MESSAGE_COLUMNS,
     ("workspace_id", "message_id"),
     ("profile_id", "provider", "provider_message_id", "due_us", "content", "body"),
 )
 _SUPPRESSIONS = Insert(
     tables.suppressions,
-    _WORKSPACE + rows.SUPPRESSION_COLUMNS,
+    rows.SUPPRESSION_COLUMNS,
     "ON CONFLICT (workspace_id, profile_id, scope) DO UPDATE SET channel = excluded.channel, "
     "topic = excluded.topic, until_us = excluded.until_us, reason = excluded.reason",
 )
-_ENGAGEMENTS = Insert(
-    tables.engagements, ("workspace_id", "engagement_id", "message_id", "record_us")
-)
-_PENDING = Insert(tables.pending_engagements, _WORKSPACE + rows.PENDING_COLUMNS)
-_OUTCOMES = Insert(tables.outcomes, [column.name for column in tables.outcomes.c])
+_ENGAGEMENTS = Insert(tables.engagements, ("engagement_id", "message_id", "record_us"))
+_PENDING = Insert(tables.pending_engagements, rows.PENDING_COLUMNS)
+_OUTCOMES = Insert(tables.outcomes, _columns(tables.outcomes))
 _COUNTS = Insert(
     tables.outcome_counts,
-    [column.name for column in tables.outcome_counts.c],
+    _columns(tables.outcome_counts),
     "ON CONFLICT (workspace_id, hour_us, workflow_id, step_id, channel, kind) "
     "DO UPDATE SET count = outcome_counts.count + excluded.count",
 )
 _HEADS = Insert(
     tables.outcome_heads,
-    ("workspace_id", "partition", "head", "earliest"),
+    ("partition", "head", "earliest"),
     "ON CONFLICT (workspace_id, partition) "
     "DO UPDATE SET head = outcome_heads.head + excluded.head RETURNING head",
 )
@@ -111,8 +109,8 @@ def _write(
     connection: Connection, insert: Insert, changes: Changes, found: Iterable[rows.Row]
 ) -> None:
     """Write rows that must all be accepted."""
-    written = [(changes.workspace_id, *row) for row in found]
-    if written and insert.run(connection, written) != len(written):
+    written = list(found)
+    if insert.run(connection, changes.workspace_id, written) != len(written):
         raise Conflict(f"rows of {insert.table} have moved on since they were loaded")
 
 
@@ -207,7 +205,7 @@ def _append(connection: Connection, changes: Changes, encode: Encode, partitions
         parts[partition_of(outcome.profile_id, partitions)].append(outcome)
     for partition, outcomes in sorted(parts.items()):
         count = len(outcomes)
-        head = _HEADS.one(connection, (changes.workspace_id, partition, count, 1))[0]
+        head = _HEADS.one(connection, changes.workspace_id, (partition, count, 1))[0]
         found = (
             (partition, position, int(o.kind), o.workflow_id, o.user_id)
             + (int(o.channel), o.record_us, encode(o))

@@ -24,6 +24,7 @@ from upshotd.adapters.grpc.lab_service import LabService
 from upshotd.adapters.grpc.server import GrpcServer, Services
 from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
+from upshotd.adapters.http import edge as edges
 from upshotd.adapters.links import LinkSigner
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore
@@ -129,8 +130,10 @@ class _Start:
         working = self._work(loop)
         self._keep_house(store)
         server = await self._serve(store, loop, book, links, lab)
-        # The HTTP edge goes here: Edge(door, target=f"127.0.0.1:{server.port}", ...); started
-        # last and pushed on the stack, it is the first to stop.
+        # Started last, the edge is the first to stop.
+        target = str(Address(self._settings.listen.host, server.port))
+        edge = edges.serving(door, target=target, links=links, now_us=self._clock.now_us)
+        await self._stack.enter_async_context(edge)
         return App(
             settings=self._settings,
             store=store,
@@ -223,7 +226,11 @@ class _Start:
             loop.drain()
             await self._dispatcher.close(grace_s)
             loop.stop()
-            await asyncio.wait({working})
+            _, stuck = await asyncio.wait({working}, timeout=grace_s)
+            if stuck:  # its store does not answer any more; what is not committed never happened
+                log.error("loop.cut_off")
+                working.cancel()
+                await asyncio.wait(stuck)
 
         self._stack.push_async_callback(stop)
         return working

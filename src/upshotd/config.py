@@ -1,6 +1,6 @@
 """Settings: a TOML file, UPSHOT_* variables over it, the command line over both.
 
-`load` is pure and names every fault at once, by path. Docs: docs/settings.md has the same list.
+`load` is pure and names every fault at once, by path.
 """
 
 import re
@@ -27,6 +27,7 @@ _DAY_US: Final = 86_400_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_PROVIDER_LONGEST_US = 90_000_000
 T = TypeVar("T")
 
 
@@ -210,7 +211,7 @@ def _settings(reader: _Reader) -> Settings:
             inbox=reader.read("limits.inbox", limits.inbox, _number(1_000, 1_000_000)),
             batch=reader.read("limits.batch", limits.batch, _number(1, 1_000)),
             sends=reader.read("limits.sends", limits.sends, _number(1, 1_000)),
-            provider_us=reader.read("limits.provider", limits.provider_us, _duration),
+            provider_us=reader.read("limits.provider", limits.provider_us, _provider_time),
             call_us=reader.read("limits.call", limits.call_us, _duration),
             reader_us=reader.read("limits.reader", limits.reader_us, _duration),
             drain_us=reader.read("limits.drain", limits.drain_us, _duration),
@@ -362,6 +363,13 @@ def _duration(value: object) -> int:
     length_us = round(float(match[1]) * _UNIT_US[match[2]]) if match else 0
     if length_us <= 0:
         raise ValueError("must be a time as 30s, 500ms or 2m")
+    return length_us
+
+
+def _provider_time(value: object) -> int:
+    length_us = _duration(value)
+    if length_us > _PROVIDER_LONGEST_US:
+        raise ValueError("must be at most 90s: a message is leased to its sender for 120s")
     return length_us
 
 

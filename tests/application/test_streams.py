@@ -213,7 +213,12 @@ async def test_a_slow_reader_is_not_sent_checkpoints_on_top(world: World) -> Non
         page = await anext(pages)
         world.clock.advance(20 * SECOND)
         assert len(page.records) == 1
+    waiting = asyncio.ensure_future(anext(pages))
+    await settled()
+    assert not waiting.done()
     assert stream.ids == ids
+    world.clock.advance(10 * SECOND)
+    await waiting
     await pages.aclose()
 
 
@@ -322,6 +327,18 @@ async def test_a_drain_between_the_read_and_the_wait_is_not_missed(world: World)
     await anext(pages)
 
     async def drain() -> None:
+        world.streams.drain()
+
+    world.store.after_read = drain
+    await ends_draining(asyncio.ensure_future(anext(pages)))
+
+
+async def test_a_drain_whose_hint_is_lost_is_still_seen_before_the_wait(world: World) -> None:
+    pages, _ = world.open()
+    await anext(pages)
+
+    async def drain() -> None:
+        world.wakeups.notify = lambda: None  # type: ignore[method-assign]
         world.streams.drain()
 
     world.store.after_read = drain

@@ -93,7 +93,7 @@ async def test_a_second_process_is_refused_and_told_which_file(path: Path) -> No
 def test_only_files_are_taken() -> None:
     for name in ("postgresql+asyncpg://localhost/upshot", ":memory:", "sqlite:///:memory:", ""):
         with pytest.raises(InvalidArgument, match="must be a file"):
-            made(name)  # type: ignore[arg-type]
+            made(name)
 
 
 async def test_a_url_names_the_same_file_as_a_path(path: Path) -> None:
@@ -105,7 +105,7 @@ async def test_a_url_names_the_same_file_as_a_path(path: Path) -> None:
 
 
 async def test_the_settings_of_the_writer_and_the_readers_are_in_force(store: SqlStore) -> None:
-    def settings(connection):  # type: ignore[no-untyped-def]
+    def settings(connection):
         names = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys", "query_only")
         return {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in names}
 
@@ -182,7 +182,7 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(path: Pat
 async def test_a_full_disk_refuses_the_batch_whole_and_room_heals_it(store: SqlStore) -> None:
     await store.commit([journey("ana")])
 
-    def limit(pages: int):  # type: ignore[no-untyped-def]
+    def limit(pages: int):
         return lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {pages}").scalar()
 
     pages = await store._database.write(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
@@ -357,7 +357,7 @@ async def test_what_people_can_type_comes_back_as_it_was(store: SqlStore) -> Non
 
 
 def held_by(name: str, changes: Changes, **fields: object) -> Run:
-    run = replace(changes.runs[f"run-{name}"], **fields)  # type: ignore[arg-type]
+    run = replace(changes.runs[f"run-{name}"], **fields)
     changes.runs[run.run_id] = run
     return run
 

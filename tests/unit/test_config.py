@@ -195,6 +195,10 @@ def test_broken_toml_is_one_fault() -> None:
     assert "no TOML" in faults("listen = ")[""]
 
 
+def test_a_provider_must_answer_within_the_lease_of_its_message() -> None:
+    assert "leased" in faults("[limits]\nprovider = '91s'")["limits.provider"]
+
+
 def test_variables_of_others_are_left_alone() -> None:
     assert load("", {"UPSHOT_SMTP_PASSWORD": "x", "UPSHOT_LISTEN": ""}, {}) == Settings()
 

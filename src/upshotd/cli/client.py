@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import click
 import grpc
@@ -57,6 +57,10 @@ class Client:
     lab: "LabServiceAsyncStub"
 
 
+#: What is done with a server.
+Work: TypeAlias = Callable[[Client], Awaitable[T]]
+
+
 class _ServerParam(click.ParamType[str]):
     name = "HOST:PORT"
 
@@ -96,11 +100,16 @@ def limit_option(command: Command) -> Command:
     )(command)
 
 
-def run(
-    server: str,
-    work: Callable[[Client], Awaitable[T]],
-    hints: Mapping[grpc.StatusCode, str] | None = None,
-) -> T:
+def attempt(server: str, work: Work[None]) -> failures.Failure | None:
+    """Do *work*; return why a call of it failed, or None."""
+    try:
+        asyncio.run(_work(server, work))
+    except grpc.aio.AioRpcError as error:
+        return failures.failure_of(error)
+    return None
+
+
+def run(server: str, work: Work[T], hints: Mapping[grpc.StatusCode, str] | None = None) -> T:
     """Return what *work* returns; a failed call is told and ends the program.
 
     *hints* are words for codes that mean something particular here.
@@ -117,7 +126,7 @@ def run(
     sys.exit(failure.exit_code)
 
 
-async def _work(server: str, work: Callable[[Client], Awaitable[T]]) -> T:
+async def _work(server: str, work: Work[T]) -> T:
     async with grpc.aio.insecure_channel(server, options=_OPTIONS) as channel:
         client = Client(
             UpshotServiceStub(channel),

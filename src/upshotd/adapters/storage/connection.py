@@ -2,8 +2,9 @@
 
 Work is a plain function over a connection and one transaction; it runs whole in a thread, one hop
 for all its statements. PostgreSQL joins as a second class with these methods, where `run_sync` of
-an asyncpg connection runs the same functions; what differs besides is the placeholders (`bulk`)
-and the words of errors (`_refused`, `_unavailable`).
+an asyncpg connection runs the same functions; what differs besides is how rows go in and out
+(placeholders, filling up and JSON functions, all in `bulk`) and how errors are told apart
+(`_refused`, `_unavailable`).
 
 The writing connection also does every checkpoint, because the others only read: the condition of
 SQLite's WAL-reset bug (two connections that write or checkpoint at once, versions up to 3.51.2) is
@@ -137,6 +138,8 @@ def _engine(path: Path, pragmas: tuple[str, ...], begin: str, pool: type[Any]) -
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         poolclass=pool,
+        # Errors are logged; what people are called is not.
+        hide_parameters=True,
         connect_args={"cached_statements": STATEMENTS, "check_same_thread": False},
     )
 

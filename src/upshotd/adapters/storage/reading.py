@@ -10,7 +10,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
 
 from upshotd.adapters.storage import rows
 from upshotd.adapters.storage.bulk import Lookup, fetch
@@ -77,6 +77,15 @@ def next_due(connection: Connection) -> int | None:
     return min((due_us for due_us in found if due_us is not None), default=None)
 
 
+def _place(key: Column[str], few: bool) -> ColumnElement[str]:
+    """Return what orders a list by *key*.
+
+    Where an index leaves only *few* rows, sorting them is cheaper than going through the key; an
+    expression instead of the column keeps the database from choosing the key for its order.
+    """
+    return key + "" if few else key
+
+
 # -- runs and messages ---------------------------------------------------------------------------
 
 
@@ -93,15 +102,16 @@ def run_list(
 ) -> list[Run]:
     """Return runs, newest first."""
     query = _columns(runs, rows.RUN_COLUMNS).where(runs.c.workspace_id == workspace_id)
+    place = _place(runs.c.run_id, bool(chosen.profile_id))
     if before:
-        query = query.where(runs.c.run_id < before)
+        query = query.where(place < before)
     if chosen.workflow_id:
         query = query.where(runs.c.workflow_id == chosen.workflow_id)
     if chosen.profile_id:
         query = query.where(runs.c.profile_id == chosen.profile_id)
     if chosen.state is not None:
         query = query.where(runs.c.state == int(chosen.state))
-    query = query.order_by(runs.c.run_id.desc()).limit(limit)
+    query = query.order_by(place.desc()).limit(limit)
     found = fetch(connection, runs, rows.RUN_COLUMNS, query)
     return [rows.run_of(row) for row in sorted(found, key=_id, reverse=True)]
 
@@ -121,8 +131,9 @@ def message_list(
     """Return messages, newest first; those of a person are those of the person's runs."""
     table = messages.c
     query = _columns(messages, rows.MESSAGE_COLUMNS).where(table.workspace_id == workspace_id)
+    place = _place(table.message_id, bool(chosen.run_id or chosen.profile_id))
     if before:
-        query = query.where(table.message_id < before)
+        query = query.where(place < before)
     if chosen.run_id:
         query = query.where(table.run_id == chosen.run_id)
     if chosen.workflow_id:
@@ -132,7 +143,7 @@ def message_list(
             runs.c.workspace_id == workspace_id, runs.c.profile_id == chosen.profile_id
         )
         query = query.where(table.run_id.in_(theirs))
-    query = query.order_by(table.message_id.desc()).limit(limit)
+    query = query.order_by(place.desc()).limit(limit)
     found = fetch(connection, messages, rows.MESSAGE_COLUMNS, query)
     return [rows.message_of(row) for row in sorted(found, key=_id, reverse=True)]
 

@@ -63,6 +63,13 @@ class SqlStore:
         Raises FailedPrecondition when another process has the file.
         """
         await self._database.open()
+        try:
+            await self._settle()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _settle(self) -> None:
         settle = definitions.settled
         wanted = str(self._partitions)
         kept = await self._database.write(lambda c: settle(c, "log.partitions", wanted))

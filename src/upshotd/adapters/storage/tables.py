@@ -169,7 +169,7 @@ runs = Table(
     ),
     # Active runs of a person, starts of a person, a person's runs for people.
     Index("ix_runs_profile", "workspace_id", "profile_id", "state"),
-    Index("ix_runs_due", "due_us", **_where("due_us IS NOT NULL")),
+    Index("ix_runs_due", "due_us", "run_id", **_where("due_us IS NOT NULL")),
     Index(
         "ix_runs_cancellation",
         *("workspace_id", "cancellation_key"),
@@ -198,7 +198,7 @@ messages = Table(
     _document("content", empty=True),
     _document("body"),
     Index("ix_messages_run", "workspace_id", "run_id"),
-    Index("ix_messages_due", "due_us", **_where("due_us IS NOT NULL")),
+    Index("ix_messages_due", "due_us", "message_id", **_where("due_us IS NOT NULL")),
     # Callbacks name a message so; not unique, a provider may repeat its ids.
     Index(
         "ix_messages_provider",
@@ -229,7 +229,6 @@ pending_engagements = Table(
     _document("body"),
     Index("ix_pending_engagements_provider", "workspace_id", "provider_message_id"),
     Index("ix_pending_engagements_record", "record_us"),
-    sqlite_with_rowid=False,
 )
 
 outcomes = Table(

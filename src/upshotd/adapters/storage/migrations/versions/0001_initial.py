@@ -67,7 +67,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_messages_due",
         "messages",
-        ["due_us"],
+        ["due_us", "message_id"],
         unique=False,
         sqlite_where=sa.text("due_us IS NOT NULL"),
         postgresql_where=sa.text("due_us IS NOT NULL"),
@@ -135,7 +135,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "workspace_id", "engagement_id", name=op.f("pk_pending_engagements")
         ),
-        sqlite_with_rowid=False,
     )
     op.create_index(
         "ix_pending_engagements_provider",
@@ -194,7 +193,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_runs_due",
         "runs",
-        ["due_us"],
+        ["due_us", "run_id"],
         unique=False,
         sqlite_where=sa.text("due_us IS NOT NULL"),
         postgresql_where=sa.text("due_us IS NOT NULL"),

@@ -1,0 +1,180 @@
+"""`upshot define`: workflows from files, with every fault of all of them at once."""
+
+import sys
+from dataclasses import dataclass
+
+import click
+import grpc
+
+from upshot.v1 import service_pb2, workflow_pb2
+from upshotd.cli import client, failures, output, yamlfile
+from upshotd.cli.failures import Failure
+from upshotd.cli.reading import Fault, Reader
+
+_ROOT = "workflow"
+
+
+@dataclass(slots=True)
+class _Definition:
+    """One workflow of one file."""
+
+    #: As it was named on the command line.
+    file: str
+    workflow: workflow_pb2.Workflow
+    reader: Reader
+
+    def merge(self, failure: Failure) -> None:
+        """Add the server's faults to our own, without those that ours have caused."""
+        own = tuple(self.reader.faults)
+        for path, text in failure.violations or (("", failure.text),):
+            if not any(_follows(path, text, fault) for fault in own):
+                self.reader.faults.append(Fault(path, text, self.reader.line(path)))
+
+
+@click.command(
+    epilog="""\b
+    Exit codes: 0 defined or valid, 1 faults or refused, 2 usage, 3 no server.
+
+    \b
+    Examples:
+      upshot define welcome.yaml
+      upshot define examples/workflows/*.yaml --validate-only
+      upshot define welcome.yaml --expected-version 3
+      upshot workflows welcome | upshot define -
+    """
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--validate-only", is_flag=True, help="Check everything, store nothing.")
+@click.option(
+    "--expected-version",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Refuse unless N is current; 0: unless there is none yet. For one workflow.",
+)
+@client.server_option
+def define(
+    files: tuple[str, ...], validate_only: bool, expected_version: int | None, server: str
+) -> None:
+    """Store workflows; a changed one is a new version, runs in flight stay on theirs.
+
+    A FILE is YAML, with one workflow or several (---), or protobuf JSON; - is standard input.
+    Durations may be written as 24h. With a fault in any of them nothing is stored, and all faults
+    are told.
+    """
+    found = [definition for file in files for definition in _load(file)]
+    _check_ids(found)
+    if expected_version is not None and len(found) != 1:
+        raise click.UsageError("--expected-version is for one workflow")
+
+    async def work(at: client.Client) -> None:
+        answers = [await _ask(at, one, expected_version, True) for one in found]
+        if any(one.reader.faults for one in found):
+            return
+        for one, answer in zip(found, answers, strict=True):
+            if not validate_only:
+                answer = await _ask(at, one, expected_version, False)
+            if answer is not None:
+                _tell(one, answer, validate_only)
+
+    local = any(one.reader.faults for one in found)
+    if not local:
+        client.run(server, work)
+    else:
+        _ask_about_faulty(server, work)
+    _tell_faults(found)
+
+
+def _ask_about_faulty(server: str, work: client.Work[None]) -> None:
+    """Let the server say what else is wrong; without one our own faults are told alone."""
+    failure = client.attempt(server, work)
+    if failure is not None:
+        output.note(f"only the files were looked at: {failures.lines(failure, server)[0]}")
+
+
+def _load(file: str) -> list[_Definition]:
+    """Return what a file defines; a file that cannot be read is one with a fault."""
+    try:
+        with click.open_file(file, encoding="utf-8-sig") as source:
+            nodes = yamlfile.documents(source.read(yamlfile.TEXT_MAX + 1))
+        if not nodes:
+            raise yamlfile.Unreadable("is empty", 0)
+    except OSError as error:
+        raise click.UsageError(f"{file}: {error.strerror}") from None
+    except (UnicodeDecodeError, yamlfile.Unreadable) as error:
+        line = error.line if isinstance(error, yamlfile.Unreadable) else 0
+        text = str(error) if isinstance(error, yamlfile.Unreadable) else "is no UTF-8"
+        broken = Reader([Fault("", text, line)])
+        return [_Definition(file, workflow_pb2.Workflow(), broken)]
+    found = []
+    for node in nodes:
+        one = _Definition(file, workflow_pb2.Workflow(), Reader())
+        one.reader.message(node, one.workflow, _ROOT)
+        found.append(one)
+    return found
+
+
+def _check_ids(found: list[_Definition]) -> None:
+    """Note workflows that are given twice: the second would at once replace the first."""
+    first: dict[str, _Definition] = {}
+    for one in found:
+        workflow_id, path = one.workflow.workflow_id, f"{_ROOT}.workflow_id"
+        if not workflow_id:
+            continue
+        other = first.setdefault(workflow_id, one)
+        if other is not one:
+            text = f"{workflow_id!r} is defined in {other.file}:{other.reader.line(path)} already"
+            one.reader.faults.append(Fault(path, text, one.reader.line(path)))
+
+
+async def _ask(
+    at: client.Client, one: _Definition, expected_version: int | None, validate_only: bool
+) -> service_pb2.DefineWorkflowResponse | None:
+    """Return the server's answer, or None when it has noted faults."""
+    if not one.reader.lines:
+        return None  # could not be read at all
+    request = service_pb2.DefineWorkflowRequest(
+        workflow=one.workflow, validate_only=validate_only, expected_version=expected_version
+    )
+    try:
+        return await at.upshot.DefineWorkflow(request, timeout=client.CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+            raise
+        one.merge(failures.failure_of(error))
+        return None
+
+
+def _follows(path: str, text: str, fault: Fault) -> bool:
+    """Return whether a fault that the server found only follows from one that we found."""
+    if path == fault.path or path.startswith((f"{fault.path}.", f"{fault.path}[")):
+        return True
+    # What we could not read is missing for the server.
+    around = fault.path.rpartition(".")[0]
+    return "required" in text and path.rpartition(".")[0] == around
+
+
+def _tell(
+    one: _Definition, answer: service_pb2.DefineWorkflowResponse, validate_only: bool
+) -> None:
+    version = f"version {answer.version}"
+    if validate_only:
+        version = "valid" if answer.unchanged else f"valid, would become version {answer.version}"
+    unchanged = "  (unchanged)" if answer.unchanged else ""
+    click.echo(f"{answer.workflow_id}  {version}{unchanged}")
+    for warning in answer.warnings:
+        at = f"{one.file}:{one.reader.line(warning.field)}"
+        output.note(output.clean(f"{at}: warning: {warning.field}: {warning.description}"))
+
+
+def _tell_faults(found: list[_Definition]) -> None:
+    """Print all faults and end the program, if there are any."""
+    count = 0
+    for one in found:
+        for fault in sorted(one.reader.faults, key=lambda fault: fault.line):
+            count += 1
+            at = f"{one.file}:{fault.line}" if fault.line else one.file
+            parts = [part for part in (at, fault.path, fault.text) if part]
+            click.echo(output.clean(": ".join(parts)), err=True)
+    if count:
+        output.complain(f"{count} {'fault' if count == 1 else 'faults'}; nothing was defined")
+        sys.exit(output.EXIT_REFUSED)

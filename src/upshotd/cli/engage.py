@@ -1,0 +1,108 @@
+"""`upshot engage`: what a provider's callback would say, said by hand."""
+
+import sys
+
+import click
+
+from upshot.v1 import engagement_pb2, service_pb2
+from upshotd.cli import client, output
+
+_PREFIX = "ENGAGEMENT_KIND_"
+_KINDS = {
+    name.removeprefix(_PREFIX).lower(): number
+    for name, number in engagement_pb2.EngagementKind.items()
+    if number
+}
+
+
+@click.command(
+    epilog=f"""\b
+    KIND is one of
+      {", ".join(list(_KINDS)[:5])},
+      {", ".join(list(_KINDS)[5:])}
+
+    \b
+    Exit codes: 0 recorded, duplicate or pending, 1 refused, 2 usage, 3 no server, 4 rejected.
+
+    \b
+    Examples:
+      upshot engage 0197a0c4-... opened
+      upshot engage 0197a0c4-... clicked --link https://example.com/plan
+      upshot engage bounced --provider mail --provider-message-id 250-abc --reason "550 no such user"
+    """
+)
+@click.argument("words", nargs=-1, required=True, metavar="[MESSAGE_ID] KIND")
+@click.option("--link", default="", metavar="URL", help="The link that was followed.")
+@click.option("--reason", default="", metavar="TEXT", help="The provider's words.")
+@click.option("--machine", is_flag=True, help="By software, as prefetching; satisfies no wait.")
+@click.option("--engagement-id", default="", metavar="ID", help="Key by which a repeat is known.")
+@click.option("--provider", default="", metavar="NAME", help="With --provider-message-id.")
+@click.option("--provider-message-id", default="", metavar="ID", help="In place of MESSAGE_ID.")
+@client.json_option
+@client.server_option
+def engage(
+    words: tuple[str, ...],
+    link: str,
+    reason: str,
+    machine: bool,
+    engagement_id: str,
+    provider: str,
+    provider_message_id: str,
+    as_json: bool,
+    server: str,
+) -> None:
+    """Record what became of a message, or what a person did with it.
+
+    The message is named by our id, or by the provider's: --provider and --provider-message-id.
+    """
+    message_id, kind = _target_and_kind(words, provider, provider_message_id)
+    fact = engagement_pb2.Engagement(
+        engagement_id=engagement_id,
+        kind=engagement_pb2.EngagementKind.ValueType(_KINDS[kind]),
+        link_url=link,
+        reason=reason,
+        machine=machine,
+    )
+    if message_id:
+        fact.message_id = message_id
+    else:
+        fact.provider_message.provider = provider
+        fact.provider_message.provider_message_id = provider_message_id
+
+    async def work(at: client.Client) -> service_pb2.EngagementResult:
+        request = service_pb2.RecordEngagementRequest(engagements=[fact])
+        answer = await at.upshot.RecordEngagement(request, timeout=client.CALL_SECONDS)
+        return answer.results[0]
+
+    _tell(client.run(server, work), as_json)
+
+
+def _target_and_kind(
+    words: tuple[str, ...], provider: str, provider_message_id: str
+) -> tuple[str, str]:
+    """Return the message id, empty when the provider's is given, and the kind."""
+    by_provider = bool(provider or provider_message_id)
+    if by_provider and not (provider and provider_message_id):
+        raise click.UsageError("--provider and --provider-message-id go together")
+    if len(words) != (1 if by_provider else 2):
+        wanted = "KIND alone" if by_provider else "MESSAGE_ID and KIND"
+        raise click.UsageError(f"give {wanted}")
+    kind = words[-1].lower()
+    if kind not in _KINDS:
+        raise click.UsageError(f"{words[-1]!r} is no KIND; there are {', '.join(_KINDS)}")
+    if not by_provider and not words[0]:
+        raise click.UsageError("MESSAGE_ID is empty")
+    return ("" if by_provider else words[0]), kind
+
+
+def _tell(result: service_pb2.EngagementResult, as_json: bool) -> None:
+    rejected = result.state == service_pb2.ENGAGEMENT_STATE_REJECTED
+    if as_json:
+        output.json_lines([result])
+    else:
+        state = output.word(service_pb2.EngagementState, result.state, "ENGAGEMENT_STATE_")
+        why = f" ({result.reason})" if result.reason else ""
+        runs = "".join(f"\n  run {run_id} went on" for run_id in result.resumed_run_ids)
+        click.echo(output.clean(f"{state}{why}") + runs, err=rejected)
+    if rejected:
+        sys.exit(output.EXIT_PARTLY)

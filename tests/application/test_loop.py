@@ -10,7 +10,6 @@ from tests.flows import delay, email, sms, track, wait_engagement
 from tests.world import DAY, MINUTE, START, World, world
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.memory import MemoryStore
-from upshotd.application.batch import Decider
 from upshotd.application.inbox import Limits
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import (
@@ -218,7 +217,7 @@ async def test_a_decision_that_breaks_is_refused_alone():
         return decide(workspace_id, definitions, state, stimulus, now_us, ids)
 
     async with world() as w:
-        w.loop._decider = Decider(w.codec, w.ids, step=breaking)
+        w.loop._step = breaking
         good, bad = await w.ingest(go("good"), go("bad"))
         assert good.state is IngestState.ACCEPTED
         assert (bad.state, bad.reason) == (IngestState.REJECTED, "INTERNAL")
@@ -230,7 +229,7 @@ async def test_an_engagement_that_breaks_is_refused_alone():
         raise RuntimeError("a bug")
 
     async with world() as w:
-        w.loop._decider = Decider(w.codec, w.ids, step=breaking)
+        w.loop._step = breaking
         engagement = Engagement("x", EngagementKind.OPENED, START, "nobody")
         (answer,) = await w.loop.engage("default", [engagement])
         assert (answer.state, answer.reason) == (EngagementState.REJECTED, "INTERNAL")
@@ -245,7 +244,7 @@ async def test_a_run_whose_timer_breaks_fails_visibly_and_blocks_nobody():
 
     async with world() as w:
         await w.define(track("Go", delay()))
-        w.loop._decider = Decider(w.codec, w.ids, step=breaking)
+        w.loop._step = breaking
         bad, good = await w.ingest(go("bad", "u1"), go("good", "u2"))
         await w.advance(DAY)
         failed = await w.store.run("default", bad.started[0].run_id)
@@ -266,7 +265,7 @@ async def test_an_answer_whose_run_breaks_is_still_recorded():
     async with world() as w:
         await w.define(track("Go", sms(), delay()))
         await w.identify("u", phone="+15550000")
-        w.loop._decider = Decider(w.codec, w.ids, step=breaking)
+        w.loop._step = breaking
         started = (await w.track("u", "Go")).started[0]
         await w.settle()
         run = await w.store.run("default", started.run_id)
@@ -280,7 +279,7 @@ async def test_a_broken_answer_about_no_message_is_dropped():
         raise RuntimeError("a bug")
 
     async with world() as w:
-        w.loop._decider = Decider(w.codec, w.ids, step=breaking)
+        w.loop._step = breaking
         w.loop.settle("default", SendSettled("nobody", 1, Unknown(), "smtp", idempotent=False))
         await w.settle()
         assert await w.outcomes() == []

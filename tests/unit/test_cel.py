@@ -168,6 +168,25 @@ def test_values():
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        "event.time + duration(event.pause)",
+        "event['time'] + duration('90m')",
+        "run.start_time + duration('90m')",
+        "event.size() == 2 && event.time < now ? event.time + duration('90m') : now",
+    ],
+)
+def test_moments_inside_of_maps_are_timestamps(source):
+    moment = NOW - timedelta(days=1, microseconds=1)
+    names = {
+        "event": {"time": moment, "pause": "90m"},
+        "run": {"start_time": moment},
+        "now": NOW,
+    }
+    assert CONDITIONS.value(source, names) == moment + timedelta(minutes=90)
+
+
+@pytest.mark.parametrize(
     ("source", "fault"),
     [
         ("traits.nope", "traits.nope is missing"),

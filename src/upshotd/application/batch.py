@@ -100,117 +100,96 @@ class Decided:
     """What a batch of one workspace writes and answers."""
 
     changes: Changes
-    state: State
     answers: list[Answer] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
 class Decider:
     """Decides stimuli one after the other, each on the state the ones before it left."""
 
-    def __init__(self, codec: Codec, ids: Ids, *, step: Callable[..., Decision] = decide) -> None:
-        self._codec = codec
-        self._ids = ids
-        self._step = step
+    workspace_id: str
+    definitions: Definitions
+    state: State
+    now_us: int
+    codec: Codec
+    ids: Ids
+    #: The engine's `decide`; tests put one that breaks in its place.
+    step: Callable[..., Decision] = decide
 
-    def decide(
-        self,
-        workspace_id: str,
-        definitions: Definitions,
-        state: State,
-        stimuli: Sequence[Stimulus],
-        now_us: int,
-    ) -> Decided:
+    def decide(self, stimuli: Sequence[Stimulus]) -> Decided:
         """Return the changes and answers of *stimuli*; one that breaks is set aside alone."""
-        decided = Decided(Changes(workspace_id), state)
+        decided = Decided(Changes(self.workspace_id))
         for stimulus in stimuli:
-            decision = self._one(workspace_id, definitions, state, stimulus, now_us)
-            self._absorb(decided, decision)
+            decision = self._one(stimulus)
+            if not decision.changes.empty:
+                self.state.absorb(decision.changes)
+                decided.changes.extend(decision.changes)
             decided.answers.append(decision.answer)
         return decided
 
-    def set_aside(self, workspace_id: str, stimulus: Stimulus, now_us: int) -> Decision:
-        """Return the decision about a stimulus that cannot be decided or stored."""
-        incident_id = self._ids.next()
-        log.error("decision.broke", incident_id=incident_id, stimulus=type(stimulus).__name__)
-        return self._incident(workspace_id, stimulus, incident_id, now_us)
+    def set_aside(self, stimulus: Stimulus) -> Decision:
+        """Return what becomes of a stimulus that cannot be decided, or not be stored.
 
-    def _absorb(self, decided: Decided, decision: Decision) -> None:
-        if not decision.changes.empty:
-            decided.state.absorb(decision.changes)
-            decided.changes.extend(decision.changes)
+        What came from outside is refused; a run of ours is ended, visibly.
+        """
+        incident_id = self.ids.next()
+        kind = type(stimulus).__name__
+        log.error("decision.set_aside", incident_id=incident_id, stimulus=kind)
+        run_id = _run_of(self.state, stimulus)
+        if run_id:
+            return self._fail_run(stimulus, RunBroke(run_id, incident_id))
+        decision = Decision(Changes(self.workspace_id), _refusal(stimulus, incident_id))
+        self._keep_rejected(decision, stimulus)
+        return decision
 
-    def _one(
-        self,
-        workspace_id: str,
-        definitions: Definitions,
-        state: State,
-        stimulus: Stimulus,
-        now_us: int,
-    ) -> Decision:
+    def _one(self, stimulus: Stimulus) -> Decision:
         try:
-            decision = self._step(workspace_id, definitions, state, stimulus, now_us, self._ids)
+            decision = self._step(stimulus)
         except Exception:
-            incident_id = self._ids.next()
-            kind = type(stimulus).__name__
-            log.exception("decision.broke", incident_id=incident_id, stimulus=kind)
-            run_id = _run_of(state, stimulus)
-            if run_id:
-                return self._fail_run(
-                    workspace_id, definitions, state, stimulus, now_us, run_id, incident_id
-                )
-            return self._incident(workspace_id, stimulus, incident_id, now_us)
-        self._keep_rejected(decision, stimulus, now_us)
+            # A bug of ours, or of a library: it may cost this one stimulus and nothing else.
+            log.exception("decision.broke", stimulus=type(stimulus).__name__)
+            return self.set_aside(stimulus)
+        self._keep_rejected(decision, stimulus)
         return decision
 
-    def _fail_run(
-        self,
-        workspace_id: str,
-        definitions: Definitions,
-        state: State,
-        stimulus: Stimulus,
-        now_us: int,
-        run_id: str,
-        incident_id: str,
-    ) -> Decision:
-        """Set the run aside; an answer of a provider is then recorded without moving it."""
-        broke = RunBroke(run_id, incident_id)
-        decision = self._step(workspace_id, definitions, state, broke, now_us, self._ids)
-        if not isinstance(stimulus, SendSettled):
-            return decision
-        state.absorb(decision.changes)
-        settled = self._step(workspace_id, definitions, state, stimulus, now_us, self._ids)
-        decision.changes.extend(settled.changes)
+    def _step(self, stimulus: Stimulus) -> Decision:
+        return self.step(
+            self.workspace_id, self.definitions, self.state, stimulus, self.now_us, self.ids
+        )
+
+    def _fail_run(self, stimulus: Stimulus, broke: RunBroke) -> Decision:
+        """End the run; an answer of a provider is then recorded without moving it."""
+        decision = self._step(broke)
+        if isinstance(stimulus, SendSettled):
+            self.state.absorb(decision.changes)
+            decision.changes.extend(self._step(stimulus).changes)
         return decision
 
-    def _incident(
-        self, workspace_id: str, stimulus: Stimulus, incident_id: str, now_us: int
-    ) -> Decision:
-        answer: Answer = None
-        if isinstance(stimulus, EventArrived):
-            fault = Violation("event", f"could not be decided; incident {incident_id}")
-            event_id = stimulus.event.event_id
-            answer = IngestResult(event_id, IngestState.REJECTED, "INTERNAL", (fault,))
-        elif isinstance(stimulus, EngagementArrived):
-            answer = EngagementResult(EngagementState.REJECTED, "INTERNAL")
-        decision = Decision(Changes(workspace_id), answer)
-        self._keep_rejected(decision, stimulus, now_us)
-        return decision
-
-    def _keep_rejected(self, decision: Decision, stimulus: Stimulus, now_us: int) -> None:
+    def _keep_rejected(self, decision: Decision, stimulus: Stimulus) -> None:
         """Keep a refused event where people can see it: SDKs never look at answers."""
         answer = decision.answer
         if not isinstance(answer, IngestResult) or answer.state is not IngestState.REJECTED:
             return
         assert isinstance(stimulus, EventArrived)
         rejected = RejectedEvent(
-            rejection_id=self._ids.next(),
+            rejection_id=self.ids.next(),
             event_id=stimulus.event.event_id,
-            receive_us=stimulus.event.receive_us or now_us,
+            receive_us=stimulus.event.receive_us,
             reason=answer.reason,
             violations=answer.violations,
-            payload=self._codec.event_json(stimulus.event.payload),
+            payload=self.codec.event_json(stimulus.event.payload),
         )
         decision.changes.rejected.append(rejected)
+
+
+def _refusal(stimulus: Stimulus, incident_id: str) -> Answer:
+    if isinstance(stimulus, EventArrived):
+        fault = Violation("event", f"could not be decided; incident {incident_id}")
+        event_id = stimulus.event.event_id
+        return IngestResult(event_id, IngestState.REJECTED, "INTERNAL", (fault,))
+    if isinstance(stimulus, EngagementArrived):
+        return EngagementResult(EngagementState.REJECTED, "INTERNAL")
+    return None
 
 
 def _run_of(state: State, stimulus: Stimulus) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from upshotd.application.batch import Decided
+from upshotd.domain.state import State
 from upshotd.domain.stimulus import Answer, Stimulus
 
 
@@ -69,3 +70,5 @@ class Batch:
     workspace_id: str
     items: list[Item] = field(default_factory=list)
     decided: Decided | None = None
+    #: As it was loaded, under what was decided.
+    state: State = field(default_factory=State)

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import structlog
 
-from upshotd.application.batch import Decided, Decider, wanted
+from upshotd.application.batch import Decider, wanted
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher, Intent, intent
 from upshotd.application.inbox import Batch, Call, Item, Limits
 from upshotd.application.ports import Clock, Codec, Due, Store, Wakeups
+from upshotd.domain.engine import decide
 from upshotd.domain.errors import (
     Conflict,
     ConstraintFailure,
@@ -27,7 +28,7 @@ from upshotd.domain.event import Event
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import MessageState
 from upshotd.domain.outcome import Engagement
-from upshotd.domain.state import State
+from upshotd.domain.state import Changes, State
 from upshotd.domain.stimulus import (
     Answer,
     CancelRequested,
@@ -73,7 +74,8 @@ class Loop:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._decider = Decider(codec, ids)
+        self._codec = codec
+        self._step = decide
         self._wakeups = wakeups
         self._owner = owner
         self._limits = limits or Limits()
@@ -258,7 +260,7 @@ class Loop:
         """Bring *items* to an end; a batch that cannot be stored is split until it can."""
         batches = self._by_workspace(items)
         for batch in batches:
-            batch.decided = await self._decide(batch)
+            await self._decide(batch)
         try:
             await self._commit(batches)
         except Conflict:
@@ -281,10 +283,15 @@ class Loop:
 
     async def _set_aside(self, item: Item) -> None:
         """Nothing of this item can be stored: refuse it alone, and keep it where people see it."""
-        now_us = self._clock.now_us()
-        decision = self._decider.set_aside(item.workspace_id, item.stimulus, now_us)
-        if not decision.changes.empty:
-            await self._store.commit([decision.changes])
+        decider = await self._decider(item.workspace_id, [item.stimulus])
+        decision = decider.set_aside(item.stimulus)
+        try:
+            if not decision.changes.empty:
+                await self._store.commit([decision.changes])
+        except (Conflict, ConstraintFailure):
+            # Not even that; a timer comes again, and must not keep the loop busy until then.
+            log.exception("item.not_set_aside", stimulus=type(item.stimulus).__name__)
+            self._next_due_us = self._clock.now_us() + PAUSE_US
         item.answer(decision.answer)
 
     def _by_workspace(self, items: list[Item]) -> list[Batch]:
@@ -294,14 +301,19 @@ class Loop:
             batch.items.append(item)
         return list(batches.values())
 
-    async def _decide(self, batch: Batch) -> Decided:
-        workspace_id = batch.workspace_id
+    async def _decide(self, batch: Batch) -> None:
         stimuli = [item.stimulus for item in batch.items]
+        decider = await self._decider(batch.workspace_id, stimuli)
+        batch.decided = decider.decide(stimuli)
+        batch.state = decider.state
+
+    async def _decider(self, workspace_id: str, stimuli: Sequence[Stimulus]) -> Decider:
+        """Load what deciding on *stimuli* may read."""
         definitions = await self.definitions.of(workspace_id)
         state = await self._store.load(workspace_id, wanted(stimuli, definitions))
         definitions = await self.definitions.covering(workspace_id, _versions(state))
         now_us = self._clock.now_us()
-        return self._decider.decide(workspace_id, definitions, state, stimuli, now_us)
+        return Decider(workspace_id, definitions, state, now_us, self._codec, self._ids, self._step)
 
     async def _commit(self, batches: list[Batch]) -> None:
         changes = [b.decided.changes for b in batches if b.decided is not None]
@@ -314,27 +326,25 @@ class Loop:
         grown = False
         for batch in batches:
             assert batch.decided is not None
-            grown = grown or bool(batch.decided.changes.outcomes)
-            self._note_due(batch.decided)
+            changes = batch.decided.changes
+            grown = grown or bool(changes.outcomes)
+            self._note_due(changes)
             if self._dispatcher is not None:
-                self._dispatcher.submit(self._intents(batch.decided))
+                self._dispatcher.submit(self._intents(changes, batch.state))
             for item, answer in zip(batch.items, batch.decided.answers, strict=True):
                 item.answer(answer)
         if grown:
             self._wakeups.notify()
 
-    def _intents(self, decided: Decided) -> list[Intent]:
+    def _intents(self, changes: Changes, state: State) -> list[Intent]:
         intents: list[Intent] = []
-        workspace_id = decided.changes.workspace_id
-        for message in decided.changes.messages.values():
+        for message in changes.messages.values():
             if message.state is MessageState.SENDING and message.owner == self._owner:
-                run = decided.state.runs[message.run_id]
-                profile = decided.state.profiles[run.profile_id]
-                intents.append(intent(workspace_id, message, profile.user_id))
+                profile = state.profiles[state.runs[message.run_id].profile_id]
+                intents.append(intent(changes.workspace_id, message, profile.user_id))
         return intents
 
-    def _note_due(self, decided: Decided) -> None:
-        changes = decided.changes
+    def _note_due(self, changes: Changes) -> None:
         dues = [run.due_us for run in changes.runs.values() if run.due_us is not None]
         dues += [m.due_us for m in changes.messages.values() if m.due_us is not None]
         if dues:

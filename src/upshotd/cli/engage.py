@@ -28,7 +28,7 @@ _KINDS = {
     Examples:
       upshot engage 0197a0c4-... opened
       upshot engage 0197a0c4-... clicked --link https://example.com/plan
-      upshot engage bounced --provider mail --provider-message-id 250-abc --reason "550 no such user"
+      upshot engage bounced --provider mail --provider-message-id 250-abc --reason "no such user"
     """
 )
 @click.argument("words", nargs=-1, required=True, metavar="[MESSAGE_ID] KIND")

@@ -93,7 +93,7 @@ def ingest(file: BinaryIO, concurrency: int, retry_for: float, server: str) -> N
     try:
         with _progress(file) as bar:
             source = _Source(calls(file), bar)
-            sender = _Sender(source, summary, int(retry_for * 1_000_000))
+            sender = _Sender(source, summary, server, int(retry_for * 1_000_000))
             client.run(server, lambda at: sender.run(at, concurrency))
     finally:
         _tell(summary)
@@ -123,7 +123,8 @@ class _Source:
 class _Sender:
     """Sends calls, each until it is through."""
 
-    def __init__(self, source: _Source, summary: _Summary, patience_us: int) -> None:
+    def __init__(self, source: _Source, summary: _Summary, server: str, patience_us: int) -> None:
+        self._server = server
         self._source = source
         self._summary = summary
         self._patience_us = patience_us
@@ -132,10 +133,7 @@ class _Sender:
 
     async def run(self, at: client.Client, concurrency: int) -> None:
         """Send everything. Raises AioRpcError when the server will not take a call."""
-        async with asyncio.TaskGroup() as group:
-            senders = [group.create_task(self._send_all(at)) for _ in range(concurrency)]
-        for sender in senders:
-            sender.result()
+        await asyncio.gather(*(self._send_all(at) for _ in range(concurrency)))
 
     async def _send_all(self, at: client.Client) -> None:
         while (call := await self._source.next()) is not None:
@@ -154,6 +152,10 @@ class _Sender:
                 failure = failures.failure_of(error)
                 if not failure.passing or self._out_of_patience(begin_us):
                     raise
+            if not self._summary.repeated:
+                patience = f"{self._patience_us / 1e6:g} s"
+                why = failures.lines(failure, self._server)[0]
+                output.note(f"{why}; trying again for {patience}")
             self._summary.repeated += 1
             # Jitter, or all that send would come back in the same moment.
             wait_us = max(failure.retry_after_us, round(pause_us * (0.5 + self._ids.fraction())))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import click
 from google.protobuf.json_format import MessageToDict, MessageToJson
@@ -22,7 +22,7 @@ NOTHING: Final = "-"
 class EnumType(Protocol):
     """A generated enum."""
 
-    def Name(self, number: int) -> str:  # noqa: N802  # protobuf's name
+    def Name(self, number: Any, /) -> str:  # noqa: N802  # protobuf's name
         """Return the name of a value. Raises ValueError for one that it does not know."""
 
 

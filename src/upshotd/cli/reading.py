@@ -201,11 +201,10 @@ class Reader:
                 self._fault(path, node, str(wrong))
 
 
-def _field(message: Message, name: str) -> FieldDescriptor | None:
-    """Return the field that is called *name* in the contract or in protobuf JSON."""
-    descriptor = message.DESCRIPTOR
-    found = descriptor.fields_by_name.get(name)
-    return found or descriptor.fields_by_camelcase_name.get(name)
+def _field(message: Message, name: str) -> Any:
+    """Return the FieldDescriptor called *name* in the contract or in protobuf JSON, or None."""
+    known = message.DESCRIPTOR.fields
+    return next((one for one in known if name in (one.name, one.camelcase_name)), None)
 
 
 def _unknown(name: str, message: Message) -> str:

@@ -114,7 +114,7 @@ def _exit(draft: Draft, profile_id: str, event: Event) -> None:
     for run in draft.active_runs(profile_id):
         plan = draft.plan(run)
         for rule in plan.workflow.exits:
-            moving = journey.Journey(draft, plan, run)
+            moving = journey.Journey(draft, run)
             condition = wait.EventWait(rule.event, rule.condition)
             if wait.met(condition, moving, event):
                 moving.end(RunState.COMPLETED, "EXITED", f"EXITED by {event.name}")
@@ -127,7 +127,7 @@ def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
     """Let the runs go on that wait for *event*; remember it for waits that will want it."""
     resumed: list[str] = []
     for run in draft.active_runs(profile_id):
-        moving = journey.Journey(draft, draft.plan(run), run)
+        moving = journey.Journey(draft, run)
         _remember(moving, event)
         step = moving.plan.steps[run.step_id]
         move = None
@@ -174,7 +174,7 @@ def _run_due(draft: Draft, run_id: str) -> None:
     run = draft.run(run_id)
     if run is None or not run.active or run.due_us is None or run.due_us > draft.now_us:
         return
-    moving = journey.Journey(draft, draft.plan(run), run)
+    moving = journey.Journey(draft, run)
     moving.follow(_timer(moving))
 
 
@@ -200,7 +200,7 @@ def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:
         wanted = [run for run_id in ids if (run := draft.run(run_id)) is not None]
     canceled = [run for run in wanted if run.active]
     for run in canceled:
-        moving = journey.Journey(draft, draft.plan(run), run)
+        moving = journey.Journey(draft, run)
         moving.end(RunState.CANCELED, "CANCELED")
     return CancelResult(tuple(run.run_id for run in canceled))
 
@@ -209,5 +209,5 @@ def _broke(draft: Draft, incident: RunBroke) -> None:
     """Set a run aside that no decision can move: visible, and blocking nothing."""
     run = draft.run(incident.run_id)
     if run is not None and run.active:
-        moving = journey.Journey(draft, draft.plan(run), run)
+        moving = journey.Journey(draft, run)
         moving.end(RunState.FAILED, "INTERNAL", f"incident {incident.incident_id}")

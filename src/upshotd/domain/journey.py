@@ -39,14 +39,11 @@ _END_KINDS = {
 class Journey:
     """A run being moved. It is written to the draft by `save`, once."""
 
-    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "plan", "step_id", "steps",
+    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "step_id", "steps",
                  "timeline")  # fmt: skip
 
-    def __init__(
-        self, draft: Draft, plan: Plan, run: Run, known: dict[str, object] | None = None
-    ) -> None:
+    def __init__(self, draft: Draft, run: Run, known: dict[str, object] | None = None) -> None:
         self.draft = draft
-        self.plan = plan
         self._run = run
         self.step_id = run.step_id
         self.enter_us = run.enter_us
@@ -62,6 +59,11 @@ class Journey:
     def run(self) -> Run:
         """The run as it was before this decision moved it."""
         return self._run
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the version it is on. Ending a run does not need it."""
+        return self.draft.plan(self._run)
 
     @property
     def now_us(self) -> int:
@@ -239,7 +241,7 @@ def enter(step: Step, journey: Journey) -> Move:
 
 def resume(draft: Draft, run: Run) -> Journey | None:
     """Return an active run as a journey; None when it has ended."""
-    return Journey(draft, draft.plan(run), run) if run.active else None
+    return Journey(draft, run) if run.active else None
 
 
 # -- starting ----------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ def start(
         depth=depth,
     )
     draft.changes.last_starts[run.workflow_id, profile_id, key] = draft.now_us
-    journey = Journey(draft, plan, run, known)
+    journey = Journey(draft, run, known)
     journey.note("started", f"by {event.type} {event.name}".rstrip())
     journey.outcome(OutcomeKind.RUN_STARTED)
     draft.put_run(run)
@@ -333,4 +335,4 @@ def move_runs(draft: Draft, merge: Merge) -> None:
         if rival is None:
             continue
         younger = rival if rival.start_us > moved.start_us else moved
-        Journey(draft, draft.plan(younger), younger).end(RunState.CANCELED, "MERGED")
+        Journey(draft, younger).end(RunState.CANCELED, "MERGED")

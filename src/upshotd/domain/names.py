@@ -76,4 +76,6 @@ def run_names(run: Run | None) -> dict[str, object]:
         "workflow_id": run.workflow_id,
         "version": run.workflow_version,
         "start_time": instant(run.start_us),
+        # So that a wait or an exit can tell whose event came: that of this order, this project.
+        "key": run.reentry_key,
     }

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from cel_expr_python import cel
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshotd.adapters.cel.source import PathTree, Reading, SourceFault, first_fault, read_source
 from upshotd.domain.errors import ConditionError
@@ -127,7 +128,7 @@ def _run(compiled: _Compiled, names: Names) -> Any:
                 data[root] = _EMPTY
             continue
         if isinstance(found, Mapping):
-            found = dict(found) if inside is None else _pick(found, inside)
+            found = _whole(found) if inside is None else _pick(found, inside)
         data[root] = found
     if compiled.reading.loops and _work(data, compiled.reading.loops) > LOOP_WORK:
         raise ValueError("too much data to loop over")
@@ -141,8 +142,21 @@ def _pick(value: Mapping[str, object], paths: _Paths) -> dict[str, object]:
             found = value[key]
             if inside is not None and isinstance(found, dict):
                 found = _pick(found, inside)
-            picked[key] = found
+            picked[key] = _known(found)
     return picked
+
+
+def _whole(value: Mapping[str, object]) -> dict[str, object]:
+    return {key: _known(found) for key, found in value.items()}
+
+
+def _known(value: object) -> object:
+    """Inside of maps the runtime knows moments as protobuf has them, and no datetime."""
+    if not isinstance(value, datetime):
+        return value
+    moment = Timestamp()
+    moment.FromDatetime(value)
+    return moment
 
 
 def _as_pairs(tree: PathTree) -> _Paths:

@@ -1,0 +1,98 @@
+"""`upshot profile`, `upshot rejected`: people, and events that told us nothing about them."""
+
+import json
+
+import click
+
+from upshot.v1 import admin_pb2, outcome_pb2
+from upshotd.cli import client, output
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      upshot profile ana
+      upshot profile 8b2f... --anonymous
+    """
+)
+@click.argument("person", metavar="USER_ID")
+@click.option("--anonymous", is_flag=True, help="USER_ID is an anonymous id.")
+@client.json_option
+@client.server_option
+def profile(person: str, anonymous: bool, as_json: bool, server: str) -> None:
+    """Show what is known about a person, and what is held back from them."""
+    request = admin_pb2.GetProfileRequest()
+    if anonymous:
+        request.anonymous_id = person
+    else:
+        request.user_id = person
+
+    async def work(at: client.Client) -> admin_pb2.Profile:
+        answer = await at.admin.GetProfile(request, timeout=client.CALL_SECONDS)
+        return answer.profile
+
+    shown = client.run(server, work)
+    if as_json:
+        output.json_lines([shown])
+        return
+    output.fields(_fields(shown))
+
+
+def _fields(shown: admin_pb2.Profile) -> list[tuple[str, object]]:
+    traits = output.plain(shown).get("traits", {})
+    assert isinstance(traits, dict)  # a Struct is an object
+    return [
+        ("profile", shown.profile_id),
+        ("user", shown.user_id),
+        ("anonymous", ", ".join(shown.anonymous_ids)),
+        ("seen since", f"{output.moment(shown.create_time)} UTC"),
+        ("groups", ", ".join(shown.group_ids)),
+        *((f"contact {name}", value) for name, value in sorted(shown.contact.items())),
+        *(
+            (f"trait {name}", json.dumps(value, ensure_ascii=False))
+            for name, value in sorted(traits.items())
+        ),
+        *(("held back", _suppression(held)) for held in shown.suppressions),
+    ]
+
+
+def _suppression(held: admin_pb2.Suppression) -> str:
+    what = f"topic {held.topic}" if held.topic else ""
+    if held.channel:
+        what = f"channel {output.word(outcome_pb2.Channel, held.channel, 'CHANNEL_')}"
+    until = output.moment(held.until_time)
+    until = "for good" if until == output.NOTHING else f"until {until} UTC"
+    return f"{what or 'everything'} {until} ({held.reason})"
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      upshot rejected
+      upshot rejected --limit 500 --json
+    """
+)
+@client.limit_option
+@client.json_option
+@client.server_option
+def rejected(limit: int, as_json: bool, server: str) -> None:
+    """List events that were refused in the last 7 days: Segment's SDKs never look at answers."""
+
+    async def work(at: client.Client) -> list[admin_pb2.RejectedEvent]:
+        async def fetch(size: int, token: str) -> admin_pb2.ListRejectedEventsResponse:
+            request = admin_pb2.ListRejectedEventsRequest(page_size=size, page_token=token)
+            return await at.admin.ListRejectedEvents(request, timeout=client.CALL_SECONDS)
+
+        return await client.rows(limit, fetch, lambda page: page.rejected_events)
+
+    found = client.run(server, work)
+    if as_json:
+        output.json_lines(found)
+        return
+    headers = ("CAME (UTC)", "EVENT", "REASON", "FAULTS")
+    output.table(headers, map(_row, found), "no events were refused in the last 7 days")
+
+
+def _row(event: admin_pb2.RejectedEvent) -> tuple[object, ...]:
+    faults = "; ".join(f"{at.field}: {at.description}" for at in event.violations)
+    return output.moment(event.receive_time), event.event_id, event.reason, faults

@@ -1,0 +1,290 @@
+"""kill -9 under load, again and again: who drives it, and what everybody remembers of it.
+
+A real server on a SQLite file; four clients that ingest events with ids of their own choosing and
+repeat what was not answered; a provider with a ledger; a subscriber that resumes by its cursor.
+Every event starts a run of `pause of 1 to 2 s, then a text message`. `crash_audit` judges.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.crash_audit import Ack, History, read_database
+from tests.servers import Server
+from tests.sms_ledger import SmsLedger
+from tests.validators import StreamValidator
+from upshot.v1 import admin_pb2, event_pb2, lab_pb2, outcome_pb2, workflow_pb2
+from upshot.v1 import service_pb2 as pb
+from upshot.v1.admin_pb2_grpc import AdminServiceStub
+from upshot.v1.lab_pb2_grpc import LabServiceStub
+from upshot.v1.service_pb2_grpc import UpshotServiceStub
+
+CLIENTS = 4
+PEOPLE = 40
+BATCH = 20
+#: Share of events whose id was used before.
+REPEATED = 0.05
+#: Pause of a client between two calls, in seconds; it keeps the load to some hundred events/s.
+PAUSE_S = 0.08
+#: When a server is killed after it served, in seconds.
+LIVES_S = (0.2, 1.5)
+#: Share of cycles in which it is killed while it starts.
+STILLBORN = 0.1
+#: Longest wait of the clients for an answer, of the end for its timers, in seconds.
+CALL_S = 10.0
+DRAIN_S = 60.0
+#: Moves the clock past the lease of what was being sent at a kill, and past a few retries.
+LEASES_S = 600
+#: What a client sees when a server dies, starts, or is busy. Any other status is a finding.
+PASSING = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    # Every channel has a connection of its own.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def pausing() -> workflow_pb2.Workflow:
+    """Pauses for as long as the event says, then sends a text message."""
+    workflow = workflow_pb2.Workflow(workflow_id="crash")
+    workflow.trigger.track.event = "Crashed"
+    workflow.reentry.mode = workflow_pb2.REENTRY_MODE_ALWAYS
+    delay = workflow.steps.add(step_id="pause").delay
+    delay.until.expression = "event.time + duration(event.properties.pause)"
+    send = workflow.steps.add(step_id="text").send
+    send.channel = outcome_pb2.CHANNEL_SMS
+    send.sms.body = "{{ event.id }} came {{ event.properties.pause }} ago"
+    return workflow
+
+
+def person(number: int) -> event_pb2.Event:
+    """Tell who a user is."""
+    event = event_pb2.Event(event_id=f"person-{number}", user_id=f"user-{number}")
+    event.identify.traits.update({"phone": f"+4915123{number:06d}"})
+    return event
+
+
+@dataclass
+class Crash:
+    """The whole story; `run` it, then look at what the parts remember."""
+
+    folder: Path
+    cycles: int
+    seed: int
+    #: Called after each cycle with its number and the seconds until it served again.
+    told: Callable[[int, float], None] = lambda _cycle, _seconds: None
+    acks: list[Ack] = field(default_factory=list)
+    #: event id -> pause in microseconds, of every event that was ever sent.
+    sent: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    #: From each SIGKILL to the first answer of the next server, in seconds.
+    recoveries_s: list[float] = field(default_factory=list)
+    #: Calls that ended without an answer and were repeated.
+    unanswered: int = 0
+    ledger: SmsLedger = field(default_factory=SmsLedger)
+    validator: StreamValidator = field(default_factory=StreamValidator)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._loading = True
+        self._reading = True
+        self._up = asyncio.Event()
+        self._cursor = ""
+
+    async def run(self) -> History:
+        """Do it all; return what is there in the end."""
+        async with self.ledger.serving():
+            with Server(self.folder, config=self.ledger.config(), lab=True) as server:
+                self._server = server
+                await server.started()
+                await self._prepare()
+                async with asyncio.TaskGroup() as everybody:
+                    clients = [
+                        everybody.create_task(self._client(number)) for number in range(CLIENTS)
+                    ]
+                    reader = everybody.create_task(self._read())
+                    await self._kill_again_and_again()
+                    self._loading = False
+                    await asyncio.wait(clients)
+                    runs = await self._drained()
+                    await self._read_to_the_end(reader)
+                code = await server.stopped()
+                if code != 0:
+                    self.faults.append(f"SIGTERM ended the last server with {code}")
+        return History(
+            acks=tuple(self.acks),
+            sent=dict(self.sent),
+            calls=tuple(self.ledger.calls),
+            listed_runs=runs,
+            faults=(*self.faults, *self.ledger.faults),
+            validator=self.validator,
+            **read_database(server.database),
+        )
+
+    # kills
+
+    async def _prepare(self) -> None:
+        async with self._channel() as channel:
+            upshot = UpshotServiceStub(channel)
+            await upshot.DefineWorkflow(pb.DefineWorkflowRequest(workflow=pausing()))
+            people = [person(number) for number in range(PEOPLE)]
+            answer = await upshot.Ingest(pb.IngestRequest(events=people))
+            assert all(r.state == pb.INGEST_STATE_ACCEPTED for r in answer.results), answer
+        self._up.set()
+
+    async def _kill_again_and_again(self) -> None:
+        for cycle in range(1, self.cycles + 1):
+            await asyncio.sleep(self._random.uniform(*LIVES_S))
+            self._up.clear()
+            self._server.kill()
+            killed = time.monotonic()
+            if self._random.random() < STILLBORN:
+                self._server.launch()
+                await asyncio.sleep(self._random.uniform(*LIVES_S))
+                self._server.kill()
+                killed = time.monotonic()
+            await self._server.started()
+            await self._serving()
+            self.recoveries_s.append(time.monotonic() - killed)
+            self._up.set()
+            self.told(cycle, self.recoveries_s[-1])
+
+    async def _serving(self) -> None:
+        """Return when a stranger is told that it serves."""
+        async with self._channel() as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest(service="upshot.v1.UpshotService")
+            answer = await health.Check(request, timeout=CALL_S, wait_for_ready=True)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    # clients
+
+    async def _client(self, number: int) -> None:
+        chance = random.Random(f"{self.seed}-{number}")
+        async with self._channel() as channel:
+            upshot = UpshotServiceStub(channel)
+            while self._loading:
+                events = [self._event(number, chance) for _ in range(BATCH)]
+                await self._until_answered(upshot, events)
+                await asyncio.sleep(PAUSE_S * chance.random() * 2)
+
+    def _event(self, client: int, chance: random.Random) -> event_pb2.Event:
+        if self.sent and chance.random() < REPEATED:
+            # Of any client, answered or not, or of this very call.
+            event_id = chance.choice(list(self.sent)[-2_000:])
+        else:
+            event_id = f"e{client}-{len(self.sent)}"
+            self.sent[event_id] = chance.randrange(1_000, 2_000) * 1_000
+        event = event_pb2.Event(event_id=event_id, user_id=f"user-{crc32(event_id.encode()) % PEOPLE}")
+        event.track.event = "Crashed"
+        event.track.properties.update({"pause": f"{self.sent[event_id] // 1_000}ms"})
+        return event
+
+    async def _until_answered(self, upshot: Any, events: list[event_pb2.Event]) -> None:
+        while True:
+            try:
+                answer = await upshot.Ingest(pb.IngestRequest(events=events), timeout=CALL_S)
+            except grpc.aio.AioRpcError as error:
+                self._passing("Ingest", error)
+                self.unanswered += 1
+                await asyncio.sleep(0.02)
+                await self._up.wait()
+                continue
+            self.acks += [
+                Ack(
+                    result.event_id,
+                    pb.IngestState.Name(result.state).removeprefix("INGEST_STATE_"),
+                    tuple(run.run_id for run in result.started_runs),
+                )
+                for result in answer.results
+            ]
+            return
+
+    def _passing(self, call: str, error: grpc.aio.AioRpcError) -> None:
+        if error.code() not in PASSING:
+            self.faults.append(f"{call} ended with {error.code().name}: {error.details()}")
+
+    # the subscriber
+
+    async def _read(self) -> None:
+        while self._reading:
+            await self._up.wait()
+            async with self._channel() as channel:
+                try:
+                    await self._read_one(UpshotServiceStub(channel))
+                except grpc.aio.AioRpcError as error:
+                    self._passing("StreamOutcomes", error)
+                    await asyncio.sleep(0.02)
+
+    async def _read_one(self, upshot: Any) -> None:
+        request = pb.StreamOutcomesRequest(
+            after_cursor=self._cursor, start=pb.START_POSITION_EARLIEST
+        )
+        seen = self.validator.opened(after_cursor=self._cursor)
+        async for response in upshot.StreamOutcomes(request):
+            seen.saw(response)
+            self._cursor = seen.cursor
+
+    async def _read_to_the_end(self, reader: "asyncio.Task[None]") -> None:
+        """Give the subscriber time for what is left, then send it home."""
+        head = len(read_database(self._server.database)["outcomes"])
+        until = time.monotonic() + DRAIN_S
+        while sum(len(s.ids) for s in self.validator.streams) < head and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        self._reading = False
+        reader.cancel()
+
+    # the end
+
+    async def _drained(self) -> dict[str, str]:
+        """Wait until no timer is left, then for what a kill left leased; return runs by event."""
+        async with self._channel() as channel:
+            admin, lab = AdminServiceStub(channel), LabServiceStub(channel)
+            until = time.monotonic() + DRAIN_S
+            while await self._pausing(admin) and time.monotonic() < until:
+                await asyncio.sleep(0.25)
+            advance = lab_pb2.AdvanceTimeRequest()
+            advance.duration.FromSeconds(LEASES_S)
+            await lab.AdvanceTime(advance, timeout=DRAIN_S)
+            return await self._listed(admin)
+
+    async def _pausing(self, admin: Any) -> bool:
+        """Whether a run still stands at its pause."""
+        request = admin_pb2.ListRunsRequest(page_size=500, state=admin_pb2.RUN_STATE_ACTIVE)
+        runs = (await admin.ListRuns(request, timeout=CALL_S)).runs
+        return any(run.step_id == "pause" for run in runs)
+
+    async def _listed(self, admin: Any) -> dict[str, str]:
+        found: dict[str, str] = {}
+        request = admin_pb2.ListRunsRequest(page_size=500)
+        while True:
+            page = await admin.ListRuns(request, timeout=CALL_S)
+            for run in page.runs:
+                if run.event_id in found:
+                    self.faults.append(f"ListRuns has two runs of {run.event_id}")
+                found[run.event_id] = run.run_id
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    @asynccontextmanager
+    async def _channel(self) -> AsyncIterator[grpc.aio.Channel]:
+        async with grpc.aio.insecure_channel(self._server.address, CHANNEL_OPTIONS) as channel:
+            yield channel

@@ -1,0 +1,156 @@
+"""What the documents show can be typed: their workflows are valid, their links and lists are true."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.sim import DAY, HOUR, Sim
+
+from upshot.v1 import workflow_pb2 as pb
+from upshotd.adapters.cel import CelConditions
+from upshotd.adapters.grpc import workflow_codec
+from upshotd.adapters.templates import SandboxTemplates
+from upshotd.cli import yamlfile
+from upshotd.cli.reading import Reader
+from upshotd.config import VARIABLES
+from upshotd.domain.outcome import EngagementKind, OutcomeKind
+from upshotd.domain.validation import validate
+from upshotd.domain.workflow import Workflow
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
+
+_YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_PATH = re.compile(r"`((?:src|tests|docs|examples|proto|bench)/[A-Za-z0-9_/.-]+)`")
+
+
+def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
+    """Yield each workflow of a YAML text with everything that is wrong with it."""
+    for node in yamlfile.documents(text):
+        reader = Reader()
+        message = pb.Workflow()
+        reader.message(node, message, "workflow")
+        workflow, form = workflow_codec.workflow(message)
+        found = validate(workflow, CelConditions(), SandboxTemplates())
+        wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
+        wrong += [f"{v.field} {v.description}" for v in (*form, *found.violations)]
+        yield workflow, wrong + [f"warning: {v.field} {v.description}" for v in found.warnings]
+
+
+def whole(snippet: str) -> str:
+    """Make a workflow of a snippet that shows a part: only steps, or all but the steps."""
+    if snippet.startswith("- "):
+        snippet = f"steps:\n{snippet}"
+    missing = {
+        "workflow_id": "snippet",
+        "trigger": "{invoke: {}}",
+        "steps": "[{step_id: only, exit: {}}]",
+    }
+    for name, value in missing.items():
+        if not re.search(rf"^{name}:", snippet, re.MULTILINE):
+            snippet += f"{name}: {value}\n"
+    return snippet
+
+
+def snippets() -> Iterator[tuple[str, str]]:
+    for document in DOCUMENTS:
+        for number, match in enumerate(_YAML.finditer(document.read_text()), 1):
+            yield f"{document.name} {number}", match[1]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_can_be_defined(path: Path):
+    found = list(workflows_of(path.read_text()))
+    assert [wrong for _, wrong in found] == [[]]
+    assert found[0][0].workflow_id == path.stem
+
+
+@pytest.mark.parametrize(("place", "snippet"), [pytest.param(*s, id=s[0]) for s in snippets()])
+def test_yaml_in_documents_can_be_defined(place: str, snippet: str):
+    assert [wrong for _, wrong in workflows_of(whole(snippet))] == [[]], place
+
+
+def test_the_examples_show_every_kind_of_step():
+    text = "".join(path.read_text() for path in EXAMPLES)
+    kinds = [field.name for field in pb.Step.DESCRIPTOR.oneofs_by_name["kind"].fields]
+    assert [kind for kind in kinds if not re.search(rf"\b{kind}:", text)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_paths_lead_somewhere(document: Path):
+    text = document.read_text()
+    links = [link for link in _LINK.findall(text) if "://" not in link]
+    missing = [link for link in links if not (document.parent / link).exists()]
+    missing += [path for path in _PATH.findall(text) if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_the_lists_are_whole():
+    outcomes = (ROOT / "docs/outcomes.md").read_text()
+    kinds = [kind.name for kind in (*OutcomeKind, *EngagementKind) if kind]
+    assert [kind for kind in kinds if f"| {kind} |" not in outcomes] == []
+    operations = (ROOT / "docs/operations.md").read_text()
+    settings = [f"`{path}`" for path in VARIABLES]
+    assert [setting for setting in settings if setting not in operations] == []
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+# -- what the comments of the examples tell ------------------------------------------------------
+
+
+def sim(*names: str) -> Sim:
+    found = [next(workflows_of((ROOT / f"examples/{n}.yaml").read_text()))[0] for n in names]
+    return Sim([replace(workflow, version=1) for workflow in found])
+
+
+def test_a_payment_lets_only_the_run_of_its_own_order_go_on():
+    shop = sim("order-paid")
+    shop.identify("ana", email="ana@example.org")
+    for order_id in ("1042", "1043"):
+        shop.track("ana", "Order Placed", properties={"order_id": order_id, "total": 12.5})
+    shop.answer()
+    shop.track("ana", "Order Paid", properties={"order_id": "1043"})
+    shop.answer()
+    assert [(run.reentry_key, run.active) for run in shop.state.runs.values()] == [
+        ("1042", True),
+        ("1043", False),
+    ]
+    shop.advance(HOUR)
+    assert shop.answer().step_id == "reminder"
+    shop.advance(2 * DAY)
+    assert [outcome.event for outcome in shop.outcomes][-2:] == ["Order Abandoned", "Run Completed"]
+
+
+def test_canceling_an_order_ends_only_its_own_run():
+    shop = sim("order-paid")
+    for order_id in (1042, 1043):
+        shop.track("ana", "Order Placed", properties={"order_id": order_id, "total": 12.5})
+    shop.track("ana", "Order Canceled", properties={"order_id": 1042})
+    assert [run.reason for run in shop.state.runs.values()] == ["EXITED", ""]
+
+
+def test_a_trial_tells_two_days_before_and_on_the_day():
+    shop = sim("trial-ending")
+    shop.identify("ana", email="ana@example.org", phone="+15005550001", plan="solo")
+    shop.track("ana", "Trial Started", properties={"ends_at": "2026-01-08T00:00:00Z"})
+    shop.advance(5 * DAY - 1)
+    assert shop.sent == []
+    shop.advance(1)
+    assert shop.answer().step_id == "person_email"
+    shop.advance(2 * DAY)
+    assert shop.answer().step_id == "last_sms"
+
+
+def test_a_person_is_welcomed_once_and_colleagues_are_not():
+    shop = sim("identify-welcome")
+    shop.identify("cora", email="cora@example.com")
+    assert shop.run().reason == "COLLEAGUE"
+    shop.identify("ana", email="ana@example.org")
+    shop.advance(600 * 1_000_000)
+    assert shop.answer().step_id == "welcome"
+    shop.identify("ana", email="ana@example.org")
+    assert len(shop.state.runs) == 2

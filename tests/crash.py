@@ -42,6 +42,8 @@ STILLBORN = 0.1
 #: Longest wait of the clients for an answer, of the end for its timers, in seconds.
 CALL_S = 10.0
 DRAIN_S = 60.0
+#: Longest that the provider thinks, in seconds; a kill then finds some calls taken, not answered.
+ANSWER_S = 0.1
 #: Moves the clock past the lease of what was being sent at a kill, and past a few retries.
 LEASES_S = 600
 #: What a client sees when a server dies, starts, or is busy. Any other status is a finding.
@@ -103,6 +105,7 @@ class Crash:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        self.ledger.answer_s = lambda: self._random.uniform(0, ANSWER_S)
         self._loading = True
         self._reading = True
         self._up = asyncio.Event()

@@ -1,8 +1,9 @@
 """A provider of text messages in this process: it takes webhooks, and forgets nothing."""
 
+import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class SmsLedger:
     calls: list[Call] = field(default_factory=list)
     #: Requests with a signature or a body that is not right.
     faults: list[str] = field(default_factory=list)
+    #: How long it thinks between taking a call and answering: there a sender may die.
+    answer_s: Callable[[], float] = lambda: 0.0
     port: int = 0
     #: webhook-id -> the id it was given.
     _given: dict[str, str] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class SmsLedger:
         frozen = {name: value for name, value in data.items() if name not in PER_ATTEMPT}
         content = hashlib.sha256(orjson.dumps(frozen, option=orjson.OPT_SORT_KEYS)).hexdigest()
         self.calls.append(Call(webhook_id, data["run_id"], content))
+        await asyncio.sleep(self.answer_s())
         given = self._given.setdefault(webhook_id, f"sms-{next(self._numbers)}")
         return web.json_response({"id": given})
 

@@ -42,5 +42,5 @@ def advance(duration: Duration, as_json: bool, server: str) -> None:
     if as_json:
         output.json_lines([answer])
         return
-    timers = "1 timer" if answer.fired_timers == 1 else f"{answer.fired_timers} timers"
+    timers = output.counted(answer.fired_timers, "timer")
     click.echo(f"it is {output.moment(answer.now)} UTC now; {timers} fired")

@@ -176,5 +176,5 @@ def _tell_faults(found: list[_Definition]) -> None:
             parts = [part for part in (at, fault.path, fault.text) if part]
             click.echo(output.clean(": ".join(parts)), err=True)
     if count:
-        output.complain(f"{count} {'fault' if count == 1 else 'faults'}; nothing was defined")
+        output.complain(f"{output.counted(count, 'fault')}; nothing was defined")
         sys.exit(output.EXIT_REFUSED)

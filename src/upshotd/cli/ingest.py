@@ -182,17 +182,20 @@ def _tell(summary: _Summary) -> None:
     again = summary.states[service_pb2.INGEST_STATE_DUPLICATE]
     click.echo(
         f"{taken} accepted, {again} duplicate, {len(summary.refused)} rejected; "
-        f"{summary.started_runs} runs started"
+        f"{output.counted(summary.started_runs, 'run')} started"
     )
     if summary.made_ids:
+        events = output.counted(summary.made_ids, "event")
         output.note(
-            f"{summary.made_ids} events without a messageId got one made from their line: "
-            "the same line again counts as a duplicate"
+            f"{events} without a messageId got one made from the line: the same line again is a "
+            "duplicate"
         )
     if summary.repeated:
-        output.note(f"{summary.repeated} calls had to be sent again; nothing counts twice")
+        output.note(
+            f"{output.counted(summary.repeated, 'call')} had to be sent again; nothing counts twice"
+        )
     for text, count in summary.warned.most_common(_SHOWN):
-        output.note(output.clean(f"warning, {count} times: {text}"))
+        output.note(output.clean(f"warning, {output.counted(count, 'time')}: {text}"))
     _tell_refused(summary.refused)
 
 

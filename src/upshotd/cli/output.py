@@ -55,6 +55,11 @@ def word(kind: EnumType, number: int, prefix: str) -> str:
         return str(number)  # of a newer server
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: 1 run, 2 runs."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows under their headers, or *empty* to stderr when there is none."""
     cells = [[clean(str(cell)) or NOTHING for cell in row] for row in rows]

@@ -51,7 +51,7 @@ class Reader:
 
     def message(self, node: Node, target: Message, path: str) -> None:
         """Fill *target* with what *node* says about it."""
-        self.lines[path] = line_of(node)
+        self.lines.setdefault(path, line_of(node))
         if not isinstance(node, MappingNode):
             self._fault(path, node, f"is {_kind(node)}; must be fields with their values")
             return
@@ -62,6 +62,7 @@ class Reader:
             found = _field(target, name) if name is not None else None
             if found is not None:
                 if self._first(found, key, given, path):
+                    self.lines[f"{path}.{found.name}"] = line_of(key)
                     self._field(value, target, found, f"{path}.{found.name}")
             elif name is not None:
                 self._fault(f"{path}.{name}", key, _unknown(name, target))
@@ -77,10 +78,11 @@ class Reader:
 
     def _key(self, node: Node, path: str) -> str | None:
         """Return a name of a field or of an entry; its text counts, so that `on` is one."""
-        if isinstance(node, ScalarNode) and node.value != "<<":
+        merging = isinstance(node, ScalarNode) and node.style is None and node.value == "<<"
+        if isinstance(node, ScalarNode) and not merging:
             return joined(node.value)
         text = "is no name of a field"
-        if isinstance(node, ScalarNode):
+        if merging:
             text = "merging by << is not supported; write the fields out"
         elif isinstance(node, MappingNode):
             text += "; a template that begins with {{ must stand in quotes"
@@ -106,7 +108,6 @@ class Reader:
         return False
 
     def _field(self, node: Node, target: Message, found: FieldDescriptor, path: str) -> None:
-        self.lines[path] = line_of(node)
         if _null(node):
             if found.containing_oneof is not None:
                 self._fault(path, node, "has no value; for one without fields write {}")
@@ -123,7 +124,6 @@ class Reader:
                 self._fault(path, node, str(wrong))
 
     def _submessage(self, node: Node, target: Any, path: str) -> None:
-        self.lines[path] = line_of(node)
         match target.DESCRIPTOR.full_name:
             case name if name in (_DURATION, _TIMESTAMP):
                 try:

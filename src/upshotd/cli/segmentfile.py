@@ -17,6 +17,7 @@ LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 EVENT_BYTES_MAX: Final = 1024 * 1024
 #: What an id that was made from a line begins with.
 MADE_PREFIX: Final = "line-"
+_DIGEST_LENGTH: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _events(text: bytes, number: int) -> Iterator[tuple[event_pb2.Event, Refused
     for index, event in enumerate(events):
         if not event.event_id:
             at = f"-{index}" if len(events) > 1 else ""
-            event.event_id = f"{MADE_PREFIX}{digest[:64]}{at}"
+            event.event_id = f"{MADE_PREFIX}{digest[:_DIGEST_LENGTH]}{at}"
         size = event.ByteSize()
         refused = None
         if size > EVENT_BYTES_MAX:

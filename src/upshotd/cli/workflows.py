@@ -39,7 +39,8 @@ def workflows(
         output.json_lines([found])
         return
     defined = output.moment(found.create_time)
-    click.echo(f"# version {found.version}, defined {defined} UTC\n{yamlfile.dump(found.workflow)}")
+    click.echo(f"# version {found.version}, defined {defined} UTC")
+    click.echo(yamlfile.dump(found.workflow), nl=False)
 
 
 def _list(server: str, limit: int, as_json: bool) -> None:

@@ -27,6 +27,8 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+#: What YAML takes for line breaks beside the usual ones, or does not take at all.
+_ODD = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WORDS: Final = {"null": None, "~": None, "": None, "true": True, "false": False}
 
 
@@ -49,9 +51,7 @@ def documents(text: str) -> list[Node]:
     if len(text) > TEXT_MAX:
         raise Unreadable(f"is longer than {TEXT_MAX} characters", 0)
     try:
-        found: list[Node | None] = list(
-            yaml.compose_all(_without_tabs(text), Loader=yaml.SafeLoader)
-        )
+        found: list[Node | None] = list(yaml.compose_all(_of_json(text), Loader=yaml.SafeLoader))
         for node in found:
             _check_size(node)
     except yaml.MarkedYAMLError as error:
@@ -67,12 +67,16 @@ def documents(text: str) -> list[Node]:
     return [node for node in found if node is not None and not _empty(node)]
 
 
-def _without_tabs(text: str) -> str:
-    """Return JSON without its tabs, which YAML refuses; in JSON they only stand between values."""
-    if "\t" in text:
+def _of_json(text: str) -> str:
+    """Return JSON as YAML that says the same: YAML refuses tabs and folds strange line breaks.
+
+    In JSON tabs stand between values only, and the others in texts only, where they can be escaped.
+    """
+    if text.lstrip().startswith(("{", "[")):
         with suppress(ValueError, RecursionError):
             json.loads(text)
-            return text.replace("\t", " ")
+            text = text.replace("\t", " ")
+            return _ODD.sub(lambda odd: f"\\u{ord(odd[0]):04x}", text)
     return text
 
 
@@ -145,6 +149,8 @@ class _Dumper(yaml.SafeDumper):
 
     def text(self, value: str) -> ScalarNode:
         """Return the node of a text: many lines as a block, in quotes what is no plain word."""
+        if not value.replace("\n", "").isprintable():
+            return self.represent_scalar("tag:yaml.org,2002:str", value, style='"')
         if "\n" in value:
             return self.represent_scalar("tag:yaml.org,2002:str", value, style="|")
         ambiguous = value.strip(" ") != value or not value or value[0] in "0123456789.+-"

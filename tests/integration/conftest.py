@@ -1,0 +1,29 @@
+"""Streams that are judged: no test of the whole server opens one without."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.wire import Watch, Wire, running
+
+
+@pytest.fixture
+def watched_stream() -> Iterator[Watch]:
+    """Opens streams: `watched_stream(wire, **request)`. Judges what they saw after the test."""
+    watch = Watch()
+    yield watch
+    watch.finish()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Where a server of this test keeps everything."""
+    return tmp_path / "upshot.db"
+
+
+@pytest.fixture
+async def wire(database: Path) -> AsyncIterator[Wire]:
+    """A running lab whose messages all arrive."""
+    async with running(database) as started:
+        yield started

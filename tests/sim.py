@@ -5,7 +5,7 @@ does within a batch; `sent` are the intents nobody has answered yet.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
@@ -30,6 +30,7 @@ from upshotd.domain.stimulus import (
     SendSettled,
     Stimulus,
 )
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Plan, Workflow
 
 WORKSPACE = "default"

@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from tests.fakes import ManualClock, SeededIds
 from tests.sim import DAY, HOUR, MINUTE, START, PlainLinks, email, phone
-
 from upshot.v1 import event_pb2, outcome_pb2
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import event_codec
@@ -28,8 +26,8 @@ from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import ContactRules
 from upshotd.domain.stimulus import EngagementResult, IngestResult
 from upshotd.domain.validation import validate
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Workflow
-
 
 __all__ = ["DAY", "HOUR", "MINUTE", "START", "RecordingProvider", "World", "world"]
 

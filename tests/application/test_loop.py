@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -25,6 +24,7 @@ from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import EngagementState, EventArrived, IngestState, RunDue, SendSettled
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Reentry, ReentryMode
 
 ALWAYS = Reentry(ReentryMode.ALWAYS)

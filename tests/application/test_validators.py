@@ -1,7 +1,6 @@
 """The judges are judged: each fault is put into a good history, and must be found."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from tests.validators import Response, Seen, Stream, StreamValidator
 from upshotd.application.cursor import Cursor, encode
 from upshotd.application.outcomes import OutcomeRecord, StreamPage
+from upshotd.domain.values import replace
 
 
 def at(**partitions: int) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import pickle
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -22,6 +21,7 @@ from upshotd.domain.errors import (
     Violation,
 )
 from upshotd.domain.validation import Faults
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Workflow
 
 WORKSPACE = "default"

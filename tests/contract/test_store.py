@@ -1,6 +1,5 @@
 """What every store must do: load what a decision reads, complete, and write what it decided."""
 
-from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -25,6 +24,7 @@ from upshotd.domain.message import Channel, Email, Message, MessageState, Sms, W
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import IdKind, State, Wanted
+from upshotd.domain.values import replace
 
 ANA = (IdKind.USER, "ana")
 PERSON = "profile-ana"

@@ -1,7 +1,6 @@
 """What a store refuses, and that nothing at all is written then. What merges move."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -23,6 +22,7 @@ from upshotd.domain.message import Channel
 from upshotd.domain.profile import Group, Merge, Suppression
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, IdKind, Wanted
+from upshotd.domain.values import replace
 
 ANA = (IdKind.USER, "ana")
 ANON = (IdKind.ANONYMOUS, "a1")

@@ -1,6 +1,5 @@
 """Definitions, timers, and what people and services look at, in every store."""
 
-from dataclasses import replace
 
 import pytest
 
@@ -26,6 +25,7 @@ from upshotd.domain.message import Channel, MessageState
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, Wanted
+from upshotd.domain.values import replace
 
 ANA = (IdKind.USER, "ana")
 

@@ -166,7 +166,7 @@ def test_files_that_cannot_be_read_are_named(ask: Ask, tmp_path: Path) -> None:
     latin.write_bytes(b"topic: \xe9")
     twice.write_text(WELCOME.replace("other", "welcome"))
     said = ask("define", str(broken), str(latin), str(twice), code=1).stderr
-    assert f"{broken}:2: is no YAML" in said
+    assert f"{broken}:1: is no YAML" in said
     assert f"{latin}: is no UTF-8" in said
     assert f"'welcome' is defined in {twice}:2 already" in said
     alone = ask("define", str(twice), "--server", "127.0.0.1:1", code=1).stderr

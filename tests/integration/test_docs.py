@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.sim import DAY, HOUR, Sim
 
+from tests.sim import DAY, HOUR, Sim
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import workflow_codec
@@ -17,6 +16,7 @@ from upshotd.cli.reading import Reader
 from upshotd.config import VARIABLES
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,6 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from upshotd.domain.outcome import Outcome, OutcomeKind
 from upshotd.domain.profile import Merge, Profile
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, IdKind, Wanted
+from upshotd.domain.values import replace
 
 WS = "default"
 NOW = 1_760_000_000_000_000

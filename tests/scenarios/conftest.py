@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.world import World, world
 
+from tests.world import World, world
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore

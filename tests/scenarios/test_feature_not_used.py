@@ -2,7 +2,6 @@
 
 from tests.flows import feature_not_used, win_back
 from tests.world import DAY, HOUR, World
-
 from upshotd.domain.outcome import EngagementKind
 
 

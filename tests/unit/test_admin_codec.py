@@ -1,8 +1,6 @@
 """What AdminService shows of values."""
 
 import pytest
-from upshotd.application.admin import ProfileView, RunView
-from upshotd.application.workflows import DefinedWorkflow
 
 from upshot.v1 import outcome_pb2
 from upshotd.adapters.grpc import (
@@ -10,7 +8,9 @@ from upshotd.adapters.grpc import (
     structs,
     times,
 )
+from upshotd.application.admin import ProfileView, RunView
 from upshotd.application.ports import OutcomeCount
+from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms

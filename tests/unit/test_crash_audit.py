@@ -1,7 +1,6 @@
 """The audit of the crash tests sees what it is for: each history here has one thing wrong."""
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tests.validators import Response, Seen, StreamValidator
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.application.cursor import Cursor, encode
 from upshotd.domain.run import RunState
+from upshotd.domain.values import replace
 
 PAUSE_US = 1_500_000
 DONE = int(RunState.COMPLETED)

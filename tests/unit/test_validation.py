@@ -1,6 +1,5 @@
 """Every fault of a workflow is told at once, by the path a person finds it at."""
 
-from dataclasses import replace
 
 import pytest
 
@@ -18,6 +17,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.validation import CEL_WORDS, Faults, validate
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import (
     DAY_US,
     ExitRule,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -28,6 +27,7 @@ from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Step, Trigger, Workflow
 
 #: A loaded machine makes an example slow, not wrong.

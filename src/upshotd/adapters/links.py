@@ -7,7 +7,6 @@ another encoding of it, nor a click's token in an unsubscribe link, is ever read
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from dataclasses import replace
 from hashlib import sha256
 from hmac import compare_digest
 from html import escape, unescape
@@ -15,6 +14,7 @@ from typing import Final
 
 from upshotd.domain.language import Link, LinkKind
 from upshotd.domain.message import Email
+from upshotd.domain.values import replace
 
 KEY_BYTES: Final = 16
 MAC_BYTES: Final = 16

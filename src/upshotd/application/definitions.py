@@ -1,10 +1,10 @@
 """The workflows in force, decoded once for each version and kept."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from upshotd.application.ports import Codec, Store
 from upshotd.domain.definitions import Definitions, listening
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Plan
 
 

@@ -7,7 +7,6 @@ busy one commits many items with one fsync.
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -42,6 +41,7 @@ from upshotd.domain.stimulus import (
     SendSettled,
     Stimulus,
 )
+from upshotd.domain.values import replace
 
 log = structlog.get_logger()
 

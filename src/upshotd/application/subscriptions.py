@@ -3,13 +3,14 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
 from upshotd.application.cursor import CursorWriter, check_head, decode
 from upshotd.application.ports import Clock, PartitionSpan, Store, Subscription
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
+from upshotd.domain.values import replace
 
 log = structlog.get_logger()
 

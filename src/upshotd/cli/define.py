@@ -148,9 +148,10 @@ def _follows(path: str, text: str, fault: Fault) -> bool:
     """Return whether a fault that the server found only follows from one that we found."""
     if path == fault.path or path.startswith((f"{fault.path}.", f"{fault.path}[")):
         return True
-    # What we could not read is missing for the server.
+    # What we could not read is missing for the server, which tells it of the message around it
+    # or of a field beside it.
     around = fault.path.rpartition(".")[0]
-    return "required" in text and path.rpartition(".")[0] == around
+    return "required" in text and around in (path, path.rpartition(".")[0])
 
 
 def _tell(

@@ -1,12 +1,12 @@
 """`upshot ingest`: a file of Segment events into a server, once, however often it is asked."""
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 import click
@@ -169,9 +169,9 @@ class _Sender:
 def _progress(file: BinaryIO) -> AbstractContextManager[Any]:
     """Return a bar over the bytes of a file, where there is a terminal and a length to show."""
     try:
-        length = Path(file.name).stat().st_size
-    except (OSError, TypeError):
-        length = 0
+        length = os.fstat(file.fileno()).st_size
+    except OSError:
+        length = 0  # no file of the system
     if not length or not sys.stderr.isatty():
         return nullcontext()
     return click.progressbar(length=length, label="ingesting", file=sys.stderr)

@@ -1,7 +1,5 @@
 """What follows from a fact that came about a message: acceptance, delivery, engagement."""
 
-from dataclasses import replace
-
 from upshotd.domain import messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey, resume
@@ -13,6 +11,7 @@ from upshotd.domain.steps import wait
 from upshotd.domain.steps.move import NEXT
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import EngagementResult, EngagementState
+from upshotd.domain.values import replace
 
 #: The outcome each kind leaves; DEFERRED and RESUBSCRIBED leave a fact only.
 OUTCOMES = {

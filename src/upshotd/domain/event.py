@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from upshotd.domain.errors import Violation
+from upshotd.domain.values import NOTHING
 
 #: Largest serialized event, in bytes, as Segment's.
 EVENT_BYTES_MAX = 32 * 1024
@@ -36,8 +38,7 @@ class EventType(StrEnum):
     ALIAS = "alias"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event as it was accepted, or is about to be."""
 
     event_id: str
@@ -47,10 +48,10 @@ class Event:
     #: Track's event, page's or screen's name; empty for the other types.
     name: str = ""
     #: Track's, page's and screen's properties.
-    properties: Mapping[str, object] = field(default_factory=dict)
+    properties: Mapping[str, object] = NOTHING
     #: Identify's traits of the person, group's traits of the group.
-    traits: Mapping[str, object] = field(default_factory=dict)
-    context: Mapping[str, object] = field(default_factory=dict)
+    traits: Mapping[str, object] = NOTHING
+    context: Mapping[str, object] = NOTHING
     #: Group's group.
     group_id: str = ""
     #: Alias's previous id.

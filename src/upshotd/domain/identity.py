@@ -1,14 +1,13 @@
 """Who an event is about: finding, creating and linking profiles; merging traits and contacts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.profile import ContactRules, Group, Merge, Profile
 from upshotd.domain.state import IdKind
-from upshotd.domain.values import plain
+from upshotd.domain.values import plain, replace
 
 #: Contact fields that the context of any event can give, where traits do not.
 CONTEXT_CONTACTS = ("timezone", "locale")

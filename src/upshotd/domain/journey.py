@@ -1,7 +1,6 @@
 """One run on its way: from step to step until it holds or ends. Used inside one decision."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import assert_never
 
 from upshotd.domain import messages
@@ -24,6 +23,7 @@ from upshotd.domain.steps.move import End, Hold, Into, Move, Next
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.wait import Wait
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Plan, Reentry, ReentryMode, Step
 
 #: Entries of a timeline; what comes after is not noted.

@@ -1,9 +1,11 @@
 """A message: one rendered thing on one channel for one profile, and what became of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from upshotd.domain.values import NOTHING
 
 
 class Channel(IntEnum):
@@ -129,8 +131,7 @@ UNREACHABLE = frozenset(
 OPEN = frozenset({MessageState.SENDING, MessageState.RETRYING, MessageState.UNKNOWN})
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of one send step of one run."""
 
     message_id: str
@@ -162,6 +163,6 @@ class Message:
     possible_duplicate: bool = False
     create_us: int = 0
     #: First time of each fact, in microseconds: sent, delivered, opened, clicked, ignored ...
-    facts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, int] = NOTHING
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0

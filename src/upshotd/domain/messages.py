@@ -1,12 +1,12 @@
 """What happens to a message inside a decision: every change of state leaves its outcome."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Channel, Content, Message, MessageState
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Suppression
+from upshotd.domain.values import replace
 
 _STATE_KINDS = {
     MessageState.UNDELIVERABLE: OutcomeKind.MESSAGE_UNDELIVERABLE,
@@ -66,7 +66,8 @@ def finish(
         message, state=state, reason=reason, detail=detail[:500], due_us=None, owner=""
     )
     draft.put_message(message)
-    append(draft, message, _STATE_KINDS[state], reason=reason)
+    properties = {"detail": message.detail} if message.detail else None
+    append(draft, message, _STATE_KINDS[state], reason=reason, properties=properties)
     return message
 
 

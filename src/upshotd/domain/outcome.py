@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from upshotd.domain.message import Channel
+from upshotd.domain.values import NOTHING
 
 
 class OutcomeKind(IntEnum):
@@ -44,8 +46,7 @@ RESERVED_EVENTS = frozenset(event_name(k) for k in OutcomeKind) | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One fact. Its partition and position are given by the store at commit."""
 
     outcome_id: str
@@ -72,7 +73,7 @@ class Outcome:
     link_url: str = ""
     machine: bool = False
     possible_duplicate: bool = False
-    properties: Mapping[str, object] = field(default_factory=dict)
+    properties: Mapping[str, object] = NOTHING
     #: Address used; erasable.
     recipient: str = ""
     #: The event that started the run.

@@ -1,8 +1,10 @@
 """A run: one profile going through one version of a workflow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
+
+from upshotd.domain.values import NOTHING
 
 
 class RunState(IntEnum):
@@ -14,8 +16,7 @@ class RunState(IntEnum):
     FAILED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
+class TimelineEntry(NamedTuple):
     """One thing that happened to a run."""
 
     #: When, in microseconds.
@@ -28,8 +29,7 @@ class TimelineEntry:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Where one run stands. A run that waits is this one row, and nothing in memory."""
 
     run_id: str
@@ -61,7 +61,7 @@ class Run:
     #: Enrolments above it.
     depth: int = 0
     #: What each step left, by step_id: plain JSON values, as conditions and templates see them.
-    steps: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    steps: Mapping[str, Mapping[str, object]] = NOTHING
     timeline: tuple[TimelineEntry, ...] = ()
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0

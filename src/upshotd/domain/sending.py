@@ -1,6 +1,5 @@
 """What follows from a provider's answer, or from none."""
 
-from dataclasses import replace
 from typing import assert_never
 
 from upshotd.domain import messages
@@ -18,6 +17,7 @@ from upshotd.domain.message import (
 from upshotd.domain.retry import next_attempt_us
 from upshotd.domain.steps.move import NEXT
 from upshotd.domain.stimulus import SendSettled
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Purpose
 
 

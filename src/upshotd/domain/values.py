@@ -1,6 +1,13 @@
 """Plain values: what conditions, templates and the store can hold."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+#: The default of mappings: shared, and never written to.
+NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def plain(value: Mapping[str, object]) -> dict[str, object]:
@@ -9,3 +16,12 @@ def plain(value: Mapping[str, object]) -> dict[str, object]:
         return value
     decoded = getattr(value, "plain", None)
     return decoded() if decoded is not None else dict(value)
+
+
+def replace(value: T, **fields: Any) -> T:
+    """Return *value* with other *fields*. The busiest values are tuples, the others dataclasses."""
+    made = getattr(value, "_replace", None)
+    if made is not None:
+        changed: T = made(**fields)
+        return changed
+    return dataclasses.replace(value, **fields)  # type: ignore[type-var]

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
 from upshotd.application.credentials import Credentials
@@ -23,6 +24,7 @@ from upshotd.domain.errors import (
     ResourceExhausted,
     Unavailable,
     UpshotError,
+    Violation,
 )
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -204,6 +206,18 @@ class Boundary:
 
 def _parsed(parse: Parse, raw: bytes) -> Message:
     try:
-        return parse(raw)
+        request = parse(raw)
     except DecodeError:
         raise InvalidArgument("the request is not a message of the contract") from None
+    unknown = UnknownFieldSet(request)
+    if len(unknown):
+        raise _not_known(unknown)
+    return request
+
+
+def _not_known(unknown: UnknownFieldSet) -> InvalidArgument:
+    """A caller that asks for more than this server has must hear it: nothing is passed over."""
+    numbers = sorted({unknown[at].field_number for at in range(len(unknown))})
+    text = "field {} is not known to this server"
+    faults = tuple(Violation("request", text.format(number)) for number in numbers)
+    return InvalidArgument("; ".join(fault.description for fault in faults), faults)

@@ -158,7 +158,8 @@ def answer_to(error: UpshotError) -> Answer | None:
     for kind in type(error).__mro__:
         if kind in TABLE:
             code, details = TABLE[kind]
-            reason = error.reason if error.reason in REASONS else kind.reason
+            general: str = getattr(kind, "reason", UpshotError.reason)
+            reason = error.reason if error.reason in REASONS else general
             return Answer(code, reason, str(error), error.metadata, details(error))
     return None
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import TypeVar
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from upshot.v1 import service_pb2 as pb
 from upshotd.adapters.grpc.times import span_us
 from upshotd.application.outcomes import Start, StreamRequest
@@ -18,6 +20,10 @@ Known = TypeVar("Known", bound=IntEnum)
 def stream_request(request: pb.StreamOutcomesRequest) -> StreamRequest:
     """Return what *request* asks for. Raises InvalidArgument for enum values nobody knows."""
     faults: list[Violation] = []
+    # One that says more than this server knows would let through what nobody asked for.
+    unknown = UnknownFieldSet(request.filter)
+    numbers = sorted({unknown[at].field_number for at in range(len(unknown))})
+    faults += (Violation("filter", f"field {n} is not known to this server") for n in numbers)
     chosen = _filter(request.filter, faults)
     start = _start(request.start, faults)
     if faults:

@@ -141,6 +141,13 @@ class LazyStruct(Mapping[str, object]):
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key in self._struct.fields
 
+    def get(self, key: str, default: object = None) -> object:
+        """Return one value, or *default*; without the price of an exception."""
+        if self._values is not None:
+            return self._values.get(key, default)
+        fields = self._struct.fields
+        return _plain(fields[key]) if key in fields else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.plain())
 

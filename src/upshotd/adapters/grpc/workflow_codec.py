@@ -5,8 +5,6 @@ of form and faults of meaning are told in one answer. Writing gives the canonica
 written out and maps are sorted, so that equal definitions are equal bytes.
 """
 
-from dataclasses import replace
-
 from google.protobuf.message import Message
 
 from upshot.v1 import workflow_pb2 as pb
@@ -15,6 +13,7 @@ from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.times import duration
 from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.event import EventType
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import (
     MAX_AGE_DEFAULT_US,
     ExitRule,

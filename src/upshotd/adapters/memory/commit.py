@@ -1,7 +1,6 @@
 """How `Changes` become rows: checked as a database would, and taken back whole on a fault."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from upshotd.adapters.memory.journal import Journal
@@ -11,6 +10,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.profile import Merge
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, StoredEvent
+from upshotd.domain.values import replace
 
 
 class Versioned(Protocol):
@@ -208,7 +208,7 @@ class _Application:
         stored = table.get(row_id)
         if row.row_version != (stored.row_version if stored is not None else 0):
             raise Conflict(f"row {row_id} has moved on")
-        return replace(row, row_version=row.row_version + 1)  # type: ignore[type-var]
+        return replace(row, row_version=row.row_version + 1)
 
     def _put_version(self, table: dict[str, R], row_id: str, row: R) -> None:
         self._journal.put(table, row_id, self._next(table, row_id, row))

@@ -3,7 +3,6 @@
 import heapq
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -32,6 +31,7 @@ from upshotd.domain.outcome import Outcome
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, State, Wanted
+from upshotd.domain.values import replace
 
 V = TypeVar("V")
 

@@ -1,7 +1,5 @@
 """Merges: what is stored of one profile moves to another, and so do the rows of the batch."""
 
-from dataclasses import replace
-
 from sqlalchemy import Connection, and_, delete, exists, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -11,6 +9,7 @@ from upshotd.adapters.storage.bulk import Lookup
 from upshotd.adapters.storage.tables import identities, messages, profiles, runs, suppressions
 from upshotd.domain.profile import Merge
 from upshotd.domain.state import Changes, Identity, IdKind
+from upshotd.domain.values import replace
 
 _PROFILES = Lookup(profiles, rows.PROFILE_COLUMNS, "profile_id")
 

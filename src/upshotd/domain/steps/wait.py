@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from upshotd.domain import messages
@@ -11,6 +11,7 @@ from upshotd.domain.message import Message, MessageState
 from upshotd.domain.names import event_names
 from upshotd.domain.outcome import HUMAN, EngagementKind, OutcomeKind
 from upshotd.domain.steps.move import Hold, Into, Move
+from upshotd.domain.values import replace
 
 if TYPE_CHECKING:
     from upshotd.domain.event import Event

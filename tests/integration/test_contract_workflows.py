@@ -1,0 +1,216 @@
+"""DefineWorkflow over the wire: faults by path, versions, and what a definition sends."""
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from tests.wire import (
+    Watch,
+    Wire,
+    identify,
+    kinds,
+    mail,
+    opened,
+    pause,
+    refused,
+    sms,
+    track,
+    workflow,
+)
+from upshot.v1 import admin_pb2, workflow_pb2
+from upshot.v1 import service_pb2 as pb
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def versions(wire: Wire, workflow_id: str) -> list[int]:
+    request = admin_pb2.ListWorkflowVersionsRequest(workflow_id=workflow_id)
+    found = await wire.admin.ListWorkflowVersions(request)
+    return [version.version for version in found.workflow_versions]
+
+
+async def test_five_faults_are_all_named_by_path(wire: Wire) -> None:
+    faulty = workflow(
+        "five-faults",
+        {"track": {"event": ""}},
+        mail("mail", subject="Hello {{ traits.name "),
+        opened("nobody", seconds=-5),
+        {"step_id": "choose", "branch": {"cases": [{"condition": "traits.plan ==", "steps": []}]}},
+        sms("mail"),
+    )
+    code, info, faults = await refused(wire.define(faulty))
+    assert (code, info.reason) == (INVALID, "INVALID_ARGUMENT")
+    for path in (
+        "workflow.trigger.track.event",
+        "workflow.steps[0].send.email.subject",
+        "workflow.steps[1].wait.timeout",
+        "workflow.steps[1].wait.engagement.step_id",
+        "workflow.steps[2].branch.cases[0].condition",
+        "workflow.steps[3].step_id",
+    ):
+        assert path in faults, faults
+        assert faults[path], path
+    listed = await wire.admin.ListWorkflows(admin_pb2.ListWorkflowsRequest())
+    assert not listed.workflow_versions
+
+
+async def test_faults_of_nested_steps_are_named_at_their_depth(wire: Wire) -> None:
+    nested = {"step_id": "inner", "delay": {"until": {"expression": "timestamp("}}}
+    otherwise = {"step_id": "Inner!", "delay": {"duration": "1s"}}
+    branch = {"cases": [{"condition": "true", "steps": [nested]}], "otherwise": [otherwise]}
+    waiting = opened(on_timeout=[{"step_id": "choose", "branch": branch}])
+    code, _, faults = await refused(
+        wire.define(workflow("nested", "Signed Up", mail(), waiting), validate_only=True)
+    )
+    assert code is INVALID
+    base = "workflow.steps[1].wait.on_timeout[0].branch"
+    assert f"{base}.cases[0].steps[0].delay.until.expression" in faults
+    assert f"{base}.otherwise[0].step_id" in faults
+
+
+async def test_versions_are_immutable_and_the_same_definition_is_unchanged(wire: Wire) -> None:
+    first = await wire.define(workflow("welcome", "Signed Up", mail()))
+    again = await wire.define(workflow("welcome", "Signed Up", mail()))
+    second = await wire.define(workflow("welcome", "Signed Up", mail(), pause()))
+    assert [(d.version, d.unchanged) for d in (first, again, second)] == [
+        (1, False),
+        (1, True),
+        (2, False),
+    ]
+    assert await versions(wire, "welcome") == [2, 1]
+    asked = admin_pb2.GetWorkflowRequest(workflow_id="welcome", version=1)
+    kept = (await wire.admin.GetWorkflow(asked)).workflow_version
+    assert [step.step_id for step in kept.workflow.steps] == ["mail"]
+    asked = admin_pb2.GetWorkflowRequest(workflow_id="welcome", version=3)
+    code, _, _ = await refused(wire.admin.GetWorkflow(asked))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_runs_in_flight_stay_on_their_version(wire: Wire, watched_stream: Watch) -> None:
+    await wire.define(workflow("welcome", "Signed Up", pause(), mail(subject="First")))
+    results = await wire.ingest(identify("i1"), track("e1"))
+    await wire.define(workflow("welcome", "Signed Up", pause(), mail(subject="Second")))
+    results += await wire.ingest(identify("i2", "ben"), track("e2", user_id="ben"))
+    assert [r.started_runs[0].version for r in results if r.started_runs] == [1, 2]
+    await wire.advance(7_200)
+    subjects = {}
+    for message in await wire.messages():
+        asked = admin_pb2.GetMessageRequest(message_id=message.message_id)
+        shown = (await wire.admin.GetMessage(asked)).message
+        subjects[shown.workflow_version] = shown.content["subject"]
+    assert subjects == {1: "First", 2: "Second"}
+    assert {o.workflow_version for o in await watched_stream.all(wire)} == {1, 2}
+
+
+async def test_an_unexpected_version_is_aborted(wire: Wire) -> None:
+    one, two = (workflow("welcome", "Signed Up", mail(subject=s)) for s in ("One", "Two"))
+    assert (await wire.define(one, expected_version=0)).version == 1
+    for expected in (0, 2):
+        code, info, _ = await refused(wire.define(two, expected_version=expected))
+        assert (code, info.reason) == (grpc.StatusCode.ABORTED, "VERSION_MISMATCH")
+        assert "1" in info.metadata["current_version"]
+        checked = wire.define(two, expected_version=expected, validate_only=True)
+        code, _, _ = await refused(checked)
+        assert code is grpc.StatusCode.ABORTED
+    assert (await wire.define(two, expected_version=1)).version == 2
+    assert await versions(wire, "welcome") == [2, 1]
+
+
+async def test_validate_only_checks_and_stores_nothing(wire: Wire) -> None:
+    checked = await wire.define(workflow("welcome", "Signed Up", mail()), validate_only=True)
+    assert (checked.version, checked.unchanged) == (1, False)
+    (result,) = await wire.ingest(track("e1"))
+    assert not result.started_runs
+    code, _, _ = await refused(versions(wire, "welcome"))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+#: Field 4 of a trigger will be a page, 9 of a step a throttle, 4 of the request what becomes of
+#: runs in flight: none of them is in this contract.
+PAGE_TRIGGER = bytes((4 << 3 | 2, 0))
+THROTTLE = bytes((9 << 3 | 2, 0))
+IN_FLIGHT = bytes((4 << 3, 2))
+
+
+async def test_what_this_contract_lacks_is_refused_by_path(wire: Wire) -> None:
+    unknown = workflow("newer", {"track": {"event": "Signed Up"}}, mail(), pause())
+    unknown.trigger.MergeFromString(PAGE_TRIGGER)
+    unknown.steps[1].MergeFromString(THROTTLE)
+    code, info, faults = await refused(wire.define(unknown))
+    assert (code, info.reason) == (INVALID, "INVALID_ARGUMENT")
+    assert set(faults) == {"workflow.trigger", "workflow.steps[1]"}
+    assert "9" in faults["workflow.steps[1]"]
+
+
+async def test_an_unknown_field_beside_the_workflow_is_refused_too(wire: Wire) -> None:
+    request = pb.DefineWorkflowRequest(workflow=workflow("newer", "Signed Up", mail()))
+    request.MergeFromString(IN_FLIGHT)
+    code, info, _ = await refused(wire.upshot.DefineWorkflow(request))
+    assert (code, info.reason) == (INVALID, "INVALID_ARGUMENT")
+    listed = await wire.admin.ListWorkflows(admin_pb2.ListWorkflowsRequest())
+    assert not listed.workflow_versions
+
+
+async def test_a_missing_variable_is_told_by_name_and_nothing_half_filled_goes_out(
+    wire: Wire, watched_stream: Watch
+) -> None:
+    lines = mail(subject="Your {{ traits.plan }} plan", text="Hello {{ traits.name }}")
+    await wire.define(workflow("welcome", "Signed Up", lines, pause()))
+    results = await wire.ingest(
+        identify("i1", email="ana@home.example", name="Ana"),
+        track("e1"),
+        identify("i2", "ben", email="ben@home.example", name="Ben", plan="gold"),
+        track("e2", user_id="ben"),
+    )
+    await wire.advance()
+    came = await watched_stream.all(wire)
+    ana = [o for o in came if o.user_id == "ana"]
+    assert kinds(ana) == ["RUN_STARTED", "MESSAGE_UNDELIVERABLE"]
+    assert ana[1].reason == "TEMPLATE_ERROR"
+    assert kinds([o for o in came if o.user_id == "ben"]) == ["RUN_STARTED", "MESSAGE_SENT"]
+
+    message, _ = await wire.messages()
+    assert message.state == admin_pb2.MESSAGE_STATE_UNDELIVERABLE
+    assert (message.reason, message.attempt) == ("TEMPLATE_ERROR", 0)
+    assert "plan" in message.detail
+    run = await wire.run(results[1].started_runs[0].run_id)
+    # The run goes on, and its timeline says why.
+    assert (run.state, run.step_id) == (admin_pb2.RUN_STATE_ACTIVE, "pause")
+    assert any("TEMPLATE_ERROR" in e.detail and "plan" in e.detail for e in run.timeline)
+    # The outcome itself tells the name, for those who only read the stream.
+    assert "plan" in ana[1].properties["detail"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "fields"),
+    [
+        ({"identify": {}}, {}),
+        ({"group": {}}, {}),
+        ({"track": {"event": "Signed Up"}, "condition": 'event.properties.plan == "gold"'}, {}),
+        ({"invoke": {}}, {"labels": {"team": "growth"}, "cancellation_key": "profile.user_id"}),
+    ],
+)
+async def test_what_was_defined_comes_back_as_it_was(
+    wire: Wire, trigger: dict[str, object], fields: dict[str, object]
+) -> None:
+    given = workflow("any", trigger, mail(), opened(on_timeout=[sms()]), **fields)
+    await wire.define(given)
+    asked = admin_pb2.GetWorkflowRequest(workflow_id="any")
+    back: workflow_pb2.Workflow = (await wire.admin.GetWorkflow(asked)).workflow_version.workflow
+    back.ClearField("reentry")
+    back.ClearField("purpose")
+    back.trigger.ClearField("max_age")
+    assert back == given
+
+
+async def test_a_very_long_list_of_faults_still_reaches_the_caller(wire: Wire) -> None:
+    steps = [sms(f"Step {number}!", body="{{ nothing") for number in range(150)]
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await wire.define(workflow("many", "Signed Up", *steps))
+    assert raised.value.code() is INVALID
+    status = rpc_status.from_call(raised.value)
+    bad = error_details_pb2.BadRequest()
+    assert status is not None
+    assert status.details[1].Unpack(bad)
+    assert "more faults" in bad.field_violations[-1].description

@@ -54,12 +54,19 @@ Metadata = Sequence[tuple[str, str]] | None
 class Wire:
     """A running server, and stubs of everything it serves."""
 
-    app: app.App
     channel: grpc.aio.Channel
     upshot: Any
     admin: Any
     lab: Any
     subscriptions: Any
+    #: What serves; set where it runs in this process.
+    inside: app.App | None = None
+
+    @property
+    def app(self) -> app.App:
+        """What serves, in this process."""
+        assert self.inside is not None, "it runs in a process of its own"
+        return self.inside
 
     async def define(
         self, workflow: workflow_pb2.Workflow, metadata: Metadata = None, **fields: Any
@@ -107,18 +114,26 @@ async def running(
     """Run the server over *database*, a lab unless said otherwise; *over* are settings by path."""
     given: dict[str, object] = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", "lab": True}
     given |= {"database": str(database), **over}
-    async with app.run(load(toml, {}, given), environ or {}) as started, connected(started) as wire:
+    async with (
+        app.run(load(toml, {}, given), environ or {}) as started,
+        connected(started.grpc_address) as wire,
+    ):
+        wire.inside = started
         yield wire
 
 
 @asynccontextmanager
-async def connected(started: app.App, *options: tuple[str, int]) -> AsyncIterator[Wire]:
-    """Connect to a server that runs."""
+async def connected(address: str, *options: tuple[str, int]) -> AsyncIterator[Wire]:
+    """Connect to a server that runs, here or in another process."""
     own_channel = (*options, ("grpc.use_local_subchannel_pool", 1))
-    async with grpc.aio.insecure_channel(started.grpc_address, own_channel) as channel:
-        stubs = (AdminServiceStub(channel), LabServiceStub(channel))
-        upshot = UpshotServiceStub(channel)
-        yield Wire(started, channel, upshot, *stubs, SubscriptionServiceStub(channel))
+    async with grpc.aio.insecure_channel(address, own_channel) as channel:
+        yield Wire(
+            channel,
+            UpshotServiceStub(channel),
+            AdminServiceStub(channel),
+            LabServiceStub(channel),
+            SubscriptionServiceStub(channel),
+        )
 
 
 async def refused(

@@ -183,7 +183,7 @@ def second_day(stage: Stage) -> None:
     texts = until("win-back SMS", lambda: at_least(stage.ledger("sms"), 5))
     for text in texts[-2:]:
         say(f"SMS of the win-back workflow to {text['user_id']}, who ignored all")
-    if "email" not in stage.upshot("profile", "cleo").lower().partition("suppress")[2]:
+    if "email" not in stage.upshot("profile", "cleo").lower().partition("held back")[2]:
         raise DemoFailed("e-mail is not suppressed for Cleo")
     say("e-mail is suppressed for Cleo for 30 days")
 

@@ -75,22 +75,22 @@ async def test_a_run_tells_each_step_when_and_why(wire: Wire) -> None:
     told = [(entry.step_id, entry.what) for entry in run.timeline]
     assert told == [
         ("", "started"),
-        ("mail", "entered"),
         ("mail", "sending"),
         ("mail", "sent"),
+        ("skipped", "condition_failed"),
         ("skipped", "skipped"),
-        ("opened", "entered"),
+        ("opened", "waiting"),
         ("opened", "timed_out"),
-        ("text", "entered"),
         ("text", "sending"),
         ("text", "sent"),
-        ("pause", "entered"),
+        ("pause", "delayed"),
+        ("pause", "went_on"),
         ("", "ended"),
-    ], told
+    ]
     times = [entry.time.ToNanoseconds() for entry in run.timeline]
     assert times == sorted(times)
     assert run.timeline[6].time.seconds - run.timeline[5].time.seconds in (86_400, 86_401)
-    assert "plan" in run.timeline[4].detail
+    assert "plan" in run.timeline[3].detail
     assert (run.state, run.step_id) == (admin_pb2.RUN_STATE_COMPLETED, "")
     assert run.HasField("end_time")
     assert not run.HasField("due_time")

@@ -1,4 +1,4 @@
-"""What the documents show can be typed: their workflows are valid, their links and lists are true."""
+"""What the documents show can be typed: workflows are valid, links and lists are true."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from upshotd.adapters.grpc import workflow_codec
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.cli import yamlfile
 from upshotd.cli.reading import Reader
-from upshotd.config import VARIABLES
+from upshotd.config import VARIABLES, load
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
@@ -24,6 +24,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
 
 _YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _PATH = re.compile(r"`((?:src|tests|docs|examples|proto|bench)/[A-Za-z0-9_/.-]+)`")
 
@@ -87,6 +88,12 @@ def test_links_and_paths_lead_somewhere(document: Path):
     missing = [link for link in links if not (document.parent / link).exists()]
     missing += [path for path in _PATH.findall(text) if not (ROOT / path).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_settings_in_documents_can_be_read(document: Path):
+    for match in _TOML.finditer(document.read_text()):
+        load(match[1], {}, {})  # raises with every fault
 
 
 def test_the_lists_are_whole():

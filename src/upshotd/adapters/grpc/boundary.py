@@ -198,7 +198,10 @@ class Boundary:
 
     def _tell(self, method: str, code: str, failure: Answer | None, begin_us: int) -> None:
         ms = (self._clock.monotonic_us() - begin_us) / 1_000
-        if failure is None:
+        if code == "OK":
+            # Thousands a second: what went well is told to who asks for it.
+            self._log.debug("rpc.ended", method=method, code=code, ms=ms)
+        elif failure is None:
             self._log.info("rpc.ended", method=method, code=code, ms=ms)
         else:
             self._log.info("rpc.ended", method=method, code=code, ms=ms, reason=failure.reason)

@@ -27,7 +27,8 @@ from upshot.v1.admin_pb2_grpc import AdminServiceStub
 from upshot.v1.lab_pb2_grpc import LabServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshot.v1.subscription_pb2_grpc import SubscriptionServiceStub
-from upshotd import app
+from upshotd.app import App
+from upshotd.app import run as app_run
 from upshotd.application import cursor as cursors
 from upshotd.config import load
 
@@ -60,10 +61,10 @@ class Wire:
     lab: Any
     subscriptions: Any
     #: What serves; set where it runs in this process.
-    inside: app.App | None = None
+    inside: App | None = None
 
     @property
-    def app(self) -> app.App:
+    def app(self) -> App:
         """What serves, in this process."""
         assert self.inside is not None, "it runs in a process of its own"
         return self.inside
@@ -115,7 +116,7 @@ async def running(
     given: dict[str, object] = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", "lab": True}
     given |= {"database": str(database), **over}
     async with (
-        app.run(load(toml, {}, given), environ or {}) as started,
+        app_run(load(toml, {}, given), environ or {}) as started,
         connected(started.grpc_address) as wire,
     ):
         wire.inside = started

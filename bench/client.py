@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 
@@ -30,13 +31,14 @@ async def call_all(
     channel: grpc.aio.Channel, method: str, requests: Sequence[bytes], in_flight: int
 ) -> list[bytes]:
     """Make all calls, *in_flight* at once; returns the responses in no order."""
-    call = channel.unary_unary(method)
+    call: Any = channel.unary_unary(method)
     waiting = iter(requests)
     responses: list[bytes] = []
 
     async def work() -> None:
         for request in waiting:
-            responses.append(await call(request))
+            response: bytes = await call(request)
+            responses.append(response)
 
     await asyncio.gather(*(work() for _ in range(in_flight)))
     return responses

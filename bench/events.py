@@ -16,7 +16,9 @@ def workflow() -> workflow_pb2.Workflow:
     mail = bench.steps.add(step_id="mail").send
     mail.channel = outcome_pb2.CHANNEL_EMAIL
     mail.email.subject = "Order {{ event.properties.order_id }} is on its way"
-    mail.email.text = _content("Hello {{ traits.first_name }},\n\n", "\n\n{{ event.properties.plan }}")
+    mail.email.text = _content(
+        "Hello {{ traits.first_name }},\n\n", "\n\n{{ event.properties.plan }}"
+    )
     mail.email.html = _content("<p>Hello {{ traits.first_name }},</p><p>", "</p>")
     return bench
 

@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def _rounds(text: str) -> int:
     return int(text)
 
 
-async def _run(names: list[str], directory: Path, rounds: int, sizes: Sizes) -> list[Figure]:
+async def _run(names: Sequence[str], directory: Path, rounds: int, sizes: Sizes) -> list[Figure]:
     figures = []
     async with upshot_serve(directory) as server:
         await journeys.identify(server, sizes.people)

@@ -1,7 +1,9 @@
 """Outcomes per second to one subscriber from a filled log, against a bare stream of its bytes."""
 
+import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from client import STREAM, channel_to, outcomes
 from figures import Figure, Sample
@@ -14,6 +16,8 @@ FLOOR = 0.40
 #: Outcomes of one journey: run started, message sent, run completed.
 _PER_JOURNEY = 3
 _PER_WRITE = 100
+#: Most that one reading may take, in seconds.
+_READ_S = 60.0
 
 
 async def fill(server: Server, wanted: int, people: int) -> int:
@@ -38,23 +42,21 @@ async def read(server: Server, method: str, count: int) -> tuple[Sample, list[by
     )
     pages: list[bytes] = []
     async with channel_to(server) as channel:
-        open_stream = channel.unary_stream(method)
+        open_stream: Any = channel.unary_stream(method)
         cpu_s, begin = server.cpu_s(), time.perf_counter()
         stream = open_stream(request.SerializeToString())
         read = 0
-        async for page in stream:
-            read += len(service_pb2.StreamOutcomesResponse.FromString(page).outcomes)
-            pages.append(page)
-            if read >= count:
-                break
+        async with asyncio.timeout(_READ_S):
+            while read < count:
+                page = await stream.read()
+                read += len(service_pb2.StreamOutcomesResponse.FromString(page).outcomes)
+                pages.append(page)
         sample = Sample(read, time.perf_counter() - begin, server.cpu_s() - cpu_s)
         stream.cancel()
     return sample, pages
 
 
-async def measure(
-    server: Server, directory: Path, rounds: int, wanted: int, people: int
-) -> Figure:
+async def measure(server: Server, directory: Path, rounds: int, wanted: int, people: int) -> Figure:
     """Measure in turns; the pages of a first reading are what the reference streams."""
     count = await fill(server, wanted, people)
     _, pages = await read(server, STREAM, count)

@@ -16,9 +16,7 @@ def _requests(name: str, count: int, people: int) -> list[bytes]:
     return calls([unheard(f"{name}-{n}", n % people) for n in range(count)], per_call=1)
 
 
-async def measure(
-    server: Server, directory: Path, rounds: int, count: int, people: int
-) -> Figure:
+async def measure(server: Server, directory: Path, rounds: int, count: int, people: int) -> Figure:
     """Measure in turns; requests are of the same bytes for both."""
     ours, echoes = [], []
     async with reference(directory, "echo") as echo:

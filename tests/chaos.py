@@ -1,4 +1,4 @@
-"""kill -9 under load, again and again, and an audit at the end: `python tests/chaos.py --cycles 50`.
+"""kill -9 under load, again and again, then an audit: `python tests/chaos.py --cycles 50`.
 
 Exits with 1 when anything was lost, doubled, early, or out of order. `--seed` chooses when the
 kills fall and what the clients send; what the machine does in between it does not choose.

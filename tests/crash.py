@@ -6,6 +6,7 @@ Every event starts a run of `pause of 1 to 2 s, then a text message`. `crash_aud
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,11 @@ REPEATED = 0.05
 PAUSE_S = 0.08
 #: When a server is killed after it served, in seconds.
 LIVES_S = (0.2, 1.5)
+#: What a kill follows within a millisecond, where it does not fall anywhere: the client's answer,
+#: the provider's call, the subscriber's outcome. What was told too early is caught so.
+MOMENTS = ("anywhere", "answered", "called", "streamed")
+#: Longest wait for such a moment, in seconds.
+MOMENT_S = 1.0
 #: Share of cycles in which it is killed while it starts.
 STILLBORN = 0.1
 #: Longest wait of the clients for an answer, of the end for its timers, in seconds.
@@ -105,10 +111,12 @@ class Crash:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
-        self.ledger.answer_s = lambda: self._random.uniform(0, ANSWER_S)
+        self.ledger.answer_s = self._thinking
         self._loading = True
         self._reading = True
         self._up = asyncio.Event()
+        self._awaited = ""
+        self._come = asyncio.Event()
         self._cursor = ""
 
     async def run(self) -> History:
@@ -155,6 +163,7 @@ class Crash:
     async def _kill_again_and_again(self) -> None:
         for cycle in range(1, self.cycles + 1):
             await asyncio.sleep(self._random.uniform(*LIVES_S))
+            await self._moment(self._random.choice(MOMENTS))
             self._up.clear()
             self._server.kill()
             killed = time.monotonic()
@@ -168,6 +177,24 @@ class Crash:
             self.recoveries_s.append(time.monotonic() - killed)
             self._up.set()
             self.told(cycle, self.recoveries_s[-1])
+
+    async def _moment(self, moment: str) -> None:
+        """Return just after something of this kind has happened."""
+        if moment == "anywhere":
+            return
+        self._awaited = moment
+        self._come.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT_S):
+                await self._come.wait()
+
+    def _happened(self, moment: str) -> None:
+        if moment == self._awaited:
+            self._come.set()
+
+    def _thinking(self) -> float:
+        self._happened("called")
+        return self._random.uniform(0, ANSWER_S)
 
     async def _serving(self) -> None:
         """Return when a stranger is told that it serves."""
@@ -195,7 +222,9 @@ class Crash:
         else:
             event_id = f"e{client}-{len(self.sent)}"
             self.sent[event_id] = chance.randrange(1_000, 2_000) * 1_000
-        event = event_pb2.Event(event_id=event_id, user_id=f"user-{crc32(event_id.encode()) % PEOPLE}")
+        event = event_pb2.Event(
+            event_id=event_id, user_id=f"user-{crc32(event_id.encode()) % PEOPLE}"
+        )
         event.track.event = "Crashed"
         event.track.properties.update({"pause": f"{self.sent[event_id] // 1_000}ms"})
         return event
@@ -218,6 +247,7 @@ class Crash:
                 )
                 for result in answer.results
             ]
+            self._happened("answered")
             return
 
     def _passing(self, call: str, error: grpc.aio.AioRpcError) -> None:
@@ -244,6 +274,8 @@ class Crash:
         async for response in upshot.StreamOutcomes(request):
             seen.saw(response)
             self._cursor = seen.cursor
+            if response.outcomes:
+                self._happened("streamed")
 
     async def _read_to_the_end(self, reader: "asyncio.Task[None]") -> None:
         """Give the subscriber time for what is left, then send it home."""

@@ -21,8 +21,8 @@ from upshot.v1.lab_pb2 import AdvanceTimeRequest
 from upshot.v1.lab_pb2_grpc import LabServiceStub
 
 INTERRUPTED = "^C\n"
-_EXCHANGE = re.compile(r"```sh\n(.*?)```\n\n```(?:text|json)\n(.*?)```\n", re.DOTALL)
-_PRELUDE = re.compile(r"```sh\n(server=.*?)```\n", re.DOTALL)
+_EXCHANGE = re.compile(r"```sh\n([^`]*)```\n\n```(?:text|json)\n([^`]*)```\n")
+_PRELUDE = re.compile(r"```sh\n(server=[^`]*)```\n")
 _SERVER = re.compile(r"server=\S+")
 _PASSING = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -23,6 +23,8 @@ class Gateway:
         #: Set it to let the gateway answer.
         self.answers = asyncio.Event()
         self.message_ids: list[str] = []
+        #: Status of the next answers; 200 when there is none left.
+        self.statuses: list[int] = []
         self.port = 0
 
     @property
@@ -42,7 +44,8 @@ class Gateway:
         number = len(self.message_ids)
         self.asked.set()
         await self.answers.wait()
-        return web.json_response({"id": f"theirs-{number}"})
+        status = self.statuses.pop(0) if self.statuses else 200
+        return web.json_response({"id": f"theirs-{number}"}, status=status)
 
 
 @asynccontextmanager
@@ -66,6 +69,10 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        #: What the next recipients are answered; `250 ok` when there is none left.
+        self.answers: list[str] = []
+        #: How many of the next mails are taken and never answered: the line drops.
+        self.drops = 0
         self.port = 0
 
     @property
@@ -82,10 +89,21 @@ class Mailbox:
             email = "post"
         """
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: list[str]
+    ) -> str:
+        answer = self.answers.pop(0) if self.answers else "250 ok"
+        if answer.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:
         mail = message_from_bytes(envelope.original_content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
+        if self.drops:
+            self.drops -= 1
+            server.transport.abort()
         return "250 queued"
 
 

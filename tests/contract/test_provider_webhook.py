@@ -118,7 +118,7 @@ async def test_the_receivers_id_is_taken_where_it_is_a_short_text(
         (408, Deferred("HTTP 408")),
         (410, Refused("PROVIDER_ERROR", "HTTP 410")),
         (422, Refused("PROVIDER_ERROR", "HTTP 422")),
-        (429, Deferred("HTTP 429", counts=False)),
+        (429, Deferred("HTTP 429")),
         (500, Deferred("HTTP 500")),
         (502, Deferred("HTTP 502")),
         (503, Deferred("HTTP 503")),
@@ -144,7 +144,7 @@ async def test_the_receiver_may_ask_for_patience(world: WebhookWorld) -> None:
 
     result = await world.provider.send(sms_delivery())
 
-    assert result == Deferred("HTTP 429", retry_after_us=17_000_000, counts=False)
+    assert result == Deferred("HTTP 429", retry_after_us=17_000_000)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,9 @@ async def test_a_callback_that_overtakes_the_answer_waits_for_it(
         came = kinds(await watched_stream.all(wire))
         assert came == ["RUN_STARTED", "MESSAGE_SENT", "MESSAGE_CLICKED", "RUN_COMPLETED"]
         # Now the id is known.
-        late, again = await wire.engage(by_provider("DELIVERED", "d1"), by_provider("CLICKED", "c1"))
+        late, again = await wire.engage(
+            by_provider("DELIVERED", "d1"), by_provider("CLICKED", "c1")
+        )
         assert (late.state, late.message_id) == (RECORDED, gateway.message_ids[0])
         assert again.state == AGAIN
 

@@ -90,9 +90,7 @@ async def test_every_cursor_resumes_strictly_after_it(wire: Wire, watched_stream
         assert [o.outcome_id for o in await resumed.until(9 - seen)] == ids[seen:]
 
 
-async def test_responses_hold_at_most_what_was_asked_for(
-    wire: Wire, watched_stream: Watch
-) -> None:
+async def test_responses_hold_at_most_what_was_asked_for(wire: Wire, watched_stream: Watch) -> None:
     await filled(wire, 50)
     for max_batch, sizes in ((0, [0, 100, 50]), (60, [0, 60, 60, 30]), (1000, [0, 150])):
         stream = watched_stream(wire, max_batch=max_batch)
@@ -245,7 +243,9 @@ async def test_a_reader_that_takes_nothing_is_let_go_and_can_resume(
         await wire.define(workflow("noise", "Signed Up", *steps))
         for first in range(0, 60, 20):
             numbers = range(first, first + 20)
-            await wire.ingest(*(track(f"e{n}", user_id=f"u{n}", text="x" * 20_000) for n in numbers))
+            await wire.ingest(
+                *(track(f"e{n}", user_id=f"u{n}", text="x" * 20_000) for n in numbers)
+            )
         with structlog.testing.capture_logs() as lines:
             async with connected(wire.app.grpc_address, *SMALL_WINDOW) as lazy:
                 stream = watched_stream(lazy, max_batch=10)

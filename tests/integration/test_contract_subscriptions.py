@@ -25,9 +25,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def commit(wire: Wire, cursor: str, name: str = "relay", *, rewind: bool = False) -> str:
-    request = subscription_pb2.CommitCursorRequest(
-        subscription=name, cursor=cursor, rewind=rewind
-    )
+    request = subscription_pb2.CommitCursorRequest(subscription=name, cursor=cursor, rewind=rewind)
     return str((await wire.subscriptions.CommitCursor(request)).cursor)
 
 

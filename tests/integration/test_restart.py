@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import grpc
+import pytest
 
 from tests.servers import Server
 from tests.sinks import mailbox, part, sms_gateway
@@ -18,6 +19,7 @@ from tests.wire import (
     PATIENCE_S,
     Watch,
     Watched,
+    Wire,
     connected,
     identify,
     kinds,
@@ -31,7 +33,7 @@ from tests.wire import (
     workflow,
 )
 from upshot.v1 import admin_pb2, subscription_pb2
-from upshotd.application.lab import OFFSET_SETTING
+from upshotd.application.lab import OFFSET_SETTING, Advanced
 
 DRAINING = (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
@@ -118,8 +120,22 @@ async def test_links_of_old_mail_still_lead_somewhere(
             assert clicked.link_url == "https://shop.example/start"
 
 
+def told_of_advance(wire: Wire, patch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return what is set once a call of AdvanceTime is under way in the server."""
+    lab, begun = wire.app.lab, asyncio.Event()
+    assert lab is not None
+    advance = lab.advance
+
+    async def told(duration_us: int) -> Advanced:
+        begun.set()
+        return await advance(duration_us)
+
+    patch.setattr(lab, "advance", told)
+    return begun
+
+
 async def test_going_down_ends_streams_with_a_place_to_resume_and_lets_calls_finish(
-    database: Path, watched_stream: Watch
+    database: Path, watched_stream: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with sms_gateway() as gateway, AsyncExitStack() as client:
         server = AsyncExitStack()
@@ -130,7 +146,9 @@ async def test_going_down_ends_streams_with_a_place_to_resume_and_lets_calls_fin
         await asyncio.wait_for(gateway.asked.wait(), PATIENCE_S)
         stream = watched_stream(own)
         await stream.until(1)
+        begun = told_of_advance(wire, monkeypatch)
         settling = asyncio.ensure_future(own.advance())  # until the gateway has answered
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
 
         going_down = asyncio.create_task(server.aclose())
         code, info, _ = await refused(_drained(stream))

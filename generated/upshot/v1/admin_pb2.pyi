@@ -397,7 +397,7 @@ class TimelineEntry(_message.Message):
     step_id: _builtins.str
     """At which step; empty for the run itself."""
     what: _builtins.str
-    """What, a lower-case word: started, entered, skipped, sending, sent, matched, timed_out, ended ..."""
+    """What, a lower-case word: started, skipped, sending, sent, matched, timed_out, ended ..."""
     detail: _builtins.str
     """Why, for people."""
     @_builtins.property

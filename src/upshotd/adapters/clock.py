@@ -30,7 +30,7 @@ class SystemClock:
 
 
 class LabClock(SystemClock):
-    """The wall clock plus an offset that only grows. Leases, limits and sleeps stay real."""
+    """The wall clock plus an offset that only grows. Limits and sleeps stay real."""
 
     def __init__(self, offset_us: int = 0) -> None:
         super().__init__()

@@ -16,7 +16,8 @@ class Limits:
     batch: int = 512
     #: Items that may wait; more are refused.
     inbox: int = 20_000
-    #: Sends under way above which no new work is gathered. A crash leaves at most these unknown.
+    #: Sends under way above which no new work is gathered; a crash leaves these, and what the
+    #: last batch added, unknown.
     in_flight: int = 512
 
 

@@ -1,5 +1,6 @@
 """StreamOutcomes: the log as an endless stream, in order, without gaps, resumable by cursor."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -91,6 +92,8 @@ class _Reader:
     positions: dict[int, int]
     #: When something was last yielded, by the clock that never jumps.
     yielded_us: int = field(init=False, default=0)
+    #: partition -> the read after the present one, begun while that one goes out.
+    ahead: dict[int, "asyncio.Task[OutcomePage]"] = field(init=False, default_factory=dict)
 
     def page(self, records: Sequence[OutcomeRecord] = (), partition_count: int = 0) -> StreamPage:
         """Return what goes out now, with the cursor of this moment."""
@@ -108,6 +111,12 @@ class _Reader:
             yield self.page(records)
             self.yielded_us = self.clock.monotonic_us()  # however long the reader took over it
         self.positions[partition] = found.through
+
+    async def close(self) -> None:
+        """End the reads that nobody will look at."""
+        for task in self.ahead.values():
+            task.cancel()
+        await asyncio.gather(*self.ahead.values(), return_exceptions=True)
 
     @property
     def quiet_us(self) -> int:
@@ -161,9 +170,12 @@ class OutcomeStreams:
         try:
             reader = await self._reader(workspace_id, request)
             yield reader.page(partition_count=self._store.partitions)
-            async with aclosing(self._follow(reader)) as pages:
-                async for page in pages:
-                    yield page
+            try:
+                async with aclosing(self._follow(reader)) as pages:
+                    async for page in pages:
+                        yield page
+            finally:
+                await reader.close()
         finally:
             self._open -= 1
 
@@ -255,9 +267,15 @@ class OutcomeStreams:
     async def _read(self, reader: _Reader, partition: int) -> OutcomePage:
         """Return what comes next in *partition*; raises CursorExpired when that is gone."""
         after = reader.positions[partition]
-        found = await self._store.read_outcomes(
-            reader.workspace_id, partition, after, READ_ROWS, reader.chosen
-        )
+        ahead = reader.ahead.pop(partition, None)
+        found = await ahead if ahead is not None else OutcomePage((), after)
+        if found.through == after:
+            # Also after a read ahead: it may be older than the ticket.
+            found = await self._look(reader, partition, after)
+        if found.through - after >= READ_ROWS:
+            # There is more. While these go out, the store's thread reads what comes next.
+            next_read = self._look(reader, partition, found.through)
+            reader.ahead[partition] = asyncio.create_task(next_read)
         if found.through == after or (found.records and found.records[0][0] == after + 1):
             return found
         # The row after the last one was not among those that passed: filtered out, or pruned
@@ -265,6 +283,11 @@ class OutcomeStreams:
         spans = await self._store.spans(reader.workspace_id)
         check_kept(reader.positions, spans, reader.writer)
         return found
+
+    async def _look(self, reader: _Reader, partition: int, after: int) -> OutcomePage:
+        return await self._store.read_outcomes(
+            reader.workspace_id, partition, after, READ_ROWS, reader.chosen
+        )
 
 
 def _start(spans: Mapping[int, PartitionSpan], start: Start) -> dict[int, int]:

@@ -69,7 +69,7 @@ class _Commands(click.Group):
     \b
     Examples:
       upshot serve --lab
-      upshot define examples/workflows/*.yaml
+      upshot define examples/*.yaml
       upshot tail --from-start
     """,
 )

@@ -38,7 +38,7 @@ class _Definition:
     \b
     Examples:
       upshot define welcome.yaml
-      upshot define examples/workflows/*.yaml --validate-only
+      upshot define examples/*.yaml --validate-only
       upshot define welcome.yaml --expected-version 3
       upshot workflows welcome | upshot define -
     """

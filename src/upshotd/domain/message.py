@@ -90,8 +90,6 @@ class Deferred:
     detail: str = ""
     #: What the provider asked us to wait, in microseconds; 0 leaves it to our backoff.
     retry_after_us: int = 0
-    #: False where the provider only asked for patience (429): the try is not counted.
-    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ _TEXTS = (
 _NUMBERS = ("kind", "workflow_version", "channel", "machine", "possible_duplicate")
 _texts, _numbers = attrgetter(*_TEXTS), attrgetter(*_NUMBERS)
 _TEXT_TAGS = [tag(_FIELDS[name], _LENGTH) for name in _TEXTS]
+_HEADS_MAX = 256
+#: For each text its tag with each short length behind it.
+_TEXT_HEADS = [[head + length for length in SHORT[:_HEADS_MAX]] for head in _TEXT_TAGS]
 _NUMBER_TAGS = [tag(_FIELDS[name], _VARINT) for name in _NUMBERS]
 _OCCUR, _RECORD, _PROPERTIES = (
     tag(_FIELDS[name], _LENGTH) for name in ("occur_time", "record_time", "properties")
@@ -52,15 +55,18 @@ _OUTCOMES, _CURSOR = (tag(_PAGE[name], _LENGTH) for name in ("outcomes", "cursor
 _PARTITION_COUNT = tag(_PAGE["partition_count"], _VARINT)
 _SECONDS, _NANOS = tag(1, _VARINT), tag(2, _VARINT)
 _SHORT_MAX = len(SHORT)
+#: Tag and length of an outcome in a page.
+_OUTCOME_HEADS = [_OUTCOMES + length for length in SHORT]
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """Return *outcome* encoded without partition and position."""
     parts: list[bytes] = []
-    for head, text in zip(_TEXT_TAGS, _texts(outcome), strict=True):
+    for heads, tagged, text in zip(_TEXT_HEADS, _TEXT_TAGS, _texts(outcome), strict=True):
         if text:
             encoded = text.encode()
-            parts += (head, varint(len(encoded)), encoded)
+            size = len(encoded)
+            parts += (heads[size] if size < _HEADS_MAX else tagged + varint(size), encoded)
     for head, number in zip(_NUMBER_TAGS, _numbers(outcome), strict=True):
         if number:
             parts += (head, varint(number))
@@ -89,18 +95,20 @@ def response_bytes(records: Iterable[Record], cursor: str, partition_count: int)
     parts: list[bytes] = []
     partition, head = 0, _POSITION
     for record in records:
+        position, body = record.position, record.body
         if record.partition != partition:
             partition = record.partition
             # A partition 0 is the default and is not written, as protobuf would not.
             head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
-        position, body = record.position, record.body
         high = position >> 14
         if 0 < high < _SHORT_MAX:
             place = head + LOW[position & 0x3FFF] + SHORT[high]
         else:
             place = head + varint(position)
         size = len(body) + len(place)
-        parts += (_OUTCOMES, SHORT[size] if size < _SHORT_MAX else varint(size), body, place)
+        parts += (
+            _OUTCOME_HEADS[size] if size < _SHORT_MAX else _OUTCOMES + varint(size), body, place
+        )  # fmt: skip
     if cursor:
         text = cursor.encode()
         parts += (_CURSOR, varint(len(text)), text)

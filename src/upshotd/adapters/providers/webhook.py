@@ -122,10 +122,8 @@ class WebhookProvider:
         words = f"HTTP {status}"
         if 200 <= status < 300:
             return Accepted(await _provider_id(response))
-        if status == 429:
-            return Deferred(words, self._retry_after_us(response), counts=False)
         # Safe to repeat although the receiver may have begun: it knows the message by webhook-id.
-        if status == 408 or status >= 500:
+        if status in (408, 429) or status >= 500:
             return Deferred(words, self._retry_after_us(response))
         return Refused("PROVIDER_ERROR", words)
 

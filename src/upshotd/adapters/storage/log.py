@@ -1,8 +1,20 @@
 """The outcome log as readers see it, and the subscriptions to it."""
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from itertools import accumulate
+from operator import itemgetter
 
-from upshotd.adapters.storage.bulk import fetch
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
 from upshotd.adapters.storage.rows import Row, dump, load
 from upshotd.adapters.storage.tables import outcome_counts, outcome_heads, outcomes, subscriptions
 from upshotd.application.ports import (
@@ -14,6 +26,13 @@ from upshotd.application.ports import (
 )
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import OutcomeKind
+
+#: All rows as one, as `bulk` reads them, but with one text of digits for all bodies: a log is
+#: read more than everything else. Both lists are of one pass, so they are in the same order.
+_JOINED: Select[tuple[str | None, str]] = select(
+    literal_column("group_concat(hex(body), '')"),
+    literal_column("'[' || group_concat(position || ',' || length(body), ',') || ']'"),
+)
 
 
 def spans(connection: Connection, workspace_id: str, partitions: int) -> dict[int, PartitionSpan]:
@@ -55,14 +74,6 @@ def read(
     )
     bodies, places = connection.execute(_JOINED.select_from(query.subquery())).one()
     return OutcomePage(_apart(bodies, places) if bodies else (), through)
-
-
-#: All rows as one, as `bulk` reads them, but with one text of digits for all bodies: a log is
-#: read more than everything else. Both lists are of one pass, so they are in the same order.
-_JOINED = select(
-    literal_column("group_concat(hex(body), '')"),
-    literal_column("'[' || group_concat(position || ',' || length(body), ',') || ']'"),
-)
 
 
 def _apart(digits: str, places: str) -> list[tuple[int, bytes]]:

@@ -61,7 +61,7 @@ def report(crash: Crash, history: History, took_s: float) -> str:
         ("runs", len(history.runs)),
         ("messages at the provider", f"{len(history.calls) - repeats} and {repeats} repeats"),
         ("outcomes", f"{len(history.outcomes)} over {len(streams)} streams"),
-        ("timers late, p50 / max", _lateness(history)),
+        ("from due to sent, p50 / max", _lateness(history)),
         ("serving again, p50 / max", f"{statistics.median(waits):.1f} / {max(waits):.1f} s"),
         ("took", f"{took_s:.0f} s"),
     ]
@@ -69,7 +69,7 @@ def report(crash: Crash, history: History, took_s: float) -> str:
 
 
 def _lateness(history: History) -> str:
-    """Due to sent, by the server's clock; kills and restarts are in it."""
+    """From due to sent, by the server's clock; kills and restarts are in it."""
     due = {r.run_id: r.event_us + history.sent.get(r.event_id, 0) for r in history.runs}
     late = [
         (outcome.occur_us - due[outcome.run_id]) / 1e6

@@ -13,6 +13,7 @@ from upshotd.domain.definitions import Definitions, Policy, Route, listening
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Email, Message, MessageState, SendResult
+from upshotd.domain.names import ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind, Outcome
 from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.run import Run
@@ -41,7 +42,7 @@ DAY = 24 * HOUR
 #: 2026-01-01T00:00:00Z
 START = 1_767_225_600 * SECOND
 
-_LANGUAGES = (CelConditions(), SandboxTemplates())
+_LANGUAGES = (CelConditions(), SandboxTemplates(ROOTS))
 
 
 class PlainLinks:

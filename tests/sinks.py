@@ -25,6 +25,8 @@ class Gateway:
         self.message_ids: list[str] = []
         #: Status of the next answers; 200 when there is none left.
         self.statuses: list[int] = []
+        #: Goes with each answer.
+        self.headers: dict[str, str] = {}
         self.port = 0
 
     @property
@@ -45,7 +47,7 @@ class Gateway:
         self.asked.set()
         await self.answers.wait()
         status = self.statuses.pop(0) if self.statuses else 200
-        return web.json_response({"id": f"theirs-{number}"}, status=status)
+        return web.json_response({"id": f"theirs-{number}"}, status=status, headers=self.headers)
 
 
 @asynccontextmanager

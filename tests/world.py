@@ -1,4 +1,4 @@
-"""A whole Upshot without network or real time: store, loop, lab clock, and providers with a ledger."""
+"""A whole Upshot without network or real time: store, loop, lab clock, providers with a ledger."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.domain.definitions import Definitions, Route
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
+from upshotd.domain.names import ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import ContactRules
 from upshotd.domain.stimulus import EngagementResult, IngestResult
@@ -85,7 +86,7 @@ class World:
         self.clock = clock or LabManualClock(START, patient=False)
         self.ids = SeededIds(1)
         self.codec = ContractCodec()
-        self.conditions, self.templates = CelConditions(), SandboxTemplates()
+        self.conditions, self.templates = CelConditions(), SandboxTemplates(ROOTS)
         self.email = RecordingProvider("smtp", idempotent=False)
         self.sms = RecordingProvider("texts", idempotent=True)
         blank = Definitions(

@@ -46,6 +46,7 @@ from upshotd.config import IN_MEMORY, Address, Settings
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.language import LinkKind
+from upshotd.domain.names import ROOTS
 from upshotd.domain.validation import Faults, validate
 from upshotd.domain.workflow import Workflow
 
@@ -117,7 +118,7 @@ class _Start:
         self._wakeups = LocalWakeups()
         self._codec: Codec = ContractCodec()
         self._conditions = CelConditions()
-        self._templates = SandboxTemplates()
+        self._templates = SandboxTemplates(ROOTS)
 
     async def app(self) -> App:
         """Return the running server."""

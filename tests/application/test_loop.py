@@ -1,56 +1,23 @@
-"""The loop: what it promises about durability, order, and everything that goes wrong under it."""
+"""The loop: what goes in, in which order it is done, restarts, and travel in time."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from tests.flows import delay, email, sms, track, wait_engagement
+from tests.loops import ALWAYS, TroubledStore, go
 from tests.world import DAY, MINUTE, START, World, world
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.memory import MemoryStore
 from upshotd.application.inbox import Limits
-from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import (
-    Conflict,
-    ConstraintFailure,
     InvalidArgument,
     ResourceExhausted,
     Unavailable,
 )
 from upshotd.domain.event import Event, EventType
-from upshotd.domain.message import MessageState, Unknown
-from upshotd.domain.outcome import Engagement, EngagementKind
-from upshotd.domain.run import RunState
-from upshotd.domain.state import Changes
-from upshotd.domain.stimulus import EngagementState, EventArrived, IngestState, RunDue, SendSettled
+from upshotd.domain.stimulus import IngestState
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Reentry, ReentryMode
-
-ALWAYS = Reentry(ReentryMode.ALWAYS)
-
-
-def go(event_id: str, user_id: str = "u", name: str = "Go") -> Event:
-    return Event(event_id, EventType.TRACK, user_id, name=name)
-
-
-class TroubledStore(MemoryStore):
-    """Fails commits as told; `commits` counts those that went through."""
-
-    def __init__(self) -> None:
-        super().__init__(encode_outcome=ContractCodec().encode_outcome)
-        self.troubles: list[Exception] = []
-        self.poison = ""
-        self.commits: list[int] = []
-
-    async def commit(self, batch: Sequence[Changes]) -> None:
-        if self.troubles:
-            raise self.troubles.pop(0)
-        if self.poison and any(self.poison in changes.events for changes in batch):
-            raise ConstraintFailure("taken")
-        await super().commit(batch)
-        self.commits.append(sum(len(changes.events) for changes in batch))
-
 
 # ingestion
 
@@ -155,241 +122,6 @@ async def test_two_workspaces_know_nothing_of_each_other():
         assert second[0].started == ()
 
 
-# trouble under the loop
-
-
-async def test_a_conflict_is_decided_again():
-    store = TroubledStore()
-    await store.open()
-    async with world(store) as w:
-        store.troubles = [Conflict("moved on"), Conflict("moved on")]
-        (result,) = await w.ingest(go("a"))
-        assert result.state is IngestState.ACCEPTED
-
-
-async def test_endless_conflict_ends_with_the_item_set_aside():
-    store = TroubledStore()
-    await store.open()
-    async with world(store) as w:
-        store.troubles = [Conflict("moved on") for _ in range(6)]
-        (result,) = await w.ingest(go("a"))
-        assert (result.state, result.reason) == (IngestState.REJECTED, "INTERNAL")
-
-
-async def test_a_constraint_failure_splits_the_batch_and_refuses_only_its_cause():
-    store = TroubledStore()
-    await store.open()
-    async with world(store) as w:
-        store.poison = "bad"
-        results = await w.ingest(*(go(f"e{n}", f"u{n}") for n in range(5)), go("bad"), go("last"))
-        assert [r.state for r in results] == [
-            *[IngestState.ACCEPTED] * 5,
-            IngestState.REJECTED,
-            IngestState.ACCEPTED,
-        ]
-        assert results[5].reason == "INTERNAL"
-        assert "incident" in results[5].violations[0].description
-        (rejected,) = await w.store.rejected_events("default", "", 10)
-        assert rejected.event_id == "bad"
-
-
-async def test_a_store_that_is_away_tells_callers_and_keeps_providers_answers():
-    store = TroubledStore()
-    await store.open()
-    async with world(store) as w:
-        await w.define(track("Go", sms()))
-        await w.identify("u", phone="+15550000")
-        w.sms.open.clear()
-        await w.track("u", "Go")
-        store.troubles = [Unavailable("away"), Unavailable("away")]
-        with pytest.raises(Unavailable):
-            await w.ingest(go("x"))
-        w.sms.open.set()
-        await w.settle()
-        assert await w.story() == ["SENT SMS"]
-        assert len(w.sms.ledger) == 1
-
-
-async def test_a_decision_that_breaks_is_refused_alone():
-    def breaking(workspace_id, definitions, state, stimulus, now_us, ids) -> Decision:
-        if isinstance(stimulus, EventArrived) and stimulus.event.event_id == "bad":
-            raise RuntimeError("a bug")
-        return decide(workspace_id, definitions, state, stimulus, now_us, ids)
-
-    async with world() as w:
-        w.loop._step = breaking
-        good, bad = await w.ingest(go("good"), go("bad"))
-        assert good.state is IngestState.ACCEPTED
-        assert (bad.state, bad.reason) == (IngestState.REJECTED, "INTERNAL")
-        assert len(await w.store.rejected_events("default", "", 10)) == 1
-
-
-async def test_an_engagement_that_breaks_is_refused_alone():
-    def breaking(*_: object) -> Decision:
-        raise RuntimeError("a bug")
-
-    async with world() as w:
-        w.loop._step = breaking
-        engagement = Engagement("x", EngagementKind.OPENED, START, "nobody")
-        (answer,) = await w.loop.engage("default", [engagement])
-        assert (answer.state, answer.reason) == (EngagementState.REJECTED, "INTERNAL")
-        assert (await w.loop.cancel("default", run_id="nobody")).canceled == ()
-
-
-async def test_a_run_whose_timer_breaks_fails_visibly_and_blocks_nobody():
-    def breaking(workspace_id, definitions, state, stimulus, now_us, ids) -> Decision:
-        if isinstance(stimulus, RunDue) and state.runs[stimulus.run_id].start_key == "bad":
-            raise RuntimeError("a bug")
-        return decide(workspace_id, definitions, state, stimulus, now_us, ids)
-
-    async with world() as w:
-        await w.define(track("Go", delay()))
-        w.loop._step = breaking
-        bad, good = await w.ingest(go("bad", "u1"), go("good", "u2"))
-        await w.advance(DAY)
-        failed = await w.store.run("default", bad.started[0].run_id)
-        fine = await w.store.run("default", good.started[0].run_id)
-        assert (failed.state, failed.reason) == (RunState.FAILED, "INTERNAL")
-        assert fine.state is RunState.COMPLETED
-
-
-async def test_an_answer_whose_run_breaks_is_still_recorded():
-    broke: list[str] = []
-
-    def breaking(workspace_id, definitions, state, stimulus, now_us, ids) -> Decision:
-        if isinstance(stimulus, SendSettled) and not broke:
-            broke.append(stimulus.message_id)
-            raise RuntimeError("a bug")
-        return decide(workspace_id, definitions, state, stimulus, now_us, ids)
-
-    async with world() as w:
-        await w.define(track("Go", sms(), delay()))
-        await w.identify("u", phone="+15550000")
-        w.loop._step = breaking
-        started = (await w.track("u", "Go")).started[0]
-        await w.settle()
-        run = await w.store.run("default", started.run_id)
-        message = await w.store.message("default", broke[0])
-        assert run.state is RunState.FAILED
-        assert message.state is MessageState.ACCEPTED
-
-
-async def test_a_broken_answer_about_no_message_is_dropped():
-    def breaking(*_: object) -> Decision:
-        raise RuntimeError("a bug")
-
-    async with world() as w:
-        w.loop._step = breaking
-        w.loop.settle("default", SendSettled("nobody", 1, Unknown(), "smtp", idempotent=False))
-        await w.settle()
-        assert await w.outcomes() == []
-
-
-# sending
-
-
-async def test_intents_are_committed_before_the_provider_is_called():
-    async with world() as w:
-        await w.define(track("Go", sms()))
-        await w.identify("u", phone="+15550000")
-        w.sms.open.clear()
-        await w.track("u", "Go")
-        await asyncio.sleep(0)
-        (delivery,) = w.sms.ledger
-        message = await w.store.message("default", delivery.message_id)
-        assert (message.state, message.owner, message.attempt) == (MessageState.SENDING, "me", 1)
-
-
-async def test_sends_under_way_hold_new_work_back():
-    async with world(limits=Limits(in_flight=2, batch=2)) as w:
-        await w.define(track("Go", sms()))
-        for user_id in "abcde":
-            await w.identify(user_id, phone="+15550000")
-        w.sms.open.clear()
-        asked = [asyncio.create_task(w.track(user_id, "Go")) for user_id in "abcde"]
-        for _ in range(200):
-            await asyncio.sleep(0)
-        assert w.dispatcher.in_flight == 2
-        assert sum(task.done() for task in asked) == 2
-        w.sms.open.set()
-        await asyncio.gather(*asked)
-        await w.settle()
-        assert len(w.sms.ledger) == 5
-
-
-async def test_a_provider_that_raises_or_hangs_leaves_an_unknown_result():
-    async with world() as w:
-        await w.define(track("Go", email(), delay()))
-        await w.identify("u", first_name="U", email="u@example.com")
-        w.email.answers = [RuntimeError("a bug")]
-        await w.track("u", "Go")
-        await w.settle()
-        (message,) = await w.store.messages("default", *everything())
-        assert message.state is MessageState.UNKNOWN
-
-        w.dispatcher._timeout_s = 0.01
-        w.email.open.clear()
-        await w.identify("v", first_name="V", email="v@example.com")
-        await w.track("v", "Go")
-        await w.settle()
-        newest = (await w.store.messages("default", *everything()))[0]
-        assert (newest.state, newest.detail) == (MessageState.UNKNOWN, "no answer within 0.01 s")
-
-
-def everything():
-    from upshotd.application.ports import MessageFilter
-
-    return MessageFilter(), "", 10
-
-
-async def test_a_provider_that_is_configured_no_more_leaves_an_unknown_result():
-    async with world() as w:
-        await w.define(track("Go", sms(), delay()))
-        await w.identify("u", phone="+15550000")
-        w.dispatcher._providers = {}
-        await w.track("u", "Go")
-        await w.settle()
-        (message,) = await w.store.messages("default", *everything())
-        assert message.state is MessageState.UNKNOWN
-
-
-async def test_a_lease_of_a_message_that_is_being_sent_here_is_left_alone():
-    async with world() as w:
-        await w.define(track("Go", email(), delay()))
-        await w.identify("u", first_name="U", email="u@example.com")
-        w.email.open.clear()
-        await w.track("u", "Go")
-        w.clock.advance(10 * MINUTE)
-        w.loop.poke()
-        for _ in range(50):
-            await asyncio.sleep(0)
-        (message,) = await w.store.messages("default", *everything())
-        assert message.state is MessageState.SENDING
-        w.email.open.set()
-        await w.settle()
-        assert await w.story() == ["SENT EMAIL"]
-
-
-async def test_closing_lets_sends_finish_and_closes_the_providers():
-    async with world() as w:
-        await w.define(track("Go", sms()))
-        await w.identify("u", phone="+15550000")
-        await w.track("u", "Go")
-    assert w.sms.closed
-    assert await w.story() == ["SENT SMS"]
-
-
-async def test_closing_cuts_off_what_does_not_finish():
-    async with world() as w:
-        await w.define(track("Go", sms()))
-        await w.identify("u", phone="+15550000")
-        w.sms.open.clear()
-        await w.track("u", "Go")
-        w.loop.drain()
-        await w.dispatcher.close(0.01)
-        assert w.sms.closed
-
-
 # restart
 
 
@@ -459,6 +191,64 @@ async def test_a_run_stays_on_the_version_it_started_with():
         assert [d.content.body for d in w.sms.ledger] == ["old", "new"]
 
 
+class SlowReads(MemoryStore):
+    """Reads of workflows end when they are let through, with what they found before."""
+
+    def __init__(self) -> None:
+        super().__init__(encode_outcome=ContractCodec().encode_outcome)
+        self.gates: list[asyncio.Event] = []
+
+    async def current_workflows(self, workspace_id: str):
+        found = await super().current_workflows(workspace_id)
+        await self._pass()
+        return found
+
+    async def workflow(self, workspace_id: str, workflow_id: str, version: int):
+        found = await super().workflow(workspace_id, workflow_id, version)
+        await self._pass()
+        return found
+
+    async def _pass(self) -> None:
+        if self.gates:
+            await self.gates.pop(0).wait()
+
+
+async def test_a_version_defined_while_an_older_one_is_read_is_not_forgotten():
+    store = SlowReads()
+    await store.open()
+    async with world(store) as w:
+        await w.define(track("Go", delay()))
+        await w.track("u", "Go")
+        await w.define(track("Go", delay(duration=2 * DAY)))
+        w.book._books.clear()
+        await w.book.of("default")
+        gate = asyncio.Event()
+        store.gates = [gate]
+        reading = asyncio.create_task(w.book.covering("default", {("flow", 1)}))
+        await asyncio.sleep(0)
+        await w.define(track("Go", delay(duration=3 * DAY)))
+        gate.set()
+        await reading
+        (answer,) = await w.ingest(go("later", "v"))
+        assert [started.version for started in answer.started] == [3]
+
+
+async def test_a_refresh_that_read_before_a_definition_does_not_undo_it():
+    store = SlowReads()
+    await store.open()
+    async with world(store) as w:
+        await w.define(track("Go", delay()))
+        gate = asyncio.Event()
+        store.gates = [gate]
+        slow = asyncio.create_task(w.book.refresh("default"))
+        await asyncio.sleep(0)
+        await w.define(track("Go", delay(duration=2 * DAY)))
+        gate.set()
+        await slow
+        (answer,) = await w.ingest(go("later", "v"))
+        assert [started.version for started in answer.started] == [2]
+
+
 # the lab
 
 
@@ -497,3 +287,29 @@ async def test_cancellation_reaches_the_store():
         assert len(answer.canceled) == 2
         assert (await w.loop.cancel("default", cancellation_key="all")).canceled == ()
         assert (await w.loop.cancel("default", run_id="nobody")).known is False
+
+
+async def test_a_crash_in_mid_jump_does_not_bring_an_earlier_time_back():
+    async with world() as w:
+        put = w.store.put_setting
+
+        async def crash(name: str, value: str) -> None:
+            await put(name, value)
+            assert w.clock.now_us() == START, "the time that is not kept yet has not come"
+            raise Unavailable("killed")
+
+        w.store.put_setting = crash
+        with pytest.raises(Unavailable):
+            await w.advance(DAY)
+        await w.lab.restore()
+        assert w.clock.now_us() == START + DAY
+
+
+async def test_a_jump_ends_when_the_server_goes_down():
+    async with world() as w:
+        await w.define(track("Go", delay()))
+        await w.track("u", "Go")
+        w.loop.drain()
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable, match="going down"):
+                await w.advance(2 * DAY)

@@ -68,7 +68,7 @@ async def test_a_page_carries_what_was_asked_for(world: World) -> None:
 async def test_a_long_log_is_read_in_pieces(world: World) -> None:
     ids = await world.append(2 * READ_ROWS + 7)
     pages, stream = world.open(start=Start.EARLIEST, max_batch=1000)
-    for _ in range(4):
+    while len(stream.ids) < len(ids):
         await anext(pages)
     assert stream.ids == ids
     await pages.aclose()

@@ -1,7 +1,9 @@
 """Ingest over the wire: what is taken, what is refused, and what it leaves behind."""
 
+import asyncio
 import json
 import time
+from collections import Counter, defaultdict
 
 import grpc
 import pytest
@@ -14,6 +16,7 @@ from tests.wire import (
     REJECTED,
     Watch,
     Wire,
+    connected,
     identify,
     kinds,
     mail,
@@ -24,6 +27,7 @@ from tests.wire import (
     workflow,
 )
 from upshot.v1 import admin_pb2, event_pb2, outcome_pb2
+from upshot.v1 import service_pb2 as pb
 
 
 def welcome() -> object:
@@ -251,3 +255,36 @@ async def test_channels_and_kinds_of_outcomes_are_told(wire: Wire, watched_strea
     assert (text.channel, text.recipient) == (outcome_pb2.CHANNEL_SMS, "+4915112345678")
     assert {(o.user_id, o.workflow_id, o.workflow_version) for o in came} == {("ana", "welcome", 1)}
     assert [(o.partition, o.position) for o in came] == [(0, 1), (0, 2), (0, 3), (0, 4)]
+
+
+async def test_eight_clients_with_the_same_ids_start_each_run_once(
+    wire: Wire, watched_stream: Watch
+) -> None:
+    """A tenth of what each client sends, another one sends too; somebody reads all the while."""
+    await wire.define(workflow("welcome", "Signed Up", mail()))
+    stream = watched_stream(wire)
+    reading = asyncio.create_task(stream.until(3 * 720))
+
+    async def client(number: int) -> list[pb.IngestResult]:
+        # 100 people each, of whom the last 10 are the first 10 of the next client.
+        people = [at % 720 for at in range(number * 90, number * 90 + 100)]
+        found = []
+        async with connected(wire.app.grpc_address) as own:
+            for at in range(0, 100, 20):
+                chosen = people[at : at + 20]
+                events = [identify(f"i{n}", f"u{n}") for n in chosen]
+                events += [track(f"e{n}", user_id=f"u{n}") for n in chosen]
+                found += await own.ingest(*events)
+        return found
+
+    answers = await asyncio.gather(*map(client, range(8)))
+    await wire.advance()
+    came = await reading
+    results = [result for answer in answers for result in answer]
+    assert Counter(result.state for result in results) == {ACCEPTED: 1440, DUPLICATE: 160}
+    runs: dict[str, set[str]] = defaultdict(set)
+    for result in results:
+        runs[result.event_id] |= {run.run_id for run in result.started_runs}
+    assert all(len(found) == 1 for id_, found in runs.items() if id_.startswith("e"))
+    assert Counter(kinds(came)) == {"RUN_STARTED": 720, "MESSAGE_SENT": 720, "RUN_COMPLETED": 720}
+    assert len({outcome.run_id for outcome in came}) == 720

@@ -198,8 +198,8 @@ async def test_a_forged_credential_opens_nothing(wire: Wire) -> None:
 async def test_a_server_with_more_than_it_can_hold_says_when_to_come_again(
     database: Path,
 ) -> None:
-    async with running(database, NOWHERE + "[limits]\ninbox = 1000\nbatch = 1\n") as wire:
-        calls = [wire.ingest(*(track(f"{at}-{n}") for n in range(600))) for at in range(2)]
+    async with running(database, NOWHERE + "[limits]\ninbox = 1000\nbatch = 10\n") as wire:
+        calls = [wire.ingest(*(track(f"{at}-{n}") for n in range(900))) for at in range(2)]
         answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
         (error,) = (answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError))
         (taken,) = (answer for answer in answers if isinstance(answer, list))

@@ -14,6 +14,7 @@ from upshotd.adapters.templates import SandboxTemplates
 from upshotd.cli import yamlfile
 from upshotd.cli.reading import Reader
 from upshotd.config import VARIABLES, load
+from upshotd.domain.names import ROOTS
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
@@ -36,7 +37,7 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
         message = pb.Workflow()
         reader.message(node, message, "workflow")
         workflow, form = workflow_codec.workflow(message)
-        found = validate(workflow, CelConditions(), SandboxTemplates())
+        found = validate(workflow, CelConditions(), SandboxTemplates(ROOTS))
         wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
         wrong += [f"{v.field} {v.description}" for v in (*form, *found.violations)]
         yield workflow, wrong + [f"warning: {v.field} {v.description}" for v in found.warnings]

@@ -150,9 +150,14 @@ def test_faults_are_told_in_one_line(source, fault):
 
 
 def test_a_key_expression_need_not_be_a_bool():
-    assert CONDITIONS.fault("event.properties.sku", boolean=False) is None
-    assert CONDITIONS.fault("'a' + traits.plan", boolean=False) is None
-    assert CONDITIONS.fault("'a' +", boolean=False) is not None
+    assert CONDITIONS.fault("event.properties.sku", yields="key") is None
+    assert CONDITIONS.fault("'a' + traits.plan", yields="key") is None
+    assert CONDITIONS.fault("event.properties", yields="key") is None
+    assert CONDITIONS.fault("[1]", yields="key") == "yields list, not a single value"
+    assert CONDITIONS.fault("now + duration('1h')", yields="moment") is None
+    assert CONDITIONS.fault("event.properties.at", yields="moment") is None
+    assert CONDITIONS.fault("42", yields="moment") == "yields int, not a timestamp"
+    assert CONDITIONS.fault("'a' +", yields="key") is not None
 
 
 def test_values():

@@ -36,10 +36,10 @@ BAD = "!!"
 class Languages:
     """Both languages: what holds `!!` does not compile; what holds `text` is no condition."""
 
-    def fault(self, source: str, *, boolean: bool = False, html: bool = False) -> str | None:
+    def fault(self, source: str, *, yields: str = "", html: bool = False) -> str | None:
         if BAD in source:
             return "html does not compile" if html else "does not compile"
-        return "is no condition" if boolean and "text" in source else None
+        return "is no condition" if yields == "truth" and "text" in source else None
 
     def holds(self, source: str, names: Names) -> Verdict:
         raise AssertionError("validation evaluates nothing")

@@ -12,8 +12,9 @@ from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.ids import Ids
-from upshotd.domain.message import Accepted
+from upshotd.domain.message import OPEN, Accepted, MessageState
 from upshotd.domain.outcome import Engagement
+from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes, IdKind, State, Wanted
 from upshotd.domain.stimulus import (
     Answer,
@@ -30,6 +31,7 @@ from upshotd.domain.stimulus import (
     SendSettled,
     Stimulus,
 )
+from upshotd.domain.values import replace
 
 log = structlog.get_logger()
 
@@ -43,6 +45,13 @@ def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
         plan.workflow.workflow_id for plan in definitions.current.values() if plan.counts_starts
     }
     return want
+
+
+def versions(state: State) -> set[tuple[str, int]]:
+    """Return the versions that decisions on *state* may ask for."""
+    found = {(run.workflow_id, run.workflow_version) for run in state.runs.values()}
+    found |= {(m.workflow_id, m.workflow_version) for m in state.messages.values()}
+    return found
 
 
 def _want(want: Wanted, stimulus: Stimulus) -> None:
@@ -137,7 +146,8 @@ class Decider:
         log.error("decision.set_aside", incident_id=incident_id, stimulus=kind)
         run_id = _run_of(self.state, stimulus)
         if run_id:
-            return self._fail_run(stimulus, RunBroke(run_id, incident_id))
+            message_id = stimulus.message_id if isinstance(stimulus, MessageDue) else ""
+            return self._fail_run(stimulus, RunBroke(run_id, incident_id, message_id))
         decision = Decision(Changes(self.workspace_id), _refusal(stimulus, incident_id))
         self._keep_rejected(decision, stimulus)
         return decision
@@ -159,11 +169,39 @@ class Decider:
 
     def _fail_run(self, stimulus: Stimulus, broke: RunBroke) -> Decision:
         """End the run; an answer of a provider is then recorded without moving it."""
-        decision = self._step(broke)
+        try:
+            decision = self._step(broke)
+        except Exception:
+            log.exception("run.not_told", incident_id=broke.incident_id)
+            return Decision(self._stilled(broke))
         if isinstance(stimulus, SendSettled):
             self.state.absorb(decision.changes)
             decision.changes.extend(self._step(stimulus).changes)
         return decision
+
+    def _stilled(self, broke: RunBroke) -> Changes:
+        """Return the run and message as ended, without an outcome: not even that can be made.
+
+        Their timers would come again and again.
+        """
+        changes = Changes(self.workspace_id)
+        run = self.state.runs.get(broke.run_id)
+        if run is not None and run.active:
+            changes.runs[run.run_id] = replace(
+                run,
+                state=RunState.FAILED,
+                reason="INTERNAL",
+                step_id="",
+                due_us=None,
+                end_us=self.now_us,
+                holds_active=False,
+            )
+        message = self.state.messages.get(broke.message_id)
+        if message is not None and message.state in OPEN:
+            changes.messages[message.message_id] = replace(
+                message, state=MessageState.UNDELIVERABLE, reason="INTERNAL", due_us=None, owner=""
+            )
+        return changes
 
     def _keep_rejected(self, decision: Decision, stimulus: Stimulus) -> None:
         """Keep a refused event where people can see it: SDKs never look at answers."""

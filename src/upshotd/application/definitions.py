@@ -34,7 +34,9 @@ class DefinitionBook:
             key = (version.workflow_id, version.version)
             if key not in plans:
                 plans[key] = self._plan(version.definition, version.version)
-            current[version.workflow_id] = plans[key]
+            # A refresh that read later may have ended sooner.
+            found = (known.current.get(version.workflow_id, plans[key]), plans[key])
+            current[version.workflow_id] = max(found, key=lambda plan: plan.workflow.version)
         # A decision under way keeps the book it was given.
         self._books[workspace_id] = replace(
             known, plans=plans, current=current, listening=listening(current)
@@ -46,12 +48,14 @@ class DefinitionBook:
         missing = {key for key in versions if key not in book.plans}
         if not missing:
             return book
-        plans = dict(book.plans)
+        found: dict[tuple[str, int], Plan] = {}
         for workflow_id, version in missing:
             stored = await self._store.workflow(workspace_id, workflow_id, version)
             if stored is not None:
-                plans[workflow_id, version] = self._plan(stored.definition, version)
-        book = replace(self._books[workspace_id], plans=plans)
+                found[workflow_id, version] = self._plan(stored.definition, version)
+        # The book as it is by now: another version may have been defined meanwhile.
+        book = self._books[workspace_id]
+        book = replace(book, plans={**book.plans, **found})
         self._books[workspace_id] = book
         return book
 

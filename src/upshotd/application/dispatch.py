@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from upshotd.application.ports import Provider
-from upshotd.domain.message import Delivery, Message, SendResult, Unknown
+from upshotd.domain.message import Deferred, Delivery, Message, SendResult, Unknown
 from upshotd.domain.stimulus import SendSettled
 
 log = structlog.get_logger()
@@ -62,6 +62,7 @@ class Dispatcher:
         self._queue: deque[Intent] = deque()
         self._in_flight: set[tuple[str, str]] = set()
         self._workers: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     @property
     def in_flight(self) -> int:
@@ -73,35 +74,59 @@ class Dispatcher:
         return (workspace_id, message_id) in self._in_flight
 
     def submit(self, intents: list[Intent]) -> None:
-        """Take committed intents."""
+        """Take committed intents; when closing, put them off."""
+        if self._closing:
+            self._put_off(intents)
+            return
         for entry in intents:
             self._in_flight.add((entry.delivery.workspace_id, entry.delivery.message_id))
         self._queue.extend(intents)
         for _ in range(min(len(intents), self._concurrency - len(self._workers))):
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(asyncio.create_task(self._work()))
 
     async def close(self, grace_s: float) -> None:
-        """Let what is queued finish within *grace_s* seconds; then cut it off and close."""
-        if self._workers:
-            await asyncio.wait(self._workers, timeout=grace_s)
-        for worker in tuple(self._workers):
+        """Let what is queued finish within *grace_s* seconds; then cut it off and close.
+
+        What was never begun is put off, so that a restart sends it: nothing about it is unknown.
+        """
+        self._closing = True
+        workers = tuple(self._workers)
+        if workers:
+            await asyncio.wait(workers, timeout=grace_s)
+        left = list(self._queue)
+        self._queue.clear()
+        for worker in workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*workers, return_exceptions=True)
+        self._put_off(left)
         for provider in self._providers.values():
             await provider.close()
 
     async def _work(self) -> None:
-        while self._queue:
-            await self._send(self._queue.popleft())
+        try:
+            while self._queue:
+                await self._send(self._queue.popleft())
+        finally:
+            # At once, not when the task is seen to be done: what is submitted until then would
+            # count on this worker.
+            worker = asyncio.current_task()
+            assert worker is not None
+            self._workers.discard(worker)
+
+    def _put_off(self, intents: list[Intent]) -> None:
+        for entry in intents:
+            self._settled(entry, Deferred("the server went down before it was sent"))
 
     async def _send(self, entry: Intent) -> None:
         delivery, provider = entry.delivery, self._providers.get(entry.provider)
         if provider is None:
-            result: SendResult = Unknown(f"no provider {entry.provider!r} is configured any more")
+            result: SendResult = Deferred(f"no provider {entry.provider!r} is configured any more")
         else:
             result = await self._ask(provider, delivery)
+        self._settled(entry, result)
+
+    def _settled(self, entry: Intent, result: SendResult) -> None:
+        delivery, provider = entry.delivery, self._providers.get(entry.provider)
         self._in_flight.discard((delivery.workspace_id, delivery.message_id))
         idempotent = provider is not None and provider.idempotent
         settled = SendSettled(

@@ -1,6 +1,7 @@
 """What waits for the loop: stimuli, and who waits for their answers."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from upshotd.application.batch import Decided
@@ -52,6 +53,8 @@ class Item:
     stimulus: Stimulus
     call: Call | None = None
     index: int = 0
+    #: When it came, in microseconds.
+    arrive_us: int = 0
 
     def answer(self, answer: Answer) -> None:
         """Give whoever waits this answer."""
@@ -73,3 +76,12 @@ class Batch:
     decided: Decided | None = None
     #: As it was loaded, under what was decided.
     state: State = field(default_factory=State)
+
+
+def by_workspace(items: Iterable[Item]) -> list[Batch]:
+    """Return *items* in batches of one workspace each, in their order."""
+    batches: dict[str, Batch] = {}
+    for item in items:
+        batch = batches.setdefault(item.workspace_id, Batch(item.workspace_id))
+        batch.items.append(item)
+    return list(batches.values())

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, Store
-from upshotd.domain.errors import InvalidArgument, Violation
+from upshotd.domain.errors import InvalidArgument, Unavailable, Violation
 
 #: Farthest jump, in microseconds.
 ADVANCE_MAX_US = 400 * 86_400_000_000
@@ -50,7 +50,7 @@ class Lab:
     async def advance(self, duration_us: int) -> Advanced:
         """Move the clock; returns when nothing is due any more.
 
-        Raises InvalidArgument for a duration below 0 or above 400 days.
+        Raises InvalidArgument for a duration below 0 or above 400 days, Unavailable when draining.
         """
         if not 0 <= duration_us <= ADVANCE_MAX_US:
             fault = Violation("duration", "must be between 0 and 400 days")
@@ -59,13 +59,17 @@ class Lab:
         target_us = self._clock.now_us() + duration_us
         await self._settle()
         while (due_us := await self._store.next_due()) is not None and due_us <= target_us:
+            if self._loop.draining:  # timers rest, so this would never end
+                raise Unavailable("the server is going down", reason="DRAINING")
             await self._move(due_us)
         await self._move(target_us)
         return Advanced(self._clock.now_us(), self._loop.fired - fired)
 
     async def _move(self, now_us: int) -> None:
+        """Remember the place, then go there: nothing is committed in a time that a crash undoes."""
+        offset_us = self._clock.offset_us + max(now_us - self._clock.now_us(), 0)
+        await self._store.put_setting(OFFSET_SETTING, str(offset_us))
         self._clock.advance_to(now_us)
-        await self._store.put_setting(OFFSET_SETTING, str(self._clock.offset_us))
         await self._settle()
 
     async def _settle(self) -> None:

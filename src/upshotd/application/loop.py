@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from upshotd.application.batch import Decider, wanted
+from upshotd.application.batch import Decider, versions, wanted
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher, Intent, intent
-from upshotd.application.inbox import Batch, Call, Item, Limits
+from upshotd.application.inbox import Batch, Call, Item, Limits, by_workspace
 from upshotd.application.ports import Clock, Codec, Due, Store, Wakeups
 from upshotd.domain.engine import decide
 from upshotd.domain.errors import (
@@ -129,13 +129,18 @@ class Loop:
 
     def settle(self, workspace_id: str, settled: SendSettled) -> None:
         """Take the result of an attempt; never refused, also while draining."""
-        self._put([Item(workspace_id, settled)])
+        self._put([Item(workspace_id, settled, arrive_us=self._clock.now_us())])
 
     def poke(self) -> None:
         """Look at the timers again: the clock has moved."""
         self._next_due_us = 0
         self._quiet.clear()
         self._wake.set()
+
+    @property
+    def draining(self) -> bool:
+        """Whether timers rest for good."""
+        return self._draining
 
     async def quiet(self) -> None:
         """Return when nothing waits, nothing is being sent and no timer is due."""
@@ -175,7 +180,8 @@ class Loop:
         if len(self._inbox) + len(stimuli) > self._limits.inbox:
             raise ResourceExhausted("the server has more work than it can hold")
         call = Call(len(stimuli))
-        self._put([Item(workspace_id, s, call, i) for i, s in enumerate(stimuli)])
+        now_us = self._clock.now_us()
+        self._put([Item(workspace_id, s, call, i, now_us) for i, s in enumerate(stimuli)])
         return await call.done
 
     def _put(self, items: Iterable[Item]) -> None:
@@ -189,10 +195,10 @@ class Loop:
         """Do one batch; False when there was nothing to do."""
         await self._wait_for_siblings()
         self._wake.clear()
-        items = self._gather()
+        # Nothing is taken from the inbox before the store has answered: it would be lost.
         due = await self._due()
         # What came from outside goes first: at equal times it precedes a timer.
-        items += due
+        items = [*self._gather(), *due]
         if not items:
             return False
         try:
@@ -238,6 +244,9 @@ class Loop:
         now_us = self._clock.now_us()
         if self._draining or self._busy() or not self._is_due(now_us):
             return []
+        if len(self._inbox) > self._limits.batch:
+            # What this batch has no room for came before the timers that fell due after it.
+            now_us = min(now_us, self._inbox[self._limits.batch].arrive_us - 1)
         found = await self._store.due(now_us, self._limits.batch)
         if len(found) < self._limits.batch:
             self._next_due_us = await self._store.next_due()
@@ -265,7 +274,7 @@ class Loop:
         if not self._inbox and not sending:
             self._quiet.set()
         timeout = SLEEP_MAX_S
-        if self._next_due_us is not None and not self._draining:
+        if self._next_due_us is not None and not self._draining and not self._busy():
             timeout = min(max((self._next_due_us - self._clock.now_us()) / 1e6, 0.0), timeout)
         try:
             async with asyncio.timeout(timeout):
@@ -288,7 +297,7 @@ class Loop:
 
     async def _process(self, items: list[Item], conflicts: int = 0) -> None:
         """Bring *items* to an end; a batch that cannot be stored is split until it can."""
-        batches = self._by_workspace(items)
+        batches = by_workspace(items)
         for batch in batches:
             await self._decide(batch)
         try:
@@ -322,14 +331,8 @@ class Loop:
             # Not even that; a timer comes again, and must not keep the loop busy until then.
             log.exception("item.not_set_aside", stimulus=type(item.stimulus).__name__)
             self._next_due_us = self._clock.now_us() + PAUSE_US
+        self._wakeups.notify()
         item.answer(decision.answer)
-
-    def _by_workspace(self, items: list[Item]) -> list[Batch]:
-        batches: dict[str, Batch] = {}
-        for item in items:
-            batch = batches.setdefault(item.workspace_id, Batch(item.workspace_id))
-            batch.items.append(item)
-        return list(batches.values())
 
     async def _decide(self, batch: Batch) -> None:
         stimuli = [item.stimulus for item in batch.items]
@@ -341,7 +344,7 @@ class Loop:
         """Load what deciding on *stimuli* may read."""
         definitions = await self.definitions.of(workspace_id)
         state = await self._store.load(workspace_id, wanted(stimuli, definitions))
-        definitions = await self.definitions.covering(workspace_id, _versions(state))
+        definitions = await self.definitions.covering(workspace_id, versions(state))
         now_us = self._clock.now_us()
         return Decider(workspace_id, definitions, state, now_us, self._codec, self._ids, self._step)
 
@@ -383,13 +386,6 @@ class Loop:
             earliest = min(dues)
             known = self._next_due_us
             self._next_due_us = earliest if known is None else min(known, earliest)
-
-
-def _versions(state: State) -> set[tuple[str, int]]:
-    """Return the versions that decisions on *state* may ask for."""
-    found = {(run.workflow_id, run.workflow_version) for run in state.runs.values()}
-    found |= {(m.workflow_id, m.workflow_version) for m in state.messages.values()}
-    return found
 
 
 def _due_stimulus(due: Due) -> Stimulus:

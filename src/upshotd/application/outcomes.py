@@ -24,8 +24,8 @@ BATCH_MAX: Final = 1_000
 HEARTBEAT_DEFAULT_US: Final = 10_000_000
 HEARTBEAT_LEAST_US: Final = 1_000_000
 HEARTBEAT_MOST_US: Final = 60_000_000
-#: Rows of the log that one read looks at; a stream holds no more than these in memory.
-READ_ROWS: Final = 1_000
+#: Rows of the log that one read looks at; a stream holds at most two reads in memory.
+READ_ROWS: Final = 3_000
 #: Streams of one process that may be open at once.
 STREAMS_MAX: Final = 1_000
 
@@ -59,7 +59,7 @@ class StreamRequest:
 
 
 class OutcomeRecord(NamedTuple):
-    """An outcome as the log has it. A tuple: the busiest value of all is made the cheapest way."""
+    """An outcome as the log has it."""
 
     partition: int
     position: int
@@ -69,13 +69,21 @@ class OutcomeRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamPage:
-    """One response of a stream; without records it is a checkpoint."""
+    """One response of a stream, of one partition; without rows it is a checkpoint."""
 
-    records: Sequence[OutcomeRecord]
+    #: (position, encoded outcome), as the store gave them: nothing is made anew per outcome.
+    rows: Sequence[tuple[int, bytes]]
     #: Everything up to here has been sent or does not pass the filter.
     cursor: str
     #: Partitions of the log in the first page, 0 afterwards.
     partition_count: int = 0
+    #: Partition of the rows.
+    partition: int = 0
+
+    @property
+    def records(self) -> list[OutcomeRecord]:
+        """The rows, each with its partition."""
+        return [OutcomeRecord(self.partition, position, body) for position, body in self.rows]
 
 
 @dataclass(slots=True)
@@ -95,20 +103,24 @@ class _Reader:
     #: partition -> the read after the present one, begun while that one goes out.
     ahead: dict[int, "asyncio.Task[OutcomePage]"] = field(init=False, default_factory=dict)
 
-    def page(self, records: Sequence[OutcomeRecord] = (), partition_count: int = 0) -> StreamPage:
+    def page(
+        self,
+        rows: Sequence[tuple[int, bytes]] = (),
+        partition: int = 0,
+        partition_count: int = 0,
+    ) -> StreamPage:
         """Return what goes out now, with the cursor of this moment."""
         self.yielded_us = self.clock.monotonic_us()
-        return StreamPage(records, self.writer.text(self.positions), partition_count)
+        return StreamPage(rows, self.writer.text(self.positions), partition_count, partition)
 
     def pages(self, partition: int, found: OutcomePage) -> Iterator[StreamPage]:
         """Yield what was found in pieces of at most `max_batch`, and move past all of it."""
         rows = found.records
         for first in range(0, len(rows), self.max_batch):
             piece = rows[first : first + self.max_batch]
-            records = [OutcomeRecord(partition, position, body) for position, body in piece]
             last = first + self.max_batch >= len(rows)
-            self.positions[partition] = found.through if last else records[-1].position
-            yield self.page(records)
+            self.positions[partition] = found.through if last else piece[-1][0]
+            yield self.page(piece, partition)
             self.yielded_us = self.clock.monotonic_us()  # however long the reader took over it
         self.positions[partition] = found.through
 

@@ -1,10 +1,12 @@
 """What follows from a fact that came about a message: acceptance, delivery, engagement."""
 
+from collections.abc import Mapping
+
 from upshotd.domain import messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey, resume
 from upshotd.domain.message import OPEN, Channel, Message, MessageState
-from upshotd.domain.outcome import HUMAN, Engagement, EngagementKind, OutcomeKind
+from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.steps import wait
@@ -25,8 +27,6 @@ OUTCOMES = {
     EngagementKind.COMPLAINED: OutcomeKind.MESSAGE_COMPLAINED,
 }
 FAILURES = frozenset({EngagementKind.BOUNCED, EngagementKind.UNDELIVERED})
-#: A message in one of these was never given to a provider, so nothing can be told about it.
-NEVER_SENT = frozenset({MessageState.UNROUTABLE, MessageState.SUPPRESSED})
 
 
 def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
@@ -41,12 +41,19 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
     message = draft.message(message_id)
     if message is None:
         return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE", message_id)
-    if message.state in NEVER_SENT or not message.attempt:
+    if not message.attempt:  # it was never given to a provider
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
-    if message.state in OPEN:
+    if message.state in OPEN or _arrived(message, engagement):
         message = accepted(draft, message)
     resumed = _record(draft, message, engagement)
     return EngagementResult(EngagementState.RECORDED, "", message_id, resumed)
+
+
+def _arrived(message: Message, engagement: Engagement) -> bool:
+    """Return whether *engagement* shows that a message we had given up was sent after all."""
+    if message.state is MessageState.ACCEPTED or engagement.kind in FAILURES:
+        return False
+    return "sent" not in message.facts
 
 
 def accepted(draft: Draft, message: Message, provider_message_id: str = "") -> Message:
@@ -112,6 +119,11 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     return _tell(draft, message, run, engagement, word)
 
 
+def _corrected(left: Mapping[str, object]) -> dict[str, object]:
+    """Return what a send step left wrongly, when its message was given up and came all the same."""
+    return {"sent": True, "undeliverable": False} if left.get("undeliverable") else {}
+
+
 def _properties(engagement: Engagement) -> dict[str, object]:
     if not engagement.reason:
         return dict(engagement.data)
@@ -122,7 +134,7 @@ def _with_failure(message: Message, engagement: Engagement) -> Message:
     """A failure makes the message unreachable, unless a person has engaged with it already."""
     if engagement.kind not in FAILURES or message.state is not MessageState.ACCEPTED:
         return message
-    if any(wait.fact(kind, machine=False) in message.facts for kind in HUMAN):
+    if wait.touched(message):
         return message
     return replace(
         message,
@@ -140,6 +152,8 @@ def _tell(
     if journey is None:
         return ()
     left: dict[str, object] = {word: True}
+    if message.state is MessageState.ACCEPTED:
+        left |= _corrected(journey.steps.get(message.step_id, {}))
     if message.state is MessageState.UNDELIVERABLE:
         left |= {"undeliverable": True, "reason": message.reason}
     journey.leave(message.step_id, **left)

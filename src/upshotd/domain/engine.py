@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from upshotd.domain import identity, journey, sending
+from upshotd.domain import identity, journey, messages, sending
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, faults
 from upshotd.domain.ids import Ids
+from upshotd.domain.message import OPEN, MessageState
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
 from upshotd.domain.steps import delay, wait
@@ -126,7 +127,8 @@ def _exit(draft: Draft, profile_id: str, event: Event) -> None:
 def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
     """Let the runs go on that wait for *event*; remember it for waits that will want it."""
     resumed: list[str] = []
-    for run in draft.active_runs(profile_id):
+    # Runs that one of these enrolls on its way came after the event, and do not see it.
+    for run in tuple(draft.active_runs(profile_id)):
         moving = journey.Journey(draft, run)
         _remember(moving, event)
         step = moving.plan.steps[run.step_id]
@@ -208,6 +210,10 @@ def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:
 def _broke(draft: Draft, incident: RunBroke) -> None:
     """Set a run aside that no decision can move: visible, and blocking nothing."""
     run = draft.run(incident.run_id)
+    text = f"incident {incident.incident_id}"
     if run is not None and run.active:
         moving = journey.Journey(draft, run)
-        moving.end(RunState.FAILED, "INTERNAL", f"incident {incident.incident_id}")
+        moving.end(RunState.FAILED, "INTERNAL", text)
+    message = draft.message(incident.message_id)
+    if message is not None and message.state in OPEN:
+        messages.finish(draft, message, MessageState.UNDELIVERABLE, "INTERNAL", text)

@@ -93,12 +93,15 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         traits={**other.traits, **known.traits},
         contact={**other.contact, **known.contact},
         group_ids=tuple(dict.fromkeys((*known.group_ids, *other.group_ids))),
+        identify_us=max(known.identify_us, other.identify_us),
         create_us=min(known.create_us, other.create_us),
     )
-    held = {s.scope for s in draft.suppressions(known.profile_id)}
+    held = {s.scope: s for s in draft.suppressions(known.profile_id)}
     for suppression in draft.suppressions(other.profile_id):
-        if suppression.scope not in held:
-            draft.put_suppression(known.profile_id, suppression)
+        rival = held.get(suppression.scope)
+        # Whoever asked for longer peace gets it, under whichever id.
+        lasting = rival if rival is not None and rival.outlasts(suppression) else suppression
+        draft.put_suppression(known.profile_id, lasting)
     for anonymous_id in other.anonymous_ids:
         draft.changes.identities[IdKind.ANONYMOUS, anonymous_id] = known.profile_id
     draft.changes.profiles.pop(other.profile_id, None)
@@ -136,7 +139,10 @@ def identified(
     """Return *profile* after an identify, and warnings about traits that are no contacts."""
     newest = event.event_us >= profile.identify_us
     traits = merged_traits(profile.traits, plain(event.traits), newest=newest)
-    contact, warnings = contacts(traits, rules)
+    contact, faults = contacts(traits, rules)
+    # What earlier events brought was told about then.
+    named = {f"event.identify.traits.{name}" for name in event.traits}
+    warnings = tuple(fault for fault in faults if fault.field in named)
     for field in CONTEXT_CONTACTS:
         if field in profile.contact and field not in contact:
             contact[field] = profile.contact[field]

@@ -28,6 +28,8 @@ from upshotd.domain.workflow import Plan, Reentry, ReentryMode, Step
 
 #: Entries of a timeline; what comes after is not noted.
 TIMELINE_MAX = 1000
+#: Characters of an entry's detail.
+DETAIL_MAX = 1000
 
 _END_KINDS = {
     RunState.COMPLETED: OutcomeKind.RUN_COMPLETED,
@@ -86,7 +88,13 @@ class Journey:
         """Note in the timeline what happened at the step, and why."""
         if len(self.timeline) < TIMELINE_MAX:
             at = self.step_id if step_id is None else step_id
-            self.timeline.append(TimelineEntry(self.now_us, at, what, detail))
+            self.timeline.append(TimelineEntry(self.now_us, at, what, detail[:DETAIL_MAX]))
+
+    def note_once(self, what: str, detail: str) -> None:
+        """Note what may come with every event, the first time at this step only."""
+        entry = (self.step_id, what, detail[:DETAIL_MAX])
+        if not any(noted[1:] == entry for noted in self.timeline):
+            self.note(what, detail)
 
     def leave(self, step_id: str, **values: object) -> None:
         """Add to what a step leaves for later conditions and templates."""
@@ -104,7 +112,7 @@ class Journey:
         """Return whether *condition* holds; why it could not be evaluated is noted."""
         verdict = self.draft.definitions.conditions.holds(condition, self.names())
         if verdict.note:
-            self.note("condition_failed", f"{condition}: {verdict.note}")
+            self.note_once("condition_failed", f"{condition}: {verdict.note}")
         return verdict.holds
 
     def outcome(
@@ -322,7 +330,11 @@ def _cooling(reentry: Reentry, last_us: int | None, now_us: int) -> bool:
 
 
 def move_runs(draft: Draft, merge: Merge) -> None:
-    """Move running runs with their person; of two under one re-entry key the older stays."""
+    """Move running runs with their person; of two under one re-entry key the older stays.
+
+    Past starts count for who the person became.
+    """
+    _move_starts(draft, merge)
     taken = {
         (run.workflow_id, run.reentry_key): run
         for run in draft.active_runs(merge.into_profile_id)
@@ -336,3 +348,11 @@ def move_runs(draft: Draft, merge: Merge) -> None:
             continue
         younger = rival if rival.start_us > moved.start_us else moved
         Journey(draft, younger).end(RunState.CANCELED, "MERGED")
+
+
+def _move_starts(draft: Draft, merge: Merge) -> None:
+    known = {**draft.state.last_starts, **draft.changes.last_starts}
+    for (workflow_id, profile_id, key), start_us in known.items():
+        if profile_id == merge.from_profile_id:
+            entry = (workflow_id, merge.into_profile_id, key)
+            draft.changes.last_starts[entry] = max(start_us, known.get(entry, start_us))

@@ -12,6 +12,8 @@ from typing import Literal, Protocol, TypeAlias
 from upshotd.domain.message import Email
 
 Names: TypeAlias = Mapping[str, object]
+#: What an expression is for: a condition, a moment, a key.
+Kind: TypeAlias = Literal["truth", "moment", "key"]
 Scalar: TypeAlias = str | int | float | bool | datetime | None
 
 
@@ -28,8 +30,8 @@ class Verdict:
 class Conditions(Protocol):
     """Compiles and evaluates CEL; compiled forms are cached by source."""
 
-    def fault(self, source: str, *, boolean: bool = True) -> str | None:
-        """Return what is wrong with *source*, or None; with *boolean* it must yield a bool."""
+    def fault(self, source: str, *, yields: Kind = "truth") -> str | None:
+        """Return what is wrong with *source*, or None; it must be able to yield that kind."""
 
     def holds(self, source: str, names: Names) -> Verdict:
         """Return whether *source* holds for *names*. Never raises: an error is a note."""

@@ -81,6 +81,8 @@ def accept(draft: Draft, message: Message, provider_message_id: str = "") -> Mes
     message = replace(
         message,
         state=MessageState.ACCEPTED,
+        reason="",
+        detail="",
         due_us=None,
         owner="",
         provider_message_id=provider_message_id or message.provider_message_id,

@@ -8,6 +8,8 @@ from upshotd.domain.profile import Group, Profile
 from upshotd.domain.run import Run
 from upshotd.domain.values import plain
 
+#: Everything that conditions and templates may name.
+ROOTS = frozenset({"event", "traits", "profile", "group", "steps", "run", "now"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

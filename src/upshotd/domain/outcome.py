@@ -97,8 +97,13 @@ class EngagementKind(IntEnum):
     COMPLAINED = 10
 
 
-#: What only a person does; a message with none of these was ignored.
+#: What only a person does, and a wait for it can be ignored.
 HUMAN = frozenset({EngagementKind.OPENED, EngagementKind.CLICKED, EngagementKind.REPLIED})
+#: What a person chooses about more of its kind; a message with none of these and none of HUMAN
+#: was ignored.
+CHOICES = frozenset(
+    {EngagementKind.UNSUBSCRIBED, EngagementKind.RESUBSCRIBED, EngagementKind.COMPLAINED}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ class Suppression:
         """Return whether it is in force."""
         return self.until_us is None or now_us < self.until_us
 
+    def outlasts(self, other: "Suppression") -> bool:
+        """Return whether it ends no earlier than *other*."""
+        if self.until_us is None:
+            return True
+        return other.until_us is not None and self.until_us >= other.until_us
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:

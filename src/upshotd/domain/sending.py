@@ -22,14 +22,17 @@ from upshotd.domain.workflow import Purpose
 
 
 def settle(draft: Draft, settled: SendSettled) -> None:
-    """Record the answer to an attempt, and let the run go on."""
+    """Record the answer to an attempt, and let the run go on.
+
+    An answer that comes after its lease still counts, until another attempt begins.
+    """
     message = draft.message(settled.message_id)
     if message is None or message.attempt != settled.attempt:
         return
     if message.state is MessageState.ACCEPTED:
         _name(draft, message, settled)
         return
-    if message.state is not MessageState.SENDING:
+    if message.state not in OPEN:
         return
     match settled.result:
         case Accepted(provider_message_id=provider_message_id):
@@ -37,9 +40,11 @@ def settle(draft: Draft, settled: SendSettled) -> None:
         case Refused(reason=reason, detail=detail):
             failed(draft, message, reason, detail)
         case Deferred():
-            _again(draft, message, settled.result)
+            if message.state is not MessageState.RETRYING:
+                _again(draft, message, settled.result)
         case Unknown(detail=detail):
-            unknown(draft, message, detail, idempotent=settled.idempotent)
+            if message.state is MessageState.SENDING:
+                unknown(draft, message, detail, idempotent=settled.idempotent)
         case _:
             assert_never(settled.result)
 

@@ -13,6 +13,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement, Outcome
 from upshotd.domain.profile import Group, Merge, Profile, Suppression
 from upshotd.domain.run import Run
+from upshotd.domain.values import replace
 
 
 class IdKind(StrEnum):
@@ -121,7 +122,11 @@ class State:
         self.profiles.update(changes.profiles)
         self.groups.update(changes.groups)
         for run in changes.runs.values():
+            if run.cancellation_key and run.run_id not in self.runs:
+                self.by_cancellation_key.setdefault(run.cancellation_key, []).append(run.run_id)
             self.put_run(run)
+        for merge in changes.merges:
+            self._sort_active(merge.into_profile_id)
         self._absorb_messages(changes)
         for (profile_id, scope), suppression in changes.suppressions.items():
             held = self.suppressions.setdefault(profile_id, {})
@@ -146,11 +151,24 @@ class State:
             self.pending.pop(key, None)
 
     def _move(self, merge: Merge) -> None:
+        """Give everything of the merged profile to the other, also what has ended."""
+        moved = {"profile_id": merge.into_profile_id}
+        for run in self.runs.values():
+            if run.profile_id == merge.from_profile_id:
+                self.runs[run.run_id] = replace(run, **moved)
+        for message in self.messages.values():
+            if message.profile_id == merge.from_profile_id:
+                self.messages[message.message_id] = replace(message, **moved)
         self.profiles.pop(merge.from_profile_id, None)
         held = self.suppressions.pop(merge.from_profile_id, {})
         known = self.suppressions.get(merge.into_profile_id, {})
         self.suppressions[merge.into_profile_id] = {**held, **known}
         self.active.pop(merge.from_profile_id, None)
+
+    def _sort_active(self, profile_id: str) -> None:
+        runs = [self.runs[run_id] for run_id in self.active.get(profile_id, ())]
+        runs.sort(key=lambda run: (run.start_us, run.run_id))
+        self.active[profile_id] = {run.run_id: None for run in runs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +215,9 @@ class Changes:
         self.identities.update(later.identities)
         for merge in later.merges:
             self.profiles.pop(merge.from_profile_id, None)
+            # The merge has written which of both counts; an earlier one must not come over it.
+            for key in [key for key in self.suppressions if key[0] == merge.from_profile_id]:
+                del self.suppressions[key]
         self.merges += later.merges
         self.groups.update(later.groups)
         self.runs.update(later.runs)

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EVENT_NAME_MAX
-from upshotd.domain.language import Conditions, Templates
+from upshotd.domain.language import Conditions, Kind, Templates
 from upshotd.domain.message import Channel, Email, Sms, Webhook
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
 from upshotd.domain.steps.branch import Branch
@@ -68,9 +68,9 @@ class Findings:
         """Note what is legal and probably not meant."""
         self.warnings.append(Violation(path, text))
 
-    def expression(self, path: str, source: str, *, boolean: bool = True) -> None:
+    def expression(self, path: str, source: str, *, yields: Kind = "truth") -> None:
         """Compile a CEL expression; an empty one is none."""
-        text = self.conditions.fault(source, boolean=boolean) if source else None
+        text = self.conditions.fault(source, yields=yields) if source else None
         if text is not None:
             self.fault(path, text)
 
@@ -174,7 +174,7 @@ def _delay(delay: Delay, path: str, findings: Findings) -> None:
     if delay.duration_us is not None and not 0 <= delay.duration_us <= WAIT_MAX_US:
         text = f"must be 0 to {WAIT_MAX_US // DAY_US} days"
         findings.fault(f"{path}.duration", text)
-    findings.expression(f"{path}.until.expression", delay.until, boolean=False)
+    findings.expression(f"{path}.until.expression", delay.until, yields="moment")
 
 
 def _wait(placed: Placed, wait: Wait, known: Mapping[str, Placed], findings: Findings) -> None:

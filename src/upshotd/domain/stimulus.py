@@ -67,6 +67,8 @@ class RunBroke:
 
     run_id: str
     incident_id: str
+    #: The message whose timer it was, given up with the run; empty when it was not one.
+    message_id: str = ""
 
 
 Stimulus: TypeAlias = (

@@ -54,7 +54,7 @@ def validate(workflow: Workflow, conditions: Conditions, templates: Templates) -
     _steps(workflow, findings)
     _reentry(workflow.reentry, findings)
     _exits(workflow, findings)
-    findings.expression("workflow.cancellation_key", workflow.cancellation_key, boolean=False)
+    findings.expression("workflow.cancellation_key", workflow.cancellation_key, yields="key")
     return Faults(tuple(findings.violations), tuple(findings.warnings))
 
 
@@ -83,7 +83,7 @@ def _trigger(trigger: Trigger, findings: Findings) -> None:
 
 
 def _reentry(reentry: Reentry, findings: Findings) -> None:
-    findings.expression("workflow.reentry.key", reentry.key, boolean=False)
+    findings.expression("workflow.reentry.key", reentry.key, yields="key")
     if not 0 <= reentry.cooldown_us <= SPAN_MAX_US:
         text = f"must be 0 to {SPAN_MAX_US // DAY_US} days"
         findings.fault("workflow.reentry.cooldown", text)

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshotd.adapters.cel.source import PathTree, Reading, SourceFault, first_fault, read_source
 from upshotd.domain.errors import ConditionError
-from upshotd.domain.language import Names, Scalar, Verdict
+from upshotd.domain.language import Kind, Names, Scalar, Verdict
 
 #: Most different sources kept compiled.
 CACHED_SOURCES: Final = 4096
@@ -26,6 +26,12 @@ LOOP_WORK: Final = 2_000_000
 #: What the runtime itself stops at, over all loops of an expression together.
 ROUNDS: Final = 10_000
 
+#: What each kind of expression may yield by its static type, and how that is called.
+YIELDS: Final[Mapping[Kind, tuple[tuple[str, ...], str]]] = {
+    "truth": (("BOOL", "DYN"), "true or false"),
+    "moment": (("TIMESTAMP", "DYN"), "a timestamp"),
+    "key": (("STRING", "INT", "UINT", "DOUBLE", "BOOL", "DYN"), "a single value"),
+}
 MAPS: Final = ("event", "traits", "profile", "group", "steps", "run")
 HOLDS: Final = Verdict(True)
 DOES_NOT_HOLD: Final = Verdict(False)
@@ -61,13 +67,14 @@ class CelConditions:
         self._error_type = cel.Type.ERROR
         self._compiled = lru_cache(maxsize=CACHED_SOURCES)(self._compile)
 
-    def fault(self, source: str, *, boolean: bool = True) -> str | None:
+    def fault(self, source: str, *, yields: Kind = "truth") -> str | None:
         """Return what is wrong with *source* in one line, or None."""
         compiled = self._compiled(source)
         if isinstance(compiled, str):
             return compiled
-        if boolean and compiled.type_name not in ("BOOL", "DYN"):
-            return f"yields {_readable(compiled.type_name)}, not true or false"
+        types, words = YIELDS[yields]
+        if compiled.type_name not in types:
+            return f"yields {_readable(compiled.type_name)}, not {words}"
         return None
 
     def holds(self, source: str, names: Names) -> Verdict:

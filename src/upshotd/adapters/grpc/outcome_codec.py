@@ -6,7 +6,6 @@ concatenation of its fields. Tests hold them against protobuf itself.
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Protocol
 
 from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.grpc.structs import struct
@@ -14,23 +13,6 @@ from upshotd.adapters.grpc.times import SECOND_US
 from upshotd.adapters.grpc.wire import LOW, SHORT, tag, varint
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.values import plain
-
-
-class Record(Protocol):
-    """An outcome as the log holds it."""
-
-    @property
-    def partition(self) -> int:
-        """Partition of the log."""
-
-    @property
-    def position(self) -> int:
-        """Position in the partition."""
-
-    @property
-    def body(self) -> bytes:
-        """The outcome, encoded without the two."""
-
 
 _FIELDS = {field.name: field.number for field in outcome_pb2.Outcome.DESCRIPTOR.fields}
 _PAGE = {field.name: field.number for field in service_pb2.StreamOutcomesResponse.DESCRIPTOR.fields}
@@ -86,29 +68,26 @@ def _timestamp(us: int) -> bytes:
     return SHORT[len(fields)] + fields
 
 
-def response_bytes(records: Iterable[Record], cursor: str, partition_count: int) -> bytes:
+def response_bytes(
+    rows: Iterable[tuple[int, bytes]], partition: int, cursor: str, partition_count: int
+) -> bytes:
     """Return a StreamOutcomesResponse of stored outcomes, serialized; 0 partitions are not said.
 
-    A stored body becomes an outcome with its place by two varints more: no subscriber costs a
-    parse.
+    *rows* are (position, body) of one partition. A stored body becomes an outcome with its place
+    by two varints more: no subscriber costs a parse.
     """
     parts: list[bytes] = []
-    partition, head = 0, _POSITION
-    for record in records:
-        position, body = record.position, record.body
-        if record.partition != partition:
-            partition = record.partition
-            # A partition 0 is the default and is not written, as protobuf would not.
-            head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
+    # A partition 0 is the default and is not written, as protobuf would not.
+    head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
+    for position, body in rows:
         high = position >> 14
         if 0 < high < _SHORT_MAX:
             place = head + LOW[position & 0x3FFF] + SHORT[high]
         else:
             place = head + varint(position)
         size = len(body) + len(place)
-        parts += (
-            _OUTCOME_HEADS[size] if size < _SHORT_MAX else _OUTCOMES + varint(size), body, place
-        )  # fmt: skip
+        length = _OUTCOME_HEADS[size] if size < _SHORT_MAX else _OUTCOMES + varint(size)
+        parts += (length, body, place)
     if cursor:
         text = cursor.encode()
         parts += (_CURSOR, varint(len(text)), text)

@@ -102,7 +102,9 @@ class UpshotService:
         stream = self._streams.stream(workspace_id, stream_request(request))
         async with aclosing(stream) as pages:
             async for page in pages:
-                yield outcome_codec.response_bytes(page.records, page.cursor, page.partition_count)
+                yield outcome_codec.response_bytes(
+                    page.rows, page.partition, page.cursor, page.partition_count
+                )
 
 
 def _ingest_result(result: IngestResult) -> pb.IngestResult:

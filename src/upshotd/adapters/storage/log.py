@@ -1,12 +1,14 @@
 """The outcome log as readers see it, and the subscriptions to it."""
 
+import sqlite3
+from contextlib import closing
 from itertools import accumulate
 from operator import itemgetter
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     delete,
     func,
     insert,
@@ -15,6 +17,7 @@ from sqlalchemy import (
     update,
 )
 
+from upshotd.adapters.storage.bulk import marks
 from upshotd.adapters.storage.rows import Row, dump, load
 from upshotd.adapters.storage.tables import outcome_counts, outcome_heads, outcomes, subscriptions
 from upshotd.application.ports import (
@@ -27,11 +30,22 @@ from upshotd.application.ports import (
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import OutcomeKind
 
-#: All rows as one, as `bulk` reads them, but with one text of digits for all bodies: a log is
-#: read more than everything else. Both lists are of one pass, so they are in the same order.
-_JOINED: Select[tuple[str | None, str]] = select(
-    literal_column("group_concat(hex(body), '')"),
-    literal_column("'[' || group_concat(position || ',' || length(body), ',') || ']'"),
+
+def _joins_bytes() -> bool:
+    """Return whether SQLite joins bytes as they are; older versions end at the first zero."""
+    some = "SELECT x'6100ff' AS body UNION ALL SELECT x'0062'"
+    query = f"SELECT CAST(group_concat(body, '') AS BLOB) FROM ({some})"  # noqa: S608
+    with closing(sqlite3.connect(":memory:")) as connection:
+        return bool(connection.execute(query).fetchone()[0] == b"a\0\xff\0b")
+
+
+#: All rows as one, as `bulk` reads them, but with one value for all bodies: a log is read more
+#: than everything else. Both lists are of one pass, so they are in the same order.
+_BODIES: ColumnElement[Any] = literal_column(
+    "CAST(group_concat(body, '') AS BLOB)" if _joins_bytes() else "group_concat(hex(body), '')"
+)
+_PLACES: ColumnElement[Any] = literal_column(
+    "'[' || group_concat(position || ',' || length(body), ',') || ']'"
 )
 
 
@@ -56,29 +70,34 @@ def read(
     chosen: OutcomeFilter,
 ) -> OutcomePage:
     """Return outcomes after a position; positions are contiguous, so looking is counting."""
-    heads, table = outcome_heads.c, outcomes.c
-    span = connection.execute(
-        select(heads.earliest, heads.head).where(
-            heads.workspace_id == workspace_id, heads.partition == partition
-        )
-    ).one_or_none()
-    if span is None or span.head <= after:
+    span = connection.exec_driver_sql(_span_text(connection), (workspace_id, partition)).fetchone()
+    if span is None or span[1] <= after:
         return OutcomePage((), after)
-    through = min(span.head, max(after, span.earliest - 1) + limit)
-    query = select(table.position, table.body).where(
-        table.workspace_id == workspace_id,
-        table.partition == partition,
-        table.position > after,
-        table.position <= through,
-        *_passing(chosen),
-    )
-    bodies, places = connection.execute(_JOINED.select_from(query.subquery())).one()
+    earliest, head = span
+    through = min(head, max(after, earliest - 1) + limit)
+    table = outcomes.c
+    bodies, places = connection.execute(
+        select(_BODIES, _PLACES).where(
+            table.workspace_id == workspace_id,
+            table.partition == partition,
+            table.position > after,
+            table.position <= through,
+            *_passing(chosen),
+        )
+    ).one()
     return OutcomePage(_apart(bodies, places) if bodies else (), through)
 
 
-def _apart(digits: str, places: str) -> list[tuple[int, bytes]]:
-    """Return (position, body) in order, from the bodies' digits and [position, length, ...]."""
-    bodies, flat = bytes.fromhex(digits), load(places)
+def _span_text(connection: Connection) -> str:
+    first, second = marks(connection, 1, 1), marks(connection, 2, 1)
+    where = f"workspace_id = {first} AND partition = {second}"
+    return f"SELECT earliest, head FROM outcome_heads WHERE {where}"  # noqa: S608
+
+
+def _apart(joined: bytes | str, places: str) -> list[tuple[int, bytes]]:
+    """Return (position, body) in order; *joined* are all bodies or their hexadecimal digits."""
+    bodies = bytes.fromhex(joined) if isinstance(joined, str) else joined
+    flat = load(places)
     ends = list(accumulate(flat[1::2]))
     begins = (0, *ends[:-1])
     found = [(at, bodies[a:b]) for at, a, b in zip(flat[::2], begins, ends, strict=True)]

@@ -4,7 +4,15 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from upshotd.adapters.storage import definitions, loading, log, pruning, reading, writing
+from upshotd.adapters.storage import (
+    definitions,
+    leases,
+    loading,
+    log,
+    pruning,
+    reading,
+    writing,
+)
 from upshotd.adapters.storage.connection import SqliteDatabase
 from upshotd.application.ports import (
     Defined,
@@ -77,6 +85,8 @@ class SqlStore:
         self._partitions = int(kept)
         epoch = secrets.token_hex(8)
         self._epoch = await self._database.write(lambda c: settle(c, "log.epoch", epoch))
+        # The lock on the file says that no other process is sending.
+        await self._database.write(leases.end_all)
 
     async def close(self) -> None:
         """Wait for running transactions and release everything."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from jinja2 import TemplateSyntaxError, UndefinedError, nodes
 from jinja2.environment import Template
+from jinja2.meta import find_undeclared_variables
 
 from upshotd.adapters.templates.parts import Parts, as_parts, render_parts
 from upshotd.adapters.templates.sandbox import Sandbox
@@ -34,6 +35,8 @@ class _Compiled:
     template: Callable[[], Template]
     #: The paths the template reads, for naming a missing one.
     paths: tuple[tuple[str, ...], ...]
+    #: The names the template takes from its caller.
+    roots: frozenset[str]
 
 
 class _Cache:
@@ -65,7 +68,9 @@ class SandboxTemplates:
     Rendering counts its work on the object, so one object belongs to one thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, roots: frozenset[str] | None = None) -> None:
+        """Refuse templates that name anything else than *roots*; None takes every name."""
+        self._roots = roots
         self._budget = Budget()
         self._sandboxes = {html: Sandbox(html=html, budget=self._budget) for html in (False, True)}
         self._compiled = {
@@ -77,6 +82,9 @@ class SandboxTemplates:
         compiled = self._compiled[html](source)
         if isinstance(compiled, str):
             return compiled
+        strange = sorted(compiled.roots - self._roots) if self._roots is not None else []
+        if strange:
+            return f"names {strange[0]!r}; there are {', '.join(sorted(self._roots or ()))}"
         try:
             compiled.template()
         except Exception as error:  # what Jinja2's or Python's compiler cannot take
@@ -125,7 +133,8 @@ def _compile(sandbox: Sandbox, source: str) -> _Compiled:
     template = cache(lambda: _template(sandbox, tree))
     if parts is None:
         template()
-    return _Compiled(constant, parts, template, _paths(tree))
+    roots = frozenset(find_undeclared_variables(tree)) - {"range"}
+    return _Compiled(constant, parts, template, _paths(tree), roots)
 
 
 def _template(sandbox: Sandbox, tree: nodes.Template) -> Template:

@@ -29,14 +29,8 @@ def enter(suppress: Suppress, journey: Journey) -> Move:
     until_us = None if suppress.duration_us is None else journey.now_us + suppress.duration_us
     suppression = Suppression(suppress.channel, suppress.topic, until_us)
     held = journey.draft.suppressions(journey.run.profile_id)
-    if not any(s.scope == suppression.scope and _outlasts(s, suppression) for s in held):
+    if not any(s.scope == suppression.scope and s.outlasts(suppression) for s in held):
         journey.draft.put_suppression(journey.run.profile_id, suppression)
     until = "for good" if until_us is None else f"until {instant(until_us).isoformat()}"
     journey.note("suppressed", f"{suppress.topic or suppress.channel.name.lower()} {until}")
     return NEXT
-
-
-def _outlasts(held: Suppression, new: Suppression) -> bool:
-    if held.until_us is None:
-        return True
-    return new.until_us is not None and held.until_us >= new.until_us

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from upshotd.domain import messages
 from upshotd.domain.message import Message, MessageState
 from upshotd.domain.names import event_names
-from upshotd.domain.outcome import HUMAN, EngagementKind, OutcomeKind
+from upshotd.domain.outcome import CHOICES, HUMAN, EngagementKind, OutcomeKind
 from upshotd.domain.steps.move import Hold, Into, Move
 from upshotd.domain.values import replace
 
@@ -105,7 +105,7 @@ def met(condition: EventWait, journey: Journey, event: Event) -> bool:
     names = {**journey.names(), "event": event_names(event)}
     verdict = journey.draft.definitions.conditions.holds(condition.condition, names)
     if verdict.note:
-        journey.note("condition_failed", f"{condition.condition}: {verdict.note}")
+        journey.note_once("condition_failed", f"{condition.condition}: {verdict.note}")
     return verdict.holds
 
 
@@ -182,14 +182,18 @@ def _match(step: Step, wait: Wait, journey: Journey, what: str) -> Move:
     return Into(wait.on_match)
 
 
+def touched(message: Message) -> bool:
+    """Return whether a person did anything with *message*; to unsubscribe is not to ignore."""
+    return any(fact(kind, machine=False) in message.facts for kind in HUMAN | CHOICES)
+
+
 def _ignore(journey: Journey, step_id: str) -> None:
     """Record MESSAGE_IGNORED, once for a message that was accepted and that no person touched."""
     message_id = journey.steps.get(step_id, {}).get("message_id")
     message = journey.draft.message(message_id) if isinstance(message_id, str) else None
     if message is None or message.state is not MessageState.ACCEPTED:
         return
-    words = {fact(kind, machine=False) for kind in HUMAN}
-    if "ignored" in message.facts or words & message.facts.keys():
+    if "ignored" in message.facts or touched(message):
         return
     facts = {**message.facts, "ignored": journey.now_us}
     message = replace(message, facts=facts)

@@ -1,6 +1,5 @@
 """Definitions, timers, and what people and services look at, in every store."""
 
-
 import pytest
 
 from tests.builders import (

@@ -21,6 +21,8 @@ def test_a_name_that_nobody_gives_is_a_fault_at_definition():
     assert templates.fault("{{ traits.x }}{% for i in event.items %}{{ i }}{% endfor %}") is None
     assert templates.fault("{{ trait.name }}") == "names 'trait'; there are event, traits"
     assert templates.fault("{% for i in range(2) %}{{ i }}{% endfor %}") is None
+
+
 NAMES = {
     "event": {
         "name": "Order <Placed>",

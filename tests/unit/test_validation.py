@@ -1,6 +1,5 @@
 """Every fault of a workflow is told at once, by the path a person finds it at."""
 
-
 import pytest
 
 from upshotd.domain.event import EventType

@@ -15,6 +15,7 @@ from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Email, Message, MessageState, SendResult
 from upshotd.domain.names import ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind, Outcome
+from upshotd.domain.plan import Plan
 from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.run import Run
 from upshotd.domain.state import IdKind, State, StoredEvent
@@ -32,7 +33,7 @@ from upshotd.domain.stimulus import (
     Stimulus,
 )
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Plan, Workflow
+from upshotd.domain.workflow import Workflow
 
 WORKSPACE = "default"
 SECOND = 1_000_000

@@ -137,3 +137,22 @@ async def world() -> AsyncIterator[World]:
 
 def as_dict(event: event_pb2.Event) -> dict[str, Any]:
     return MessageToDict(event, preserving_proto_field_name=True)
+
+
+TARGET = "https://shop.example/a?b=c&d=%C3%A9#e"
+
+
+def path_of(url: str) -> str:
+    return url.removeprefix("http://links.example")
+
+
+def open_path(there: World, message_id: str = "msg-1") -> str:
+    return path_of(there.links.open_url("default", message_id))
+
+
+def click_path(there: World, target: str = TARGET) -> str:
+    return path_of(there.links.click_url("default", "msg-1", target))
+
+
+def unsubscribe_path(there: World) -> str:
+    return path_of(there.links.unsubscribe_url("default", "msg-1"))

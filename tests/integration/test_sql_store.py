@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from tests.integration.sql_world import WS, journey, made
 from upshotd.adapters.storage import migrating
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.storage.tables import metadata
@@ -24,19 +25,8 @@ from upshotd.domain.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from upshotd.domain.event import Event, EventType
-from upshotd.domain.outcome import Outcome, OutcomeKind
-from upshotd.domain.profile import Merge, Profile
-from upshotd.domain.run import Run, RunState
-from upshotd.domain.state import AcceptedEvent, Changes, IdKind, Wanted
+from upshotd.domain.state import Changes, IdKind, Wanted
 from upshotd.domain.values import replace
-
-WS = "default"
-NOW = 1_760_000_000_000_000
-
-
-def made(path: Path) -> SqlStore:
-    return SqlStore(path, encode_outcome=lambda outcome: outcome.outcome_id.encode())
 
 
 @pytest.fixture
@@ -50,26 +40,6 @@ async def store(path: Path) -> AsyncIterator[SqlStore]:
     await store.open()
     yield store
     await store.close()
-
-
-def journey(name: str, outcomes: int = 2, payload: bytes = b"payload") -> Changes:
-    """An event of a new person that starts a run and leaves outcomes."""
-    changes = Changes(WS)
-    event = Event(f"event-{name}", EventType.TRACK, user_id=name, receive_us=NOW, payload=payload)
-    changes.events[event.event_id] = AcceptedEvent(event, f"profile-{name}")
-    changes.profiles[f"profile-{name}"] = Profile(f"profile-{name}", user_id=name)
-    changes.identities[IdKind.USER, name] = f"profile-{name}"
-    run_id = f"run-{name}"
-    changes.runs[run_id] = Run(
-        run_id, "welcome", 1, f"profile-{name}", event.event_id, event.event_id, NOW
-    )
-    for number in range(outcomes):
-        kind = OutcomeKind.RUN_STARTED
-        outcome_id = f"outcome-{name}-{number}"
-        changes.outcomes.append(
-            Outcome(outcome_id, kind, "Run Started", NOW, NOW, f"profile-{name}", user_id=name)
-        )
-    return changes
 
 
 async def positions(store: SqlStore) -> list[tuple[int, bytes]]:
@@ -354,63 +324,3 @@ async def test_what_people_can_type_comes_back_as_it_was(store: SqlStore) -> Non
 
 
 # -- merges --------------------------------------------------------------------------------------
-
-
-def held_by(name: str, changes: Changes, **fields: object) -> Run:
-    run = replace(changes.runs[f"run-{name}"], **fields)
-    changes.runs[run.run_id] = run
-    return run
-
-
-async def test_after_a_merge_two_entries_for_ever_are_one(store: SqlStore) -> None:
-    ana, anonymous = journey("ana"), journey("anon")
-    for name, changes in (("ana", ana), ("anon", anonymous)):
-        held_by(name, changes, holds_active=True, holds_ever=True)
-    await store.commit([ana, anonymous])
-    state = await store.load(WS, Wanted(run_ids={"run-ana", "run-anon"}))
-    known, other = state.runs["run-ana"], state.runs["run-anon"]
-
-    # The older one, which was anonymous, stays; the other lets go.
-    merging = Changes(WS)
-    merging.merges.append(Merge("profile-anon", "profile-ana"))
-    merging.runs["run-anon"] = replace(other, profile_id="profile-ana")
-    merging.runs["run-ana"] = replace(known, state=RunState.CANCELED, holds_active=False)
-    await store.commit([merging])
-
-    state = await store.load(WS, Wanted(run_ids={"run-ana", "run-anon"}))
-    assert {run.run_id for run in state.runs.values() if run.holds_active} == {"run-anon"}
-    assert {run.run_id for run in state.runs.values() if run.holds_ever} == {"run-ana"}
-    assert {run.profile_id for run in state.runs.values()} == {"profile-ana"}
-    assert await store.profiles(WS, {"profile-anon"}) == {}
-
-
-async def test_rows_of_one_batch_follow_a_merge_of_the_same_batch(store: SqlStore) -> None:
-    await store.commit([journey("ana")])
-    batch = journey("anon")
-    ended = held_by("anon", batch, state=RunState.COMPLETED)
-    merging = Changes(WS)
-    merging.merges.append(Merge("profile-anon", "profile-ana"))
-    merging.identities[IdKind.USER, "anon"] = "profile-ana"
-    batch.extend(merging)
-    await store.commit([batch])
-
-    found = await store.run(WS, ended.run_id)
-    assert found is not None
-    assert found.profile_id == "profile-ana"
-    assert await store.profiles(WS, {"profile-anon"}) == {}
-
-
-async def test_a_profile_that_was_merged_away_does_not_come_back(store: SqlStore) -> None:
-    await store.commit([journey("ana"), journey("anon")])
-    stale = (await store.load(WS, Wanted(identities={(IdKind.USER, "anon")}))).profiles
-    merging = Changes(WS)
-    merging.merges.append(Merge("profile-anon", "profile-ana"))
-    merging.identities[IdKind.USER, "anon"] = "profile-ana"
-    await store.commit([merging])
-
-    late = Changes(WS, profiles=dict(stale))
-    with pytest.raises(Conflict, match="merged"):
-        await store.commit([late])
-    late = Changes(WS, identities={(IdKind.USER, "anon"): "profile-anon"})
-    with pytest.raises(Conflict, match="identities"):
-        await store.commit([late])

@@ -9,6 +9,8 @@ from tests.sim import HOUR, START, Sim
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import OutcomeKind
+from upshotd.domain.plan import Plan
+from upshotd.domain.reading import PARTS
 from upshotd.domain.run import RunState
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
@@ -372,3 +374,19 @@ def test_workflows_that_enroll_each_other_stop_at_a_depth():
     assert len(sim.state.runs) == 9
     assert max(run.depth for run in sim.state.runs.values()) == 8
     assert all(not run.active for run in sim.state.runs.values())
+
+
+def test_only_the_parts_of_an_event_that_are_read_are_decoded():
+    def parts(*steps: Step, **fields: object) -> frozenset[str]:
+        return Plan.of(track("Go", *steps, **fields)).parts
+
+    assert parts(delay()) == frozenset()
+    assert parts(sms("say", "{{ event.properties.x }}")) == {"properties"}
+    assert parts(delay(), cancellation_key="event.context.groupId") == {"context"}
+    assert parts(wait_event(condition="event.properties.x == 1")) == {"properties"}
+    assert parts(Step("e", Emit("X", {"a": [{"b": "{{ event.traits.x }}"}]}))) == {"traits"}
+    assert parts(Step("d", Delay(until="timestamp(event.properties.at)"))) == {"properties"}
+    branch = Branch((Case("event.context.ip == ''", (email(subject="x"),)),))
+    assert parts(Step("b", branch)) == {"context"}
+    assert parts(sms("say", "{% for k in event %}{{ k }}{% endfor %}")) == PARTS
+    assert parts(sms("say", "{{ event['properties'].x }}")) == PARTS

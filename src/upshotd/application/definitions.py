@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from upshotd.application.ports import Codec, Store
 from upshotd.domain.definitions import Definitions, listening
+from upshotd.domain.plan import Plan
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Plan
 
 
 class DefinitionBook:

@@ -13,7 +13,7 @@ from upshotd.domain.profile import ContactRules
 from upshotd.domain.state import StoredEvent
 
 if TYPE_CHECKING:
-    from upshotd.domain.workflow import Plan
+    from upshotd.domain.plan import Plan
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US

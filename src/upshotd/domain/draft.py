@@ -15,7 +15,7 @@ from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, State
 
 if TYPE_CHECKING:
-    from upshotd.domain.workflow import Plan
+    from upshotd.domain.plan import Plan
 
 
 class Draft:

@@ -94,10 +94,11 @@ def _event(draft: Draft, event: Event) -> IngestResult:
     # Trigger events are read through the draft, so the event stands there before runs start.
     draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
     resumed: tuple[str, ...] = ()
-    if event.type is EventType.TRACK and not event.own:
+    own = event.own
+    if event.type is EventType.TRACK and not own:
         _exit(draft, profile.profile_id, event)
         resumed = _wake(draft, profile.profile_id, event)
-    started, refusals = _start(draft, profile.profile_id, event)
+    started, refusals = _start(draft, profile.profile_id, event, own=own)
     if started:
         accepted = AcceptedEvent(event, profile.profile_id, started)
         draft.changes.events[event.event_id] = accepted
@@ -150,14 +151,14 @@ def _remember(moving: journey.Journey, event: Event) -> None:
 
 
 def _start(
-    draft: Draft, profile_id: str, event: Event
+    draft: Draft, profile_id: str, event: Event, *, own: bool
 ) -> tuple[tuple[StartedRun, ...], tuple[Violation, ...]]:
     """Start what listens to *event*; a workflow that cannot say whether it starts is a warning."""
     started: list[StartedRun] = []
     warnings: list[Violation] = []
     for plan in draft.definitions.listeners(event):
         trigger = plan.workflow.trigger
-        if event.own and not trigger.include_own_outcomes:
+        if own and not trigger.include_own_outcomes:
             continue
         if draft.now_us - event.event_us > trigger.max_age_us:
             continue

@@ -10,6 +10,7 @@ from upshotd.domain.event import Event
 from upshotd.domain.message import MessageState
 from upshotd.domain.names import names, run_names
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
+from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Merge, Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import StartedRun
@@ -24,7 +25,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Plan, Reentry, ReentryMode, Step
+from upshotd.domain.workflow import Reentry, ReentryMode, Step
 
 #: Entries of a timeline; what comes after is not noted.
 TIMELINE_MAX = 1000
@@ -105,7 +106,10 @@ class Journey:
         if self._names is None:
             event = self.draft.trigger_event(self._run.event_id)
             group = self.draft.group(event.group_of) if event is not None else None
-            self._names = names(event, self.profile, group, self.now_us, self._run, self.steps)
+            parts = self.plan.parts
+            self._names = names(
+                event, parts, self.profile, group, self.now_us, self._run, self.steps
+            )
         return self._names
 
     def holds(self, condition: str) -> bool:
@@ -261,7 +265,7 @@ def start(
     """Start a run unless its trigger's condition or re-entry forbids; return it, or why not."""
     workflow = plan.workflow
     group = draft.group(event.group_of)
-    known = names(event, draft.profile(profile_id), group, draft.now_us)
+    known = names(event, plan.parts, draft.profile(profile_id), group, draft.now_us)
     if workflow.trigger.condition:
         verdict = draft.definitions.conditions.holds(workflow.trigger.condition, known)
         if not verdict.holds:

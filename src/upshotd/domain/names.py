@@ -23,17 +23,17 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def event_names(event: Event | None) -> dict[str, object]:
-    """Return `event` as conditions and templates see it."""
+def event_names(event: Event | None, parts: frozenset[str]) -> dict[str, object]:
+    """Return `event` as conditions and templates see it; of its *parts* only those are decoded."""
     if event is None:
         return {}
     return {
         "id": event.event_id,
-        "type": str(event.type),
+        "type": event.type.value,
         "name": event.name,
-        "properties": plain(event.properties),
-        "traits": plain(event.traits),
-        "context": plain(event.context),
+        "properties": plain(event.properties) if "properties" in parts else {},
+        "traits": plain(event.traits) if "traits" in parts else {},
+        "context": plain(event.context) if "context" in parts else {},
         "time": instant(event.event_us),
     }
 
@@ -51,6 +51,7 @@ def profile_names(profile: Profile) -> dict[str, object]:
 
 def names(
     event: Event | None,
+    parts: frozenset[str],
     profile: Profile,
     group: Group | None,
     now_us: int,
@@ -59,7 +60,7 @@ def names(
 ) -> dict[str, object]:
     """Return everything that conditions and templates may name."""
     return {
-        "event": event_names(event),
+        "event": event_names(event, parts),
         "traits": profile.traits,
         "profile": profile_names(profile),
         "group": group.traits if group is not None else {},

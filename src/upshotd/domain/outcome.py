@@ -31,9 +31,12 @@ class OutcomeKind(IntEnum):
     CUSTOM = 21
 
 
+_EVENT_NAMES = {kind: kind.name.replace("_", " ").title() for kind in OutcomeKind}
+
+
 def event_name(kind: OutcomeKind) -> str:
     """Return the Segment track name *kind* is exported under by default: `Message Sent`."""
-    return kind.name.replace("_", " ").title()
+    return _EVENT_NAMES[kind]
 
 
 #: Names that an emit step may not use.

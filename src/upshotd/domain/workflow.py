@@ -13,7 +13,7 @@ from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
-from upshotd.domain.steps.wait import EventWait, Wait
+from upshotd.domain.steps.wait import Wait
 
 StepKind: TypeAlias = Send | Delay | Wait | Branch | Emit | Enroll | Suppress | Exit
 
@@ -113,49 +113,3 @@ def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
             yield "branch.otherwise", step.kind.otherwise
         case _:
             return
-
-
-def _remembers(step: Step) -> bool:
-    waits = step.kind.conditions if isinstance(step.kind, Wait) else ()
-    return any(isinstance(w, EventWait) and w.since_run_started for w in waits)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A workflow made ready to run: where each step is and what follows it."""
-
-    workflow: Workflow
-    steps: Mapping[str, Step]
-    #: The step after each one; None at the end of the workflow. The lists inside a step
-    #: are followed by what follows the step.
-    following: Mapping[str, str | None]
-    #: Waits for events that count from the start of the run.
-    remembering: tuple[Step, ...] = ()
-
-    @classmethod
-    def of(cls, workflow: Workflow) -> "Plan":
-        """Return the plan of *workflow*, whose step ids are unique."""
-        steps: dict[str, Step] = {}
-        following: dict[str, str | None] = {}
-
-        def walk(level: tuple[Step, ...], after: str | None) -> None:
-            for index, step in enumerate(level):
-                follows = level[index + 1].step_id if index + 1 < len(level) else after
-                steps[step.step_id] = step
-                following[step.step_id] = follows
-                for _, inner in nested(step):
-                    walk(inner, follows)
-
-        walk(workflow.steps, None)
-        remembering = tuple(step for step in steps.values() if _remembers(step))
-        return cls(workflow, steps, following, remembering)
-
-    @property
-    def counts_starts(self) -> bool:
-        """Whether past starts decide its re-entry."""
-        reentry = self.workflow.reentry
-        return reentry.cooldown_us > 0 or reentry.mode is ReentryMode.ONCE_EVER
-
-    def into(self, inner: tuple[Step, ...], step_id: str) -> str | None:
-        """Return where a run goes that takes the list *inner* of *step_id*."""
-        return inner[0].step_id if inner else self.following[step_id]

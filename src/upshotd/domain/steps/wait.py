@@ -102,7 +102,7 @@ def met(condition: EventWait, journey: Journey, event: Event) -> bool:
         return False
     if not condition.condition:
         return True
-    names = {**journey.names(), "event": event_names(event)}
+    names = {**journey.names(), "event": event_names(event, journey.plan.parts)}
     verdict = journey.draft.definitions.conditions.holds(condition.condition, names)
     if verdict.note:
         journey.note_once("condition_failed", f"{condition.condition}: {verdict.note}")

@@ -1,0 +1,67 @@
+"""What a workflow reads of an event: only that is decoded for its conditions and templates."""
+
+import re
+from collections.abc import Iterator
+
+from upshotd.domain.message import Content, Email, Sms, Webhook
+from upshotd.domain.steps.branch import Branch
+from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.wait import EventWait, Wait
+from upshotd.domain.workflow import Step, Workflow, nested
+
+#: The parts of an event that cost something to decode.
+PARTS = frozenset({"properties", "traits", "context"})
+
+#: `event` used as a whole, or by a computed name: anything of it may be read then.
+_WHOLE = re.compile(r"\bevent\b(?!\s*\.)")
+
+
+def parts_read(workflow: Workflow) -> frozenset[str]:
+    """Return the parts of its events that any text of *workflow* may read."""
+    sources = "\n".join(_sources(workflow))
+    if _WHOLE.search(sources):
+        return PARTS
+    return frozenset(part for part in PARTS if part in sources)
+
+
+def _sources(workflow: Workflow) -> Iterator[str]:
+    yield workflow.trigger.condition
+    yield workflow.reentry.key
+    yield workflow.cancellation_key
+    for rule in workflow.exits:
+        yield rule.condition
+    yield from _of_steps(workflow.steps)
+
+
+def _of_steps(steps: tuple[Step, ...]) -> Iterator[str]:
+    for step in steps:
+        yield step.condition
+        yield from _of_kind(step)
+        for _, inner in nested(step):
+            yield from _of_steps(inner)
+
+
+def _of_kind(step: Step) -> Iterator[str]:
+    match step.kind:
+        case Send(content=content):
+            yield from _of_content(content)
+        case Delay(until=until):
+            yield until
+        case Wait(conditions=conditions):
+            yield from (w.condition for w in conditions if isinstance(w, EventWait))
+        case Branch(cases=cases):
+            yield from (case.condition for case in cases)
+        case Emit(properties=properties):
+            yield repr(properties)
+        case _:
+            return
+
+
+def _of_content(content: Content) -> Iterator[str]:
+    match content:
+        case Email():
+            yield from (content.subject, content.html, content.text)
+        case Sms() | Webhook():
+            yield content.body

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import SECOND
 from tests.streams import CLICKS, World, settled
 from tests.validators import positions
-from upshotd.application.outcomes import READ_ROWS, Start, StreamPage
+from upshotd.application.outcomes import READ_LEAST, READ_ROWS, Start, StreamPage
 from upshotd.application.ports import OutcomeFilter
 from upshotd.domain.errors import CursorExpired, InvalidArgument, ResourceExhausted, Unavailable
 from upshotd.domain.message import Channel
@@ -276,7 +276,7 @@ async def test_a_filter_over_a_long_log_still_sends_checkpoints(world: World) ->
         world.clock.advance(11 * SECOND)
 
     world.store.after_read = slow
-    assert positions((await anext(pages)).cursor) == {0: READ_ROWS}
+    assert positions((await anext(pages)).cursor) == {0: READ_LEAST}
     await pages.aclose()
 
 

@@ -26,6 +26,10 @@ HEARTBEAT_LEAST_US: Final = 1_000_000
 HEARTBEAT_MOST_US: Final = 60_000_000
 #: Rows of the log that one read looks at; a stream holds at most two reads in memory.
 READ_ROWS: Final = 3_000
+#: Rows of the first read, and the fewest of any.
+READ_LEAST: Final = 300
+#: What a read should bring at most, in bytes: large outcomes are read in fewer rows.
+READ_BYTES: Final = 2 * 1024 * 1024
 #: Streams of one process that may be open at once.
 STREAMS_MAX: Final = 1_000
 
@@ -100,6 +104,8 @@ class _Reader:
     positions: dict[int, int]
     #: When something was last yielded, by the clock that never jumps.
     yielded_us: int = field(init=False, default=0)
+    #: Rows of the next read.
+    rows: int = field(init=False, default=READ_LEAST)
     #: partition -> the read after the present one, begun while that one goes out.
     ahead: dict[int, "asyncio.Task[OutcomePage]"] = field(init=False, default_factory=dict)
 
@@ -123,6 +129,14 @@ class _Reader:
             yield self.page(piece, partition)
             self.yielded_us = self.clock.monotonic_us()  # however long the reader took over it
         self.positions[partition] = found.through
+
+    def size_reads(self, found: OutcomePage) -> None:
+        """Fit the next reads to the size of what was found; where nothing passes, look at more."""
+        if not found.records:
+            self.rows = min(2 * self.rows, READ_ROWS)
+        else:
+            size = sum(len(body) for _, body in found.records) // len(found.records)
+            self.rows = max(READ_LEAST, min(READ_BYTES // max(size, 1), READ_ROWS))
 
     async def close(self) -> None:
         """End the reads that nobody will look at."""
@@ -284,7 +298,8 @@ class OutcomeStreams:
         if found.through == after:
             # Also after a read ahead: it may be older than the ticket.
             found = await self._look(reader, partition, after)
-        if found.through - after >= READ_ROWS:
+        reader.size_reads(found)
+        if found.through - after >= READ_LEAST:
             # There is more. While these go out, the store's thread reads what comes next.
             next_read = self._look(reader, partition, found.through)
             reader.ahead[partition] = asyncio.create_task(next_read)
@@ -298,7 +313,7 @@ class OutcomeStreams:
 
     async def _look(self, reader: _Reader, partition: int, after: int) -> OutcomePage:
         return await self._store.read_outcomes(
-            reader.workspace_id, partition, after, READ_ROWS, reader.chosen
+            reader.workspace_id, partition, after, reader.rows, reader.chosen
         )
 
 

@@ -47,6 +47,8 @@ class Policy:
     attempts_window_us: int = 24 * HOUR_US
     #: Enrolments one above the other.
     depth_max: int = 8
+    #: Runs that one decision may start or move; what enrolls beyond it does not.
+    runs_max: int = 200
 
 
 @dataclass(frozen=True, slots=True)

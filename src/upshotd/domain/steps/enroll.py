@@ -32,6 +32,8 @@ def _enrolled(step: Step, enroll: Enroll, journey: Journey) -> tuple[str, str]:
         return "not_enrolled", f"there is no workflow {enroll.workflow_id}"
     if run.depth >= definitions.policy.depth_max:
         return "not_enrolled", f"{run.depth} enrolments lie above this run"
+    if len(journey.draft.changes.runs) >= definitions.policy.runs_max:
+        return "not_enrolled", "too many runs were started at once"
     started, why = journey.start_other(plan, step.step_id)
     if started is None:
         return "not_enrolled", f"{enroll.workflow_id}: {why}"

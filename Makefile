@@ -48,14 +48,20 @@ run: $(READY) ## Serve on loopback, with a clock that `upshot advance` can move
 ##@ Prove it
 .PHONY: test
 test: static ## Everything: static checks and all tests (less than 5 minutes)
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests
+	@$(BIN)/coverage erase
+	@# Two halves at once. The one with real processes and sockets is told when it has ended; the
+	@# other one is where domain and application must be covered.
+	@$(BIN)/python -m pytest tests/integration > $(VENV)/integration.log 2>&1 & real=$$!; \
+	  $(BIN)/coverage run -m pytest $(INNER); inner=$$?; \
+	  wait $$real; outer=$$?; cat $(VENV)/integration.log; exit $$((inner + outer))
 	$(BIN)/coverage report
 	@$(BIN)/coverage json -q --fail-under=0 -o - | $(BIN)/python -c 'import json, sys; \
 	  sum = json.load(sys.stdin)["totals"]; \
 	  share = 100 * sum["covered_branches"] / max(1, sum["num_branches"]); \
 	  print(f"Branches of domain and application: {share:.1f} %"); \
 	  sys.exit(share < $(MIN_BRANCHES))'
+
+INNER := tests/unit tests/application tests/contract tests/scenarios
 
 .PHONY: check
 check: test ## The same as test; what CI runs

@@ -14,6 +14,7 @@ from markupsafe import escape
 
 from upshotd.adapters.templates.syntax import path_of
 from upshotd.adapters.templates.tools import TEXT_CHARS, shown
+from upshotd.domain.errors import TemplateError
 from upshotd.domain.language import Names
 
 _Change: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -51,7 +52,7 @@ def as_parts(tree: nodes.Template, filters: dict[str, Callable[..., Any]]) -> Pa
 
 
 def render_parts(parts: Parts, names: Names, *, html: bool) -> str | None:
-    """Return the text, or UNUSUAL."""
+    """Return the text, or UNUSUAL; TemplateError when it is too long."""
     texts: list[str] = []
     size = 0
     try:
@@ -65,10 +66,13 @@ def render_parts(parts: Parts, names: Names, *, html: bool) -> str | None:
                 text = escape(found) if html else found
             size += len(text)
             if size > TEXT_CHARS:
-                return UNUSUAL
+                break
             texts.append(text)
     except Exception:  # Jinja2 meets it again, and says what it is
         return UNUSUAL
+    if size > TEXT_CHARS:
+        # Told here: compiling so large a template only to hear the same would take its time.
+        raise TemplateError(f"makes a text longer than {TEXT_CHARS} characters")
     return "".join(texts)
 
 

@@ -48,7 +48,11 @@ class CursorWriter:
 
     def text(self, positions: Mapping[int, int]) -> str:
         """Return the cursor at *positions*."""
-        pairs = ",".join(f"[{partition},{positions[partition]}]" for partition in sorted(positions))
+        if len(positions) == 1:  # a log of one partition: the usual one, once for every response
+            (pair,) = positions.items()
+            pairs = f"[{pair[0]},{pair[1]}]"
+        else:
+            pairs = ",".join(f"[{place},{positions[place]}]" for place in sorted(positions))
         body = bytes((FORMAT,)) + f"{self._begin}{pairs}]]".encode()
         # The checksum finds what was cut, mistyped or put together by hand.
         sealed = body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big")

@@ -30,6 +30,8 @@ READ_ROWS: Final = 3_000
 READ_LEAST: Final = 300
 #: What a read should bring at most, in bytes: large outcomes are read in fewer rows.
 READ_BYTES: Final = 2 * 1024 * 1024
+#: Outcomes of a read whose size is looked at.
+SAMPLED: Final = 30
 #: Streams of one process that may be open at once.
 STREAMS_MAX: Final = 1_000
 
@@ -135,7 +137,8 @@ class _Reader:
         if not found.records:
             self.rows = min(2 * self.rows, READ_ROWS)
         else:
-            size = sum(len(body) for _, body in found.records) // len(found.records)
+            sample = found.records[:SAMPLED]
+            size = sum(len(body) for _, body in sample) // len(sample)
             self.rows = max(READ_LEAST, min(READ_BYTES // max(size, 1), READ_ROWS))
 
     async def close(self) -> None:

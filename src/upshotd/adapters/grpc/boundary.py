@@ -39,6 +39,50 @@ REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID_LENGTH = 100
 
 
+class _Patience:
+    """Ends a stream whose reader takes nothing for a time: a timer for the stream, not for a write.
+
+    The timer looks when the earliest write could have taken too long, and then again.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._since: float | None = None
+        self._spent = False
+        self._timer = self._loop.call_later(limit, self._look)
+
+    def __enter__(self) -> "_Patience":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def begin(self) -> None:
+        """A write begins."""
+        self._since = self._loop.time()
+
+    def end(self) -> None:
+        """The reader took it."""
+        self._since = None
+
+    def spent(self) -> bool:
+        """Return whether it was this timer that canceled the stream, and take that back."""
+        if self._spent and self._task is not None:
+            self._task.uncancel()
+        return self._spent
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        since = now if self._since is None else self._since
+        if now - since >= self._limit and self._task is not None:
+            self._spent = True
+            self._task.cancel()
+        else:
+            self._timer = self._loop.call_later(since + self._limit - now, self._look)
+
+
 class Boundary:
     """Turns methods into gRPC handlers: credential, deadline, errors, one log line per call."""
 
@@ -107,22 +151,23 @@ class Boundary:
         """Return the handler of a method with a stream of responses, which come encoded."""
 
         async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
-            async with aclosing(call(workspace_id, _parsed(parse, raw))) as pages:
-                async for page in pages:
-                    await self._write(context, page)
+            with _Patience(self._write_limit) as patience:
+                try:
+                    async with aclosing(call(workspace_id, _parsed(parse, raw))) as pages:
+                        async for page in pages:
+                            patience.begin()
+                            await context.write(page)
+                            patience.end()
+                except asyncio.CancelledError:
+                    if not patience.spent():
+                        raise
+                    raise self._too_slow() from None
             return b""
 
         async def handle(raw: bytes, context: Context) -> None:
             await self._guarded(method, answer, raw, context)
 
         return grpc.unary_stream_rpc_method_handler(handle)
-
-    async def _write(self, context: Context, page: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._write_limit):
-                await context.write(page)
-        except TimeoutError:
-            raise self._too_slow() from None
 
     def _out_of_time(self) -> DeadlineExceeded:
         return DeadlineExceeded(

@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=_rounds, default=3, help="rounds of each figure [3]")
+    parser.add_argument("--rounds", type=_rounds, default=5, help="rounds of each figure [5]")
     parser.add_argument("--quick", action="store_true", help="smaller rounds")
     parser.add_argument("--only", action="append", choices=NAMES, help="only this figure")
     parser.add_argument("--directory", type=Path, help="where files are written [a temporary one]")

@@ -20,7 +20,7 @@ from upshotd.application.ports import (
     StoredWorkflow,
 )
 from upshotd.domain.errors import VersionMismatch
-from upshotd.domain.message import Channel, MessageState
+from upshotd.domain.message import Channel, Email, MessageState
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, Wanted
@@ -213,3 +213,17 @@ async def test_a_setting_is_kept_and_replaced(store: Store) -> None:
         await store.put_setting("lab_offset_us", value)
         assert await store.setting("lab_offset_us") == value
     assert await store.setting("other") is None
+
+
+async def test_content_is_loaded_where_it_is_wanted_and_kept_where_it_is_not(store: Store) -> None:
+    content = Email("Hello Ana", "<p>Hi</p>", "Hi", "https://example.com/u/x")
+    message = a_message(message_id="m", run_id="r", content=content)
+    await store.commit([changes(a_profile(), a_run(run_id="r"), message)])
+    wanted = Wanted(message_ids={"m"}, content_ids={"m"})
+    assert (await store.load("default", wanted)).messages["m"].content == content
+
+    loaded = (await store.load("default", Wanted(message_ids={"m"}))).messages["m"]
+    await store.commit([changes(replace(loaded, state=MessageState.UNDELIVERABLE))])
+    kept = await store.message("default", "m")
+    assert kept is not None
+    assert (kept.content, kept.state) == (content, MessageState.UNDELIVERABLE)

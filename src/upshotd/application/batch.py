@@ -64,6 +64,7 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:
             _want_settled(want, stimulus)
         case MessageDue():
             want.message_ids.add(stimulus.message_id)
+            want.content_ids.add(stimulus.message_id)
         case RunDue() | RunBroke():
             want.run_ids.add(stimulus.run_id)
         case CancelRequested():

@@ -17,7 +17,7 @@ from upshotd.domain.errors import InvalidArgument, UpshotError
 #: How long a thread may keep the interpreter while another one wants it, in seconds.
 SWITCH_S = 0.0005
 #: New objects after which the garbage collector looks at the young ones; a batch makes thousands.
-GC_OBJECTS = 50_000
+GC_OBJECTS = 200_000
 #: Exit codes of `serve`.
 EXIT_FAILED, EXIT_USAGE = 1, 2
 

@@ -60,6 +60,8 @@ class Wanted:
     group_ids: set[str] = field(default_factory=set)
     run_ids: set[str] = field(default_factory=set)
     message_ids: set[str] = field(default_factory=set)
+    #: Of the wanted messages, those whose rendered content is needed too.
+    content_ids: set[str] = field(default_factory=set)
     provider_keys: set[ProviderKey] = field(default_factory=set)
     engagement_ids: set[str] = field(default_factory=set)
     cancellation_keys: set[str] = field(default_factory=set)
@@ -72,8 +74,10 @@ class State:
     """Everything a batch of decisions may read.
 
     Complete in this sense: for each identity, run and message wanted, the profile with its
-    suppressions, its identities, all its active runs, the messages of those runs and the events
-    and groups (of those events) that started them. What is not here does not exist.
+    suppressions, its identities, all its active runs, the messages of those runs (their content
+    only where it is wanted: a store may leave it out, and keeps it when such a message is written
+    again) and the events and groups (of those events) that started them. What is not here does
+    not exist.
     """
 
     #: Accepted before: event_id -> the runs it started then.

@@ -19,6 +19,7 @@ from upshotd.adapters.storage.tables import (
 )
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
+from upshotd.domain.values import replace
 
 _ACTIVE = f" AND state = {RunState.ACTIVE.value}"
 _PLACE = ("message_id", "run_id", "profile_id")
@@ -48,7 +49,8 @@ _PROVIDER_PLACES = Lookup(
     "provider_message_id",
     " AND provider_message_id <> ''",
 )
-_MESSAGES = Lookup(messages, rows.MESSAGE_COLUMNS, "run_id")
+_MESSAGES = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "run_id")
+_CONTENTS = Lookup(messages, ("message_id", "content"), "message_id")
 _ENGAGEMENTS = Lookup(engagements, ("engagement_id",), "engagement_id")
 _PENDING_IDS = Lookup(pending_engagements, ("engagement_id",), "engagement_id")
 _PENDING = Lookup(pending_engagements, rows.PENDING_COLUMNS, "provider_message_id")
@@ -151,6 +153,9 @@ class _Loading:
         for row in self._rows(_MESSAGES, state.runs.keys()):
             message = rows.message_of(row)
             state.messages[message.message_id] = message
+        for message_id, content in self._rows(_CONTENTS, wanted.content_ids):
+            found = state.messages[message_id]
+            state.messages[message_id] = replace(found, content=rows.content_of(content))
         for run in state.runs.values():
             if run.active and run.cancellation_key in wanted.cancellation_keys:
                 state.by_cancellation_key.setdefault(run.cancellation_key, []).append(run.run_id)

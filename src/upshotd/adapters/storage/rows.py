@@ -33,8 +33,10 @@ RUN_COLUMNS = (
 )
 MESSAGE_COLUMNS = (
     *("message_id", "run_id", "profile_id", "workflow_id", "provider", "provider_message_id"),
-    *("due_us", "row_version", "content", "body"),
+    *("due_us", "row_version", "body", "content"),
 )
+#: What decisions read of a message: all but its content, which only another attempt needs.
+MESSAGE_STATE_COLUMNS = MESSAGE_COLUMNS[:-1]
 PROFILE_COLUMNS = ("profile_id", "row_version", "body")
 GROUP_COLUMNS = ("group_id", "row_version", "body")
 SUPPRESSION_COLUMNS = ("profile_id", "scope", "channel", "topic", "until_us", "reason")
@@ -238,20 +240,22 @@ def content_of(document: list[str] | None) -> Content | None:
 def message_row(message: Message) -> Row:
     """Return *message* in the order of `MESSAGE_COLUMNS`, with the next row version."""
     m = message
+    # Written once: content is frozen from the first attempt on, and not loaded with the rest.
+    content = None if m.row_version else content_document(m.content)
     body = dump(
         [m.step_id, m.workflow_version, int(m.channel), int(m.state), m.recipient, m.reason]
         + [m.detail, m.attempt, m.owner, m.possible_duplicate, m.create_us, m.facts]
     )
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
-        *(m.provider_message_id, m.due_us, m.row_version + 1, content_document(m.content), body),
+        *(m.provider_message_id, m.due_us, m.row_version + 1, body, content),
     )
 
 
 def message_of(row: Row) -> Message:
-    """Return the message of a row."""
+    """Return the message of a row, with its content where the row has it."""
     message_id, run_id, profile_id, workflow_id, provider, provider_message_id = row[:6]
-    due_us, row_version, content, body = row[6:]
+    due_us, row_version, body, *content = row[6:]
     step_id, version, channel, state, recipient, reason = body[:6]
     detail, attempt, owner, possible_duplicate, create_us, facts = body[6:]
     return Message(
@@ -265,7 +269,7 @@ def message_of(row: Row) -> Message:
         _MESSAGE_STATES[state],
         provider=provider,
         recipient=recipient,
-        content=content_of(content),
+        content=content_of(content[0]) if content else None,
         reason=reason,
         detail=detail,
         attempt=attempt,

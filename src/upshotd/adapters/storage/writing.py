@@ -46,7 +46,7 @@ _MESSAGES = upsert(
     tables.messages,
     rows.MESSAGE_COLUMNS,
     ("workspace_id", "message_id"),
-    ("profile_id", "provider", "provider_message_id", "due_us", "content", "body"),
+    ("profile_id", "provider", "provider_message_id", "due_us", "body"),
 )
 _SUPPRESSIONS = Insert(
     tables.suppressions,

@@ -37,6 +37,8 @@ Streaming: TypeAlias = Callable[[str, Any], AsyncGenerator[bytes, None]]
 #: A caller may bring the id its own logs have; ours are made where it does not.
 REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID_LENGTH = 100
+#: How long the last page of a stream that ends may take, in seconds.
+LAST_WRITE_S: Final = 1.0
 
 
 class _Patience:
@@ -63,7 +65,7 @@ class _Patience:
         """A write begins."""
         self._since = self._loop.time()
 
-    def end(self) -> None:
+    def end(self, _: object = None) -> None:
         """The reader took it."""
         self._since = None
 
@@ -81,6 +83,26 @@ class _Patience:
             self._task.cancel()
         else:
             self._timer = self._loop.call_later(since + self._limit - now, self._look)
+
+
+async def _written(
+    pages: AsyncGenerator[bytes, None], context: Context, patience: _Patience
+) -> None:
+    """Write *pages*, one after the other; while one goes out the next is made."""
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for page in pages:
+            if writing is not None:
+                await writing
+            patience.begin()
+            writing = asyncio.ensure_future(context.write(page))
+            writing.add_done_callback(patience.end)
+    finally:
+        # The stream ends, and says why; what is on its way goes before that.
+        if writing is not None:
+            await asyncio.wait({writing}, timeout=LAST_WRITE_S)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
 
 class Boundary:
@@ -154,10 +176,7 @@ class Boundary:
             with _Patience(self._write_limit) as patience:
                 try:
                     async with aclosing(call(workspace_id, _parsed(parse, raw))) as pages:
-                        async for page in pages:
-                            patience.begin()
-                            await context.write(page)
-                            patience.end()
+                        await _written(pages, context, patience)
                 except asyncio.CancelledError:
                     if not patience.spent():
                         raise

@@ -79,15 +79,15 @@ def response_bytes(
     parts: list[bytes] = []
     # A partition 0 is the default and is not written, as protobuf would not.
     head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
+    heads, low, short, most = _OUTCOME_HEADS, LOW, SHORT, _SHORT_MAX
     for position, body in rows:
         high = position >> 14
-        if 0 < high < _SHORT_MAX:
-            place = head + LOW[position & 0x3FFF] + SHORT[high]
+        if 0 < high < most:
+            place = head + low[position & 0x3FFF] + short[high]
         else:
             place = head + varint(position)
         size = len(body) + len(place)
-        length = _OUTCOME_HEADS[size] if size < _SHORT_MAX else _OUTCOMES + varint(size)
-        parts += (length, body, place)
+        parts += (heads[size] if size < most else _OUTCOMES + varint(size), body, place)
     if cursor:
         text = cursor.encode()
         parts += (_CURSOR, varint(len(text)), text)

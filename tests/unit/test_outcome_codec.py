@@ -1,5 +1,6 @@
 """Outcomes: encoded once, and put into responses as bytes."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -100,3 +101,17 @@ def test_a_response_made_of_stored_bytes_is_the_real_one(
         outcome.partition, outcome.position = partition, position
     page = outcome_codec.response_bytes(rows, partition, cursor, partition_count)
     assert service_pb2.StreamOutcomesResponse.FromString(page) == expected
+
+
+@pytest.mark.parametrize("first", [1, 16_380, 16_384, 20_000, 2**21 - 3, 2**28 - 3, 2**40])
+@pytest.mark.parametrize("partition", [0, 1, 300])
+@pytest.mark.parametrize("length", [10, 20_000])
+def test_a_page_of_neighbours_is_the_real_one(first: int, partition: int, length: int) -> None:
+    outcome = Outcome("x" * length, OutcomeKind.CUSTOM, "e", 1, 1, "p")
+    body = outcome_codec.encode_outcome(outcome)
+    page = outcome_codec.response_bytes([(first + n, body) for n in range(5)], partition, "c", 1)
+    found = service_pb2.StreamOutcomesResponse.FromString(page)
+    assert [(o.partition, o.position) for o in found.outcomes] == [
+        (partition, first + n) for n in range(5)
+    ]
+    assert all(len(o.outcome_id) == length for o in found.outcomes)

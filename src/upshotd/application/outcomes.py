@@ -25,7 +25,7 @@ HEARTBEAT_DEFAULT_US: Final = 10_000_000
 HEARTBEAT_LEAST_US: Final = 1_000_000
 HEARTBEAT_MOST_US: Final = 60_000_000
 #: Rows of the log that one read looks at; a stream holds at most two reads in memory.
-READ_ROWS: Final = 3_000
+READ_ROWS: Final = 6_000
 #: Rows of the first read, and the fewest of any.
 READ_LEAST: Final = 300
 #: What a read should bring at most, in bytes: large outcomes are read in fewer rows.

@@ -4,7 +4,7 @@ Both are on the way of every outcome and written by hand: on the wire a message 
 concatenation of its fields. Tests hold them against protobuf itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from operator import attrgetter
 
 from upshot.v1 import outcome_pb2, service_pb2
@@ -69,28 +69,50 @@ def _timestamp(us: int) -> bytes:
 
 
 def response_bytes(
-    rows: Iterable[tuple[int, bytes]], partition: int, cursor: str, partition_count: int
+    rows: Sequence[tuple[int, bytes]], partition: int, cursor: str, partition_count: int
 ) -> bytes:
     """Return a StreamOutcomesResponse of stored outcomes, serialized; 0 partitions are not said.
 
     *rows* are (position, body) of one partition. A stored body becomes an outcome with its place
     by two varints more: no subscriber costs a parse.
     """
-    parts: list[bytes] = []
     # A partition 0 is the default and is not written, as protobuf would not.
     head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
-    heads, low, short, most = _OUTCOME_HEADS, LOW, SHORT, _SHORT_MAX
-    for position, body in rows:
-        high = position >> 14
-        if 0 < high < most:
-            place = head + low[position & 0x3FFF] + short[high]
-        else:
-            place = head + varint(position)
-        size = len(body) + len(place)
-        parts += (heads[size] if size < most else _OUTCOMES + varint(size), body, place)
+    parts = _near(rows, head) or _far(rows, head)
     if cursor:
         text = cursor.encode()
         parts += (_CURSOR, varint(len(text)), text)
     if partition_count:
         parts += (_PARTITION_COUNT, varint(partition_count))
     return b"".join(parts)
+
+
+def _near(rows: Sequence[tuple[int, bytes]], head: bytes) -> list[bytes]:
+    """Return the parts of rows whose positions differ in their last 14 bits only: nearly always.
+
+    None at all where that is not so, or an outcome is very long.
+    """
+    high = rows[0][0] >> 14 if rows else 0
+    if not 0 < high < _SHORT_MAX or rows[-1][0] >> 14 != high:
+        return []
+    end, heads, low = SHORT[high], _OUTCOME_HEADS, LOW
+    extra = len(head) + 2 + len(end)
+    try:
+        return [
+            part
+            for position, body in rows
+            for part in (heads[len(body) + extra], body, head, low[position & 0x3FFF], end)
+        ]
+    except IndexError:
+        return []
+
+
+def _far(rows: Sequence[tuple[int, bytes]], head: bytes) -> list[bytes]:
+    """Return the parts of any rows."""
+    parts: list[bytes] = []
+    for position, body in rows:
+        place = head + varint(position)
+        size = len(body) + len(place)
+        length = _OUTCOME_HEADS[size] if size < _SHORT_MAX else _OUTCOMES + varint(size)
+        parts += (length, body, place)
+    return parts

@@ -93,6 +93,7 @@ positions = st.integers(0, 2**63 - 1) | st.sampled_from([0, 127, 128, 16_383, 16
 def test_a_response_made_of_stored_bytes_is_the_real_one(
     placed: list[tuple[int, Outcome]], partition: int, cursor: str, partition_count: int
 ) -> None:
+    placed.sort(key=lambda place: place[0])
     rows = [(position, outcome_codec.encode_outcome(outcome)) for position, outcome in placed]
     expected = service_pb2.StreamOutcomesResponse(cursor=cursor, partition_count=partition_count)
     for position, body in rows:

@@ -73,8 +73,8 @@ def response_bytes(
 ) -> bytes:
     """Return a StreamOutcomesResponse of stored outcomes, serialized; 0 partitions are not said.
 
-    *rows* are (position, body) of one partition, in order of position. A stored body becomes an outcome with its place
-    by two varints more: no subscriber costs a parse.
+    *rows* are (position, body) of one partition, in order of position. A stored body becomes an
+    outcome with its place by two varints more: no subscriber costs a parse.
     """
     # A partition 0 is the default and is not written, as protobuf would not.
     head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION

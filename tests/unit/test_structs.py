@@ -7,6 +7,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.strategies import instants, plains
 from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.grpc import (
     structs,
@@ -17,24 +18,6 @@ from upshotd.domain.values import plain
 
 #: A loaded machine makes an example slow, not wrong.
 UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
-instants = st.integers(times.TIMESTAMP_MIN_US, times.TIMESTAMP_MAX_US)
-scalars = (
-    st.none()
-    | st.booleans()
-    | texts
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False).filter(lambda n: not n.is_integer())
-)
-plains = st.dictionaries(
-    texts,
-    st.recursive(
-        scalars,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-        max_leaves=6,
-    ),
-    max_size=4,
-)
 
 
 @UNHURRIED

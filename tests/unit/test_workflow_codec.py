@@ -8,9 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.strategies import instants, plains, texts
 from upshot.v1 import outcome_pb2, workflow_pb2
 from upshotd.adapters.grpc import (
-    times,
     workflow_codec,
 )
 from upshotd.adapters.grpc.codec import ContractCodec
@@ -34,26 +34,8 @@ from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Ste
 UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CODEC: Codec = ContractCodec()
 DAY_US = 86_400_000_000
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 words = st.text("abc_", min_size=1, max_size=8)
 spans = st.integers(0, 400 * DAY_US)
-instants = st.integers(times.TIMESTAMP_MIN_US, times.TIMESTAMP_MAX_US)
-scalars = (
-    st.none()
-    | st.booleans()
-    | texts
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False).filter(lambda n: not n.is_integer())
-)
-plains = st.dictionaries(
-    texts,
-    st.recursive(
-        scalars,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-        max_leaves=6,
-    ),
-    max_size=4,
-)
 
 
 contents: st.SearchStrategy[Content] = (

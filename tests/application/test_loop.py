@@ -99,18 +99,6 @@ async def test_draining_refuses_new_work_and_finishes_what_is_inside():
         assert (await inside)[0].state is IngestState.ACCEPTED
 
 
-async def test_what_is_left_when_the_loop_ends_is_refused():
-    async with world() as w:
-        w.loop._stopped = True
-        left = asyncio.create_task(w.ingest(go("a")))
-        await asyncio.sleep(0)
-        w.loop._inbox.extend(w.loop._inbox)
-        w.loop._refuse_rest()
-        w.loop._inbox.clear()
-        with pytest.raises(Unavailable):
-            await left
-
-
 async def test_two_workspaces_know_nothing_of_each_other():
     async with world() as w:
         await w.define(track("Go", delay()), workspace_id="one")

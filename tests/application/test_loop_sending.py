@@ -132,7 +132,7 @@ async def test_what_was_queued_when_the_server_went_down_is_sent_after_the_resta
     await first._working
 
     second = World(store, clock=first.clock)
-    second.ids = second.loop._ids = first.ids
+    second.ids = second.loop._ids = second.loop.work._ids = first.ids
     await second.start()
     await second.advance(5 * MINUTE)
     assert [d.recipient for d in second.email.ledger] == ["b@example.com"]

@@ -88,7 +88,7 @@ async def test_a_decision_that_breaks_is_refused_alone():
         return decide(workspace_id, definitions, state, stimulus, now_us, ids)
 
     async with world() as w:
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         good, bad = await w.ingest(go("good"), go("bad"))
         assert good.state is IngestState.ACCEPTED
         assert (bad.state, bad.reason) == (IngestState.REJECTED, "INTERNAL")
@@ -100,7 +100,7 @@ async def test_an_engagement_that_breaks_is_refused_alone():
         raise RuntimeError("a bug")
 
     async with world() as w:
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         engagement = Engagement("x", EngagementKind.OPENED, START, "nobody")
         (answer,) = await w.loop.engage("default", [engagement])
         assert (answer.state, answer.reason) == (EngagementState.REJECTED, "INTERNAL")
@@ -115,7 +115,7 @@ async def test_a_run_whose_timer_breaks_fails_visibly_and_blocks_nobody():
 
     async with world() as w:
         await w.define(track("Go", delay()))
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         bad, good = await w.ingest(go("bad", "u1"), go("good", "u2"))
         await w.advance(DAY)
         failed = await w.store.run("default", bad.started[0].run_id)
@@ -136,7 +136,7 @@ async def test_an_answer_whose_run_breaks_is_still_recorded():
     async with world() as w:
         await w.define(track("Go", sms(), delay()))
         await w.identify("u", phone="+15550000")
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         started = (await w.track("u", "Go")).started[0]
         await w.settle()
         run = await w.store.run("default", started.run_id)
@@ -150,7 +150,7 @@ async def test_a_broken_answer_about_no_message_is_dropped():
         raise RuntimeError("a bug")
 
     async with world() as w:
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         w.loop.settle("default", SendSettled("nobody", 1, Unknown(), "smtp", idempotent=False))
         await w.settle()
         assert await w.outcomes() == []
@@ -180,7 +180,7 @@ async def test_a_run_that_cannot_even_be_ended_does_not_come_again_and_again():
     async with world() as w:
         await w.define(track("Go", delay()))
         started = (await w.track("u", "Go")).started[0]
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         async with asyncio.timeout(5):
             await w.advance(DAY)
         run = await w.store.run("default", started.run_id)
@@ -199,7 +199,7 @@ async def test_a_message_that_cannot_even_be_given_up_does_not_come_again_and_ag
         w.sms.answers = [Deferred("busy")]
         await w.track("u", "Go")
         await w.settle()
-        w.loop._step = breaking
+        w.loop.work.step = breaking
         async with asyncio.timeout(5):
             await w.advance(DAY)
         (message,) = await w.store.messages("default", *EVERYTHING)

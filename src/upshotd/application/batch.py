@@ -15,7 +15,7 @@ from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, Accepted, MessageState
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.run import RunState
-from upshotd.domain.state import Changes, IdKind, State, Wanted
+from upshotd.domain.state import Changes, Identity, IdKind, ProviderKey, State, Wanted
 from upshotd.domain.stimulus import (
     Answer,
     CancelRequested,
@@ -86,23 +86,38 @@ def _want_engagement(want: Wanted, engagement: Engagement) -> None:
 
 def _want_settled(want: Wanted, settled: SendSettled) -> None:
     want.message_ids.add(settled.message_id)
+    key = provider_key_of(settled)
+    if key is not None:
+        want.provider_keys.add(key)
+
+
+def provider_key_of(settled: SendSettled) -> ProviderKey | None:
+    """Return how the provider names the message from now on, if it told."""
     result = settled.result
     if isinstance(result, Accepted) and result.provider_message_id:
-        want.provider_keys.add((settled.provider, result.provider_message_id))
+        return settled.provider, result.provider_message_id
+    return None
 
 
 def _want_event(want: Wanted, event: Event) -> None:
     want.event_ids.add(event.event_id)
-    if event.user_id:
-        want.identities.add((IdKind.USER, event.user_id))
-    if event.anonymous_id:
-        want.identities.add((IdKind.ANONYMOUS, event.anonymous_id))
-    if event.previous_id:
-        want.identities.add((IdKind.ANONYMOUS, event.previous_id))
-        want.identities.add((IdKind.USER, event.previous_id))
+    want.identities.update(wanted_identities(event))
     group_id = event.group_of
     if group_id:
         want.group_ids.add(group_id)
+
+
+def wanted_identities(event: Event) -> list[Identity]:
+    """Return all ids by which *event* may name a person."""
+    found: list[Identity] = []
+    if event.user_id:
+        found.append((IdKind.USER, event.user_id))
+    if event.anonymous_id:
+        found.append((IdKind.ANONYMOUS, event.anonymous_id))
+    if event.previous_id:
+        found.append((IdKind.ANONYMOUS, event.previous_id))
+        found.append((IdKind.USER, event.previous_id))
+    return found
 
 
 @dataclass(slots=True)

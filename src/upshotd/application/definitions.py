@@ -24,6 +24,10 @@ class DefinitionBook:
             await self.refresh(workspace_id)
         return self._books[workspace_id]
 
+    def known(self, workspace_id: str) -> Definitions:
+        """Return the definitions of a workspace that was asked for before, as they are by now."""
+        return self._books[workspace_id]
+
     async def refresh(self, workspace_id: str) -> None:
         """Read the current versions again, after one was defined."""
         stored = await self._store.current_workflows(workspace_id)

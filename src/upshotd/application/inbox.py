@@ -1,12 +1,15 @@
 """What waits for the loop: stimuli, and who waits for their answers."""
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from upshotd.application.batch import Decided
+from upshotd.application.dispatch import Intent
+from upshotd.domain.errors import ResourceExhausted
 from upshotd.domain.state import State
-from upshotd.domain.stimulus import Answer, Stimulus
+from upshotd.domain.stimulus import Answer, SendSettled, Stimulus
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Batch:
     decided: Decided | None = None
     #: As it was loaded, under what was decided.
     state: State = field(default_factory=State)
+    #: What providers are to be asked once it is committed.
+    intents: list[Intent] = field(default_factory=list)
 
 
 def by_workspace(items: Iterable[Item]) -> list[Batch]:
@@ -85,3 +90,63 @@ def by_workspace(items: Iterable[Item]) -> list[Batch]:
         batch = batches.setdefault(item.workspace_id, Batch(item.workspace_id))
         batch.items.append(item)
     return list(batches.values())
+
+
+class Inbox:
+    """Items in the order in which they came. It does not grow beyond `limit` by callers."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[Item] = deque()
+        #: Set while at least `_wanted` items are here, or `hurry` was called.
+        self._enough = asyncio.Event()
+        self._wanted = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Item:
+        return self._items[index]
+
+    def room_for(self, count: int) -> None:
+        """Raise ResourceExhausted when callers' *count* items are too many."""
+        if len(self._items) + count > self._limit:
+            raise ResourceExhausted("the server has more work than it can hold")
+
+    def put(self, items: Iterable[Item]) -> None:
+        """Add *items* at the end."""
+        self._items.extend(items)
+        if len(self._items) >= self._wanted:
+            self._enough.set()
+
+    def put_back(self, items: Sequence[Item]) -> None:
+        """Put *items* before all others, in their order."""
+        self._items.extendleft(reversed(items))
+
+    def take(self, count: int) -> list[Item]:
+        """Take up to *count* of the first items."""
+        return [self._items.popleft() for _ in range(min(len(self._items), count))]
+
+    def take_settled(self) -> list[Item]:
+        """Take the answers of providers only: all of them, wherever they are."""
+        settled = [i for i in self._items if isinstance(i.stimulus, SendSettled)]
+        if settled:
+            rest = [i for i in self._items if not isinstance(i.stimulus, SendSettled)]
+            self._items = deque(rest)
+        return settled
+
+    def hurry(self) -> None:
+        """End `wait_for`, whatever is here."""
+        self._enough.set()
+
+    async def wait_for(self, count: int, at_most_s: float | None = None) -> None:
+        """Return when *count* items are here, somebody is in a hurry, or the time is over."""
+        self._wanted = count
+        self._enough.clear()
+        if len(self._items) >= count:
+            return
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._enough.wait()
+        except TimeoutError:
+            return

@@ -1,33 +1,26 @@
 """The one loop: everything that waits is gathered into a batch, decided, and committed at once.
 
 While one batch commits the next gathers. There is no timer: an idle store commits at once, a
-busy one commits many items with one fsync.
+busy one commits many items with one fsync. Under load the next batch is also decided meanwhile,
+as far as it shares nobody with the one that is being committed.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from upshotd.application.batch import Decider, versions, wanted
 from upshotd.application.definitions import DefinitionBook
-from upshotd.application.dispatch import Dispatcher, Intent, intent
-from upshotd.application.inbox import Batch, Call, Item, Limits, by_workspace
+from upshotd.application.dispatch import Dispatcher
+from upshotd.application.inbox import Batch, Call, Inbox, Item, Limits
 from upshotd.application.ports import Clock, Codec, Due, Store, Wakeups
-from upshotd.domain.engine import decide
-from upshotd.domain.errors import (
-    Conflict,
-    ConstraintFailure,
-    ResourceExhausted,
-    Unavailable,
-    UpshotError,
-)
+from upshotd.application.work import Work, part
+from upshotd.domain.errors import Conflict, ConstraintFailure, Unavailable, UpshotError
 from upshotd.domain.event import Event
 from upshotd.domain.ids import Ids
-from upshotd.domain.message import MessageState
 from upshotd.domain.outcome import Engagement
-from upshotd.domain.state import Changes, State
+from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import (
     Answer,
     CancelRequested,
@@ -45,20 +38,44 @@ from upshotd.domain.values import replace
 
 log = structlog.get_logger()
 
-#: How often a batch is decided again after a conflict before it is split.
-CONFLICTS_MAX = 5
 #: Longest sleep without looking at the timers, in seconds.
 SLEEP_MAX_S = 60.0
 #: Callers in the last batch from which on the next one waits a moment for them to come again.
 SIBLINGS = 8
 #: Longest such wait, in seconds.
 GATHER_S = 0.02
+#: Items that are worth a batch of their own while another is being committed. Fewer wait for its
+#: end: one fsync for all of them is cheaper.
+AHEAD = 64
 #: Pause before the loop goes on after the store failed, in microseconds.
 PAUSE_US = 500_000
 
 
+@dataclass(slots=True)
+class Writing:
+    """Batches that are being committed."""
+
+    batches: list[Batch]
+    commit: asyncio.Task[None]
+
+    @property
+    def items(self) -> list[Item]:
+        """All of their items."""
+        return [item for batch in self.batches for item in batch.items]
+
+    @property
+    def intents(self) -> int:
+        """How many sends follow."""
+        return sum(len(batch.intents) for batch in self.batches)
+
+    @property
+    def timers(self) -> bool:
+        """Whether timers are among them; the store goes on naming those until the end."""
+        return any(isinstance(item.stimulus, RunDue | MessageDue) for item in self.items)
+
+
 class Loop:
-    """Gathers, loads, decides, commits; hands intents to the dispatcher."""
+    """Gathers, has it worked on, hands intents to the dispatcher."""
 
     def __init__(
         self,
@@ -72,23 +89,18 @@ class Loop:
         owner: str = "",
         limits: Limits | None = None,
     ) -> None:
-        self.definitions = definitions
-        #: Timers that fired since the start.
+        self.work = Work(store, clock, ids, codec, definitions, owner)
+        #: Timers of runs that fired since the start.
         self.fired = 0
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._codec = codec
-        self._step = decide
         self._wakeups = wakeups
-        self._owner = owner
         self._limits = limits or Limits()
         self._dispatcher: Dispatcher | None = None
-        self._inbox: deque[Item] = deque()
+        self._inbox = Inbox(self._limits.inbox)
+        self._writing: Writing | None = None
         self._wake = asyncio.Event()
-        #: Set when the inbox has reached `_enough_items`.
-        self._enough = asyncio.Event()
-        self._enough_items = 0
         #: Calls that the last batch answered, and their items.
         self._answered = (0, 0)
         self._quiet = asyncio.Event()
@@ -150,7 +162,7 @@ class Loop:
 
     async def run(self) -> None:
         """Work until `stop`; what is in the inbox then is still done."""
-        while not (self._stopped and not self._inbox):
+        while not (self._stopped and not self._inbox and self._writing is None):
             try:
                 worked = await self._turn()
             except UpshotError as error:
@@ -159,7 +171,6 @@ class Loop:
                 continue
             if not worked:
                 await self._sleep()
-        self._refuse_rest()
 
     def drain(self) -> None:
         """Take nothing new from callers; timers rest, results of sends are still recorded."""
@@ -172,77 +183,74 @@ class Loop:
         self._stopped = True
         self._wake.set()
 
+    async def _sleep(self) -> None:
+        """Sleep until there is something to do."""
+        if self._wake.is_set() or self._stopped:
+            return
+        if not self._inbox and not self._sending():
+            self._quiet.set()
+        timeout = SLEEP_MAX_S
+        if self._next_due_us is not None and not self._draining and not self._busy():
+            timeout = min(max((self._next_due_us - self._clock.now_us()) / 1e6, 0.0), timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
     # gathering
 
     async def _ask(self, workspace_id: str, stimuli: Sequence[Stimulus]) -> list[Answer]:
         if self._draining:
             raise Unavailable("the server is going down", reason="DRAINING")
-        if len(self._inbox) + len(stimuli) > self._limits.inbox:
-            raise ResourceExhausted("the server has more work than it can hold")
+        self._inbox.room_for(len(stimuli))
         call = Call(len(stimuli))
         now_us = self._clock.now_us()
         self._put([Item(workspace_id, s, call, i, now_us) for i, s in enumerate(stimuli)])
         return await call.done
 
-    def _put(self, items: Iterable[Item]) -> None:
-        self._inbox.extend(items)
-        if len(self._inbox) >= self._enough_items:
-            self._enough.set()
+    def _put(self, items: Sequence[Item]) -> None:
+        self._inbox.put(items)
         self._quiet.clear()
         self._wake.set()
 
-    async def _turn(self) -> bool:
-        """Do one batch; False when there was nothing to do."""
-        await self._wait_for_siblings()
-        self._wake.clear()
-        # Nothing is taken from the inbox before the store has answered: it would be lost.
-        due = await self._due()
-        # What came from outside goes first: at equal times it precedes a timer.
-        items = [*self._gather(), *due]
-        if not items:
-            return False
-        try:
-            await self._process(items)
-        except UpshotError as error:
-            self._put_back(items, error)
-            raise
-        return True
+    async def _wait_for_company(self) -> None:
+        """Wait a moment where a larger batch is worth it.
 
-    async def _wait_for_siblings(self) -> None:
-        """Wait a moment for the callers that were just answered: they tend to come again at once.
-
-        Many small calls then share a commit, as with PostgreSQL's commit_delay and
-        commit_siblings. A lone caller never waits.
+        While a batch is being committed, for enough others or its end. After it for the callers
+        that were just answered, who tend to come again at once: many small calls then share a
+        commit, as with PostgreSQL's commit_delay and commit_siblings. A lone caller never waits.
         """
         calls, items = self._answered
         self._answered = (0, 0)
-        self._enough_items = min(len(self._inbox) + items, self._limits.batch)
-        if calls < SIBLINGS or self._draining or len(self._inbox) >= self._enough_items:
-            return
-        self._enough.clear()
-        try:
-            async with asyncio.timeout(GATHER_S):
-                await self._enough.wait()
-        except TimeoutError:
-            return
+        if self._writing is not None:
+            if not self._writing.commit.done():
+                await self._inbox.wait_for(AHEAD)
+        elif calls >= SIBLINGS and not self._draining:
+            await self._inbox.wait_for(min(len(self._inbox) + items, self._limits.batch), GATHER_S)
 
-    def _gather(self) -> list[Item]:
+    async def _gather(self) -> list[Item]:
+        # Nothing is taken from the inbox before the store has answered: it would be lost.
+        due = await self._due()
         if self._busy() and not self._draining:
             # Only answers of providers make room.
-            settled = [i for i in self._inbox if isinstance(i.stimulus, SendSettled)]
-            if settled:
-                rest = [i for i in self._inbox if not isinstance(i.stimulus, SendSettled)]
-                self._inbox = deque(rest)
-            return settled
-        return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._limits.batch))]
+            return [*self._inbox.take_settled(), *due]
+        # What came from outside goes first: at equal times it precedes a timer.
+        return [*self._inbox.take(self._limits.batch), *due]
+
+    def _sending(self) -> int:
+        """Return how many sends are under way, or will be when what is written is committed."""
+        sending = self._dispatcher.in_flight if self._dispatcher is not None else 0
+        return sending + (self._writing.intents if self._writing is not None else 0)
 
     def _busy(self) -> bool:
-        sending = self._dispatcher.in_flight if self._dispatcher is not None else 0
-        return sending >= self._limits.in_flight
+        return self._sending() >= self._limits.in_flight
 
     async def _due(self) -> list[Item]:
         now_us = self._clock.now_us()
         if self._draining or self._busy() or not self._is_due(now_us):
+            return []
+        if self._writing is not None and self._writing.timers:
             return []
         if len(self._inbox) > self._limits.batch:
             # What this batch has no room for came before the timers that fell due after it.
@@ -254,7 +262,6 @@ class Loop:
         if found and not mine:
             # All of it is being sent here; leases are looked at again when results come.
             self._next_due_us = now_us + PAUSE_US
-        self.fired += sum(1 for due in mine if due.run_id)
         return [Item(due.workspace_id, _due_stimulus(due)) for due in mine]
 
     def _is_due(self, now_us: int) -> bool:
@@ -266,95 +273,81 @@ class Loop:
             return False
         return dispatcher.holds(due.workspace_id, due.message_id)
 
-    async def _sleep(self) -> None:
-        """Sleep until there is something to do."""
-        if self._wake.is_set() or self._stopped:
-            return
-        sending = self._dispatcher.in_flight if self._dispatcher is not None else 0
-        if not self._inbox and not sending:
-            self._quiet.set()
-        timeout = SLEEP_MAX_S
-        if self._next_due_us is not None and not self._draining and not self._busy():
-            timeout = min(max((self._next_due_us - self._clock.now_us()) / 1e6, 0.0), timeout)
+    # working
+
+    async def _turn(self) -> bool:
+        """Decide one batch and begin its commit; False when there was nothing to do."""
+        await self._wait_for_company()
+        self._wake.clear()
+        items: list[Item] = []
         try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            if self._writing is not None and self._writing.commit.done():
+                await self._written()
+            items = await self._gather()
+            batches = await self._decided(items)
+            # One commit at a time: it is what the next batch gathers behind.
+            worked = await self._written()
+        except UpshotError as error:
+            self._put_back(items, error)
+            raise
+        if batches:
+            self._write(batches)
+        return worked or bool(items)
+
+    async def _decided(self, items: list[Item]) -> list[Batch]:
+        """Load and decide *items*, but for those that must wait for what is being written."""
+        if not items:
+            return []
+        batches = await self.work.load(items)
+        if self._writing is not None:
+            self._postpone(part(batches, self._writing.batches))
+        batches = [batch for batch in batches if batch.items]
+        for batch in batches:
+            self.work.decide(batch)
+        return batches
+
+    def _postpone(self, items: list[Item]) -> None:
+        """Put *items* back; timers come again by themselves."""
+        timers = [i for i in items if isinstance(i.stimulus, RunDue | MessageDue)]
+        if timers:
+            self._next_due_us = 0
+        self._inbox.put_back([item for item in items if item not in timers])
+
+    def _write(self, batches: list[Batch]) -> None:
+        commit = asyncio.create_task(self.work.commit(batches))
+        commit.add_done_callback(lambda _: self._inbox.hurry())
+        self._writing = Writing(batches, commit)
+
+    async def _written(self) -> bool:
+        """Wait for the commit under way, and do what follows; False when there is none."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return False
+        try:
+            await self._end(writing)
+        except UpshotError as error:
+            self._put_back(writing.items, error)
+            raise
+        return True
+
+    async def _end(self, writing: Writing) -> None:
+        try:
+            await writing.commit
+        except (Conflict, ConstraintFailure) as error:
+            if not await self.work.again(writing.items, error, self._ended):
+                # A timer comes again, and must not keep the loop busy until then.
+                self._next_due_us = self._clock.now_us() + PAUSE_US
+        else:
+            self._ended(writing.batches)
 
     def _put_back(self, items: list[Item], error: UpshotError) -> None:
         """The store failed: callers are told, answers of providers are kept, timers come again."""
         for item in items:
             item.fail(error)
-        self._inbox.extendleft(i for i in reversed(items) if isinstance(i.stimulus, SendSettled))
+        self._inbox.put_back([i for i in items if isinstance(i.stimulus, SendSettled)])
         self._next_due_us = 0
 
-    def _refuse_rest(self) -> None:
-        for item in self._inbox:
-            item.fail(Unavailable("the server is going down", reason="DRAINING"))
-
-    # load, decide, apply
-
-    async def _process(self, items: list[Item], conflicts: int = 0) -> None:
-        """Bring *items* to an end; a batch that cannot be stored is split until it can."""
-        batches = by_workspace(items)
-        for batch in batches:
-            await self._decide(batch)
-        try:
-            await self._commit(batches)
-        except Conflict:
-            if conflicts < CONFLICTS_MAX:
-                await self._process(items, conflicts + 1)
-                return
-            await self._split(items)
-        except ConstraintFailure:
-            await self._split(items)
-        else:
-            self._after(batches)
-
-    async def _split(self, items: list[Item]) -> None:
-        if len(items) == 1:
-            await self._set_aside(items[0])
-            return
-        middle = len(items) // 2
-        await self._process(items[:middle])
-        await self._process(items[middle:])
-
-    async def _set_aside(self, item: Item) -> None:
-        """Nothing of this item can be stored: refuse it alone, and keep it where people see it."""
-        decider = await self._decider(item.workspace_id, [item.stimulus])
-        decision = decider.set_aside(item.stimulus)
-        try:
-            if not decision.changes.empty:
-                await self._store.commit([decision.changes])
-        except (Conflict, ConstraintFailure):
-            # Not even that; a timer comes again, and must not keep the loop busy until then.
-            log.exception("item.not_set_aside", stimulus=type(item.stimulus).__name__)
-            self._next_due_us = self._clock.now_us() + PAUSE_US
-        self._wakeups.notify()
-        item.answer(decision.answer)
-
-    async def _decide(self, batch: Batch) -> None:
-        stimuli = [item.stimulus for item in batch.items]
-        decider = await self._decider(batch.workspace_id, stimuli)
-        batch.decided = decider.decide(stimuli)
-        batch.state = decider.state
-
-    async def _decider(self, workspace_id: str, stimuli: Sequence[Stimulus]) -> Decider:
-        """Load what deciding on *stimuli* may read."""
-        definitions = await self.definitions.of(workspace_id)
-        state = await self._store.load(workspace_id, wanted(stimuli, definitions))
-        definitions = await self.definitions.covering(workspace_id, versions(state))
-        now_us = self._clock.now_us()
-        return Decider(workspace_id, definitions, state, now_us, self._codec, self._ids, self._step)
-
-    async def _commit(self, batches: list[Batch]) -> None:
-        changes = [b.decided.changes for b in batches if b.decided is not None]
-        changes = [c for c in changes if not c.empty]
-        if changes:
-            await self._store.commit(changes)
-
-    def _after(self, batches: list[Batch]) -> None:
+    def _ended(self, batches: Sequence[Batch]) -> None:
         """Committed: answer, send, and wake whoever reads the log."""
         grown = False
         asked = [item.call for batch in batches for item in batch.items if item.call is not None]
@@ -365,19 +358,12 @@ class Loop:
             grown = grown or bool(changes.outcomes)
             self._note_due(changes)
             if self._dispatcher is not None:
-                self._dispatcher.submit(self._intents(changes, batch.state))
+                self._dispatcher.submit(batch.intents)
             for item, answer in zip(batch.items, batch.decided.answers, strict=True):
                 item.answer(answer)
+                self.fired += isinstance(item.stimulus, RunDue)
         if grown:
             self._wakeups.notify()
-
-    def _intents(self, changes: Changes, state: State) -> list[Intent]:
-        intents: list[Intent] = []
-        for message in changes.messages.values():
-            if message.state is MessageState.SENDING and message.owner == self._owner:
-                profile = state.profiles[state.runs[message.run_id].profile_id]
-                intents.append(intent(changes.workspace_id, message, profile.user_id))
-        return intents
 
     def _note_due(self, changes: Changes) -> None:
         dues = [run.due_us for run in changes.runs.values() if run.due_us is not None]

@@ -68,6 +68,8 @@ class SqliteDatabase:
         self._writer = _engine(path, WRITER_PRAGMAS, "BEGIN IMMEDIATE", StaticPool)
         self._readers = _engine(path, READER_PRAGMAS, "BEGIN", QueuePool)
         self._running: set[asyncio.Future[Any]] = set()
+        #: Transactions that the writing connection has to do.
+        self._writes = 0
         self._lock: TextIO | None = None
         self._open = False
 
@@ -97,16 +99,25 @@ class SqliteDatabase:
         lock.close()
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run *work* in a transaction of the writing connection.
-
-        Large reads of the loop go here too: only this connection has its pages in memory, the
-        others forget theirs at every commit.
-        """
-        return await self._run(self._writing, self._writer, work)
+        """Run *work* in a transaction of the writing connection."""
+        self._writes += 1
+        try:
+            return await self._run(self._writing, self._writer, work)
+        finally:
+            self._writes -= 1
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on a snapshot, beside the writer."""
         return await self._run(self._reading, self._readers, work)
+
+    async def load(self, work: Callable[[Connection], T]) -> T:
+        """Run *work*, which only reads: on the writing connection while it has nothing to do.
+
+        Only that connection keeps its pages in memory; the others forget theirs at every commit.
+        """
+        if self._writes:
+            return await self.read(work)
+        return await self.write(work)
 
     async def _run(
         self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]

@@ -95,17 +95,17 @@ class SqlStore:
     # the loop
 
     async def load(self, workspace_id: str, wanted: Wanted) -> State:
-        return await self._database.write(lambda c: loading.load(c, workspace_id, wanted))
+        return await self._database.load(lambda c: loading.load(c, workspace_id, wanted))
 
     async def commit(self, batch: Sequence[Changes]) -> None:
         encode, partitions = self._encode, self._partitions
         await self._database.write(lambda c: writing.commit(c, batch, encode, partitions))
 
     async def due(self, now_us: int, limit: int) -> list[Due]:
-        return await self._database.write(lambda c: reading.due(c, now_us, limit))
+        return await self._database.load(lambda c: reading.due(c, now_us, limit))
 
     async def next_due(self) -> int | None:
-        return await self._database.write(reading.next_due)
+        return await self._database.load(reading.next_due)
 
     # definitions
 

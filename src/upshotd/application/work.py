@@ -1,0 +1,161 @@
+"""Load, decide, commit: what becomes of the items that the loop has gathered."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import structlog
+
+from upshotd.application.batch import Decided, Decider, versions, wanted
+from upshotd.application.definitions import DefinitionBook
+from upshotd.application.dispatch import Intent, intent
+from upshotd.application.inbox import Batch, Item, by_workspace
+from upshotd.application.ports import Clock, Codec, Store
+from upshotd.application.touching import Key, about, touched
+from upshotd.domain.engine import Decision, decide
+from upshotd.domain.errors import Conflict, ConstraintFailure
+from upshotd.domain.ids import Ids
+from upshotd.domain.message import MessageState
+from upshotd.domain.state import Changes, State
+from upshotd.domain.stimulus import Stimulus
+
+log = structlog.get_logger()
+
+#: Is told of batches that are committed.
+Ended: TypeAlias = Callable[[Sequence[Batch]], None]
+
+#: How often a batch is decided again after a conflict before it is split.
+CONFLICTS_MAX = 5
+
+
+class Work:
+    """Brings items to an end; those that cannot be stored together are split until they can."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        ids: Ids,
+        codec: Codec,
+        definitions: DefinitionBook,
+        owner: str,
+    ) -> None:
+        self.definitions = definitions
+        #: The engine's `decide`; tests put one that breaks in its place.
+        self.step: Callable[..., Decision] = decide
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._codec = codec
+        self._owner = owner
+
+    # in good order: load, decide, commit
+
+    async def load(self, items: Sequence[Item]) -> list[Batch]:
+        """Return *items* in batches, each with the state that deciding it may read."""
+        batches = by_workspace(items)
+        for batch in batches:
+            stimuli = [item.stimulus for item in batch.items]
+            definitions = await self.definitions.of(batch.workspace_id)
+            want = wanted(stimuli, definitions)
+            batch.state = await self._store.load(batch.workspace_id, want)
+            await self.definitions.covering(batch.workspace_id, versions(batch.state))
+        return batches
+
+    def decide(self, batch: Batch) -> None:
+        """Decide everything in a loaded batch."""
+        decider = self._decider(batch.workspace_id, batch.state)
+        batch.decided = decider.decide([item.stimulus for item in batch.items])
+        batch.intents = self._intents(batch.decided.changes, batch.state)
+
+    async def commit(self, batches: Sequence[Batch]) -> None:
+        """Commit decided batches in one transaction. Raises what `Store.commit` raises."""
+        changes = [batch.decided.changes for batch in batches if batch.decided is not None]
+        changes = [c for c in changes if not c.empty]
+        if changes:
+            await self._store.commit(changes)
+
+    # when something is in the way
+
+    async def again(self, items: list[Item], error: Exception, ended: Ended) -> bool:
+        """Bring *items*, whose commit was refused with *error*, to an end, part by part.
+
+        What had moved on is decided again, what breaks a constraint is split; *ended* is told of
+        each part that is committed. Returns False when something could not even be set aside.
+        """
+        conflicts = 0
+        while isinstance(error, Conflict) and conflicts < CONFLICTS_MAX:
+            conflicts += 1
+            batches = await self.load(items)
+            for batch in batches:
+                self.decide(batch)
+            try:
+                await self.commit(batches)
+            except (Conflict, ConstraintFailure) as refused:
+                error = refused
+            else:
+                ended(batches)
+                return True
+        if len(items) == 1:
+            return await self._set_aside(items[0], ended)
+        middle = len(items) // 2
+        halved = Conflict("decided again by halves")
+        first = await self.again(items[:middle], halved, ended)
+        return await self.again(items[middle:], halved, ended) and first
+
+    async def _set_aside(self, item: Item, ended: Ended) -> bool:
+        """Nothing of this item can be stored: refuse it alone, and keep it where people see it."""
+        (batch,) = await self.load([item])
+        decision = self._decider(item.workspace_id, batch.state).set_aside(item.stimulus)
+        batch.decided = Decided(decision.changes, [decision.answer])
+        stored = True
+        try:
+            await self.commit([batch])
+        except (Conflict, ConstraintFailure):
+            log.exception("item.not_set_aside", stimulus=type(item.stimulus).__name__)
+            batch.decided = Decided(Changes(item.workspace_id), [decision.answer])
+            stored = False
+        ended([batch])
+        return stored
+
+    def _decider(self, workspace_id: str, state: State) -> Decider:
+        definitions = self.definitions.known(workspace_id)
+        now_us = self._clock.now_us()
+        return Decider(workspace_id, definitions, state, now_us, self._codec, self._ids, self.step)
+
+    def _intents(self, changes: Changes, state: State) -> list[Intent]:
+        intents: list[Intent] = []
+        for message in changes.messages.values():
+            if message.state is MessageState.SENDING and message.owner == self._owner:
+                profile = state.profiles[state.runs[message.run_id].profile_id]
+                intents.append(intent(changes.workspace_id, message, profile.user_id))
+        return intents
+
+
+def part(batches: Sequence[Batch], writing: Sequence[Batch]) -> list[Item]:
+    """Take out of loaded *batches* what is about anybody that *writing* touches; return it.
+
+    What is taken out takes along whatever shares somebody with it and comes later, so that
+    everybody's items keep their order.
+    """
+    held = {batch.workspace_id: _held(batch) for batch in writing}
+    apart: list[Item] = []
+    for batch in batches:
+        keys = held.get(batch.workspace_id)
+        if keys:
+            free = [item for item in batch.items if _free(item.stimulus, batch.state, keys)]
+            kept = {id(item) for item in free}
+            apart += [item for item in batch.items if id(item) not in kept]
+            batch.items = free
+    return apart
+
+
+def _held(batch: Batch) -> set[Key]:
+    return touched(batch.decided.changes) if batch.decided is not None else set()
+
+
+def _free(stimulus: Stimulus, state: State, held: set[Key]) -> bool:
+    keys = set(about(stimulus, state))
+    if held.isdisjoint(keys):
+        return True
+    held |= keys
+    return False

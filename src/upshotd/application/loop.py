@@ -221,12 +221,15 @@ class Loop:
         that were just answered, who tend to come again at once: many small calls then share a
         commit, as with PostgreSQL's commit_delay and commit_siblings. A lone caller never waits.
         """
-        calls, items = self._answered
-        self._answered = (0, 0)
         if self._writing is not None:
             if not self._writing.commit.done():
                 await self._inbox.wait_for(AHEAD)
-        elif calls >= SIBLINGS and not self._draining:
+            if not self._writing.commit.done():
+                return
+            await self._written()
+        calls, items = self._answered
+        self._answered = (0, 0)
+        if calls >= SIBLINGS and not self._draining:
             await self._inbox.wait_for(min(len(self._inbox) + items, self._limits.batch), GATHER_S)
 
     async def _gather(self) -> list[Item]:
@@ -281,8 +284,6 @@ class Loop:
         self._wake.clear()
         items: list[Item] = []
         try:
-            if self._writing is not None and self._writing.commit.done():
-                await self._written()
             items = await self._gather()
             batches = await self._decided(items)
             # One commit at a time: it is what the next batch gathers behind.

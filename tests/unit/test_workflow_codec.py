@@ -39,7 +39,7 @@ spans = st.integers(0, 400 * DAY_US)
 
 
 contents: st.SearchStrategy[Content] = (
-    st.builds(Email, subject=texts, html=texts, text=texts)
+    st.builds(Email, subject=texts, html=texts, text=texts, unsubscribe_url=st.just(""))
     | st.builds(Sms, texts)
     | st.builds(Webhook, texts)
 )

@@ -14,7 +14,6 @@ from typing import Final
 
 from upshotd.domain.language import Link, LinkKind
 from upshotd.domain.message import Email
-from upshotd.domain.values import replace
 
 KEY_BYTES: Final = 16
 MAC_BYTES: Final = 16
@@ -92,7 +91,7 @@ class LinkSigner:
         if html:
             html = self._with_pixel(self._with_clicks(html, workspace_id, message_id), text)
         address = f"{self._base_url}/u/{self._token('u', text)}"
-        return replace(email, html=html, unsubscribe_url=address)
+        return email._replace(html=html, unsubscribe_url=address)
 
     def _token(self, kind: LinkKind, text: bytes) -> str:
         return f"{text.decode()}.{self._mac(kind, text).decode()}"
@@ -108,7 +107,8 @@ class LinkSigner:
         pixel = f'<img src="{source}" width="1" height="1" alt="" style="border:0">'
         end = html.rfind("</body")
         if end < 0:
-            end = max((match.start() for match in _BODY_END.finditer(html)), default=len(html))
+            found = _BODY_END.search(html)  # there is one, in other letters, or none
+            end = found.start() if found is not None else len(html)
         return f"{html[:end]}{pixel}{html[end:]}"
 
     def _with_clicks(self, html: str, workspace_id: str, message_id: str) -> str:

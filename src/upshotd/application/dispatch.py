@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -17,8 +17,7 @@ log = structlog.get_logger()
 Settle = Callable[[str, SendSettled], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """A committed attempt: what to send, and by which provider."""
 
     delivery: Delivery

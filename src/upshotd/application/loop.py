@@ -46,7 +46,7 @@ SIBLINGS = 8
 GATHER_S = 0.02
 #: Items that are worth a batch of their own while another is being committed. Fewer wait for its
 #: end: one fsync for all of them is cheaper.
-AHEAD = 64
+AHEAD = 128
 #: Pause before the loop goes on after the store failed, in microseconds.
 PAUSE_US = 500_000
 

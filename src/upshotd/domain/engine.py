@@ -1,7 +1,6 @@
 """The heart: one stimulus, what was loaded, the time; out comes what to write. Pure."""
 
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from upshotd.domain import identity, journey, messages, sending
 from upshotd.domain.definitions import Definitions
@@ -33,8 +32,7 @@ from upshotd.domain.stimulus import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What to write, and what to answer whoever caused it."""
 
     changes: Changes

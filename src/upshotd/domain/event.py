@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from upshotd.domain.errors import Violation
-from upshotd.domain.values import NOTHING
+from upshotd.domain.values import NOTHING, text_at
 
 #: Largest serialized event, in bytes, as Segment's.
 EVENT_BYTES_MAX = 32 * 1024
@@ -70,16 +70,12 @@ class Event(NamedTuple):
         """Whether it is one of our outcomes, back from Segment."""
         if self.event_id.startswith(OWN_ID_PREFIX):
             return True
-        library = self.context.get("library")
-        return isinstance(library, Mapping) and library.get("name") == OWN_LIBRARY
+        return text_at(self.context, "library", "name") == OWN_LIBRARY
 
     @property
     def group_of(self) -> str:
         """The group the event speaks of: a group call's own, else `context.groupId`."""
-        if self.group_id:
-            return self.group_id
-        named = self.context.get("groupId")
-        return named if isinstance(named, str) else ""
+        return self.group_id or text_at(self.context, "groupId")
 
 
 def corrected_time(receive_us: int, sent_us: int | None, original_us: int | None) -> int:

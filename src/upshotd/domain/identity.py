@@ -7,7 +7,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.profile import ContactRules, Group, Merge, Profile
 from upshotd.domain.state import IdKind
-from upshotd.domain.values import plain, replace
+from upshotd.domain.values import plain, replace, text_at
 
 #: Contact fields that the context of any event can give, where traits do not.
 CONTEXT_CONTACTS = ("timezone", "locale")
@@ -185,9 +185,7 @@ def _with_context(profile: Profile, event: Event) -> Profile:
     found = {
         field: value
         for field in CONTEXT_CONTACTS
-        if field not in profile.contact
-        and isinstance(value := event.context.get(field), str)
-        and value
+        if field not in profile.contact and (value := text_at(event.context, field))
     }
     return replace(profile, contact={**profile.contact, **found}) if found else profile
 

@@ -56,7 +56,11 @@ class Journey:
         self._names: dict[str, object] | None = None
         if known is not None:
             # The names its start was decided on, made complete by the run's own.
-            self._names = {**known, "run": run_names(run), "steps": self.steps}
+            self._names = {
+                **known,
+                "run": run_names(run, self.plan.parts),
+                "steps": self.steps,
+            }
 
     @property
     def run(self) -> Run:

@@ -1,7 +1,6 @@
 """A message: one rendered thing on one channel for one profile, and what became of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -17,8 +16,7 @@ class Channel(IntEnum):
     WEBHOOK = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Email:
+class Email(NamedTuple):
     """Rendered e-mail; at least one of `html` and `text` is not empty."""
 
     subject: str
@@ -28,15 +26,13 @@ class Email:
     unsubscribe_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sms:
+class Sms(NamedTuple):
     """Rendered text message."""
 
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(NamedTuple):
     """Rendered webhook body: any text; JSON where the template makes JSON."""
 
     body: str
@@ -45,8 +41,7 @@ class Webhook:
 Content: TypeAlias = Email | Sms | Webhook
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What a provider is asked to send: frozen at intent, the same bytes on every attempt."""
 
     message_id: str
@@ -65,16 +60,14 @@ class Delivery:
     possible_duplicate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The provider took the message."""
 
     #: The provider's own id, by which its callbacks name the message; may be empty.
     provider_message_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The provider will never take this message: do not repeat it."""
 
     #: One of the documented words: BOUNCED, PROVIDER_ERROR, INVALID_ADDRESS.
@@ -83,8 +76,7 @@ class Refused:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(NamedTuple):
     """Not taken for certain, and worth another try: 429, 4xx of SMTP, connection refused."""
 
     detail: str = ""
@@ -92,8 +84,7 @@ class Deferred:
     retry_after_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(NamedTuple):
     """The request left, and no answer says whether it was taken."""
 
     detail: str = ""

@@ -34,7 +34,7 @@ def event_names(event: Event | None, parts: frozenset[str]) -> dict[str, object]
         "properties": plain(event.properties) if "properties" in parts else {},
         "traits": plain(event.traits) if "traits" in parts else {},
         "context": plain(event.context) if "context" in parts else {},
-        "time": instant(event.event_us),
+        "time": instant(event.event_us) if "time" in parts else None,
     }
 
 
@@ -58,19 +58,19 @@ def names(
     run: Run | None = None,
     steps: Mapping[str, Mapping[str, object]] | None = None,
 ) -> dict[str, object]:
-    """Return everything that conditions and templates may name."""
+    """Return everything that conditions and templates may name; of *parts* only those are made."""
     return {
         "event": event_names(event, parts),
         "traits": profile.traits,
         "profile": profile_names(profile),
         "group": group.traits if group is not None else {},
         "steps": steps if steps is not None else {},
-        "run": run_names(run),
-        "now": instant(now_us),
+        "run": run_names(run, parts),
+        "now": instant(now_us) if "now" in parts else None,
     }
 
 
-def run_names(run: Run | None) -> dict[str, object]:
+def run_names(run: Run | None, parts: frozenset[str]) -> dict[str, object]:
     """Return `run` as conditions and templates see it."""
     if run is None:
         return {}
@@ -78,7 +78,7 @@ def run_names(run: Run | None) -> dict[str, object]:
         "id": run.run_id,
         "workflow_id": run.workflow_id,
         "version": run.workflow_version,
-        "start_time": instant(run.start_us),
+        "start_time": instant(run.start_us) if "start_time" in parts else None,
         # So that a wait or an exit can tell whose event came: that of this order, this project.
         "key": run.reentry_key,
     }

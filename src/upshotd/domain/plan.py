@@ -24,7 +24,7 @@ class Plan:
     following: Mapping[str, str | None]
     #: Waits for events that count from the start of the run.
     remembering: tuple[Step, ...] = ()
-    #: The parts of events that its conditions and templates may read.
+    #: What its conditions and templates may read of what costs something to make.
     parts: frozenset[str] = PARTS
 
     @classmethod

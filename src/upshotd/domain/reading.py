@@ -1,4 +1,4 @@
-"""What a workflow reads of an event: only that is decoded for its conditions and templates."""
+"""What a workflow reads: only that is made for its conditions and templates."""
 
 import re
 from collections.abc import Iterator
@@ -11,19 +11,20 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.wait import EventWait, Wait
 from upshotd.domain.workflow import Step, Workflow, nested
 
-#: The parts of an event that cost something to decode.
-PARTS = frozenset({"properties", "traits", "context"})
+#: What costs something to make: parts of an event, and moments.
+PARTS = frozenset({"properties", "traits", "context", "time", "start_time", "now"})
 
-#: `event` used as a whole, or by a computed name: anything of it may be read then.
-_WHOLE = re.compile(r"\bevent\b(?!\s*\.)")
+_WORD = re.compile(r"\w+")
+#: `event` or `run` used as a whole, or by a computed name: anything of it may be read then.
+_WHOLE = re.compile(r"\b(?:event|run)\b(?!\s*\.)")
 
 
 def parts_read(workflow: Workflow) -> frozenset[str]:
-    """Return the parts of its events that any text of *workflow* may read."""
+    """Return the parts that any text of *workflow* may read."""
     sources = "\n".join(_sources(workflow))
     if _WHOLE.search(sources):
         return PARTS
-    return frozenset(part for part in PARTS if part in sources)
+    return PARTS.intersection(_WORD.findall(sources))
 
 
 def _sources(workflow: Workflow) -> Iterator[str]:

@@ -6,7 +6,7 @@ with the next one and refuses a row that has moved on meanwhile.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.message import Message
@@ -31,8 +31,7 @@ ProviderKey: TypeAlias = tuple[str, str]
 EntryKey: TypeAlias = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class StartedRun:
+class StartedRun(NamedTuple):
     """A run that an event started."""
 
     workflow_id: str
@@ -40,8 +39,7 @@ class StartedRun:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """An event as the store keeps it."""
 
     event_id: str
@@ -175,8 +173,7 @@ class State:
         self.active[profile_id] = {run.run_id: None for run in runs}
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedEvent:
+class AcceptedEvent(NamedTuple):
     """An event to keep, whose it is and what it started."""
 
     event: Event

@@ -1,8 +1,7 @@
 """What can happen to a workspace, and what is answered. `decide` takes one stimulus at a time."""
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event
@@ -11,22 +10,19 @@ from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import StartedRun
 
 
-@dataclass(frozen=True, slots=True)
-class EventArrived:
+class EventArrived(NamedTuple):
     """Somebody did something."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class EngagementArrived:
+class EngagementArrived(NamedTuple):
     """A fact about a message came."""
 
     engagement: Engagement
 
 
-@dataclass(frozen=True, slots=True)
-class SendSettled:
+class SendSettled(NamedTuple):
     """A provider answered, or did not."""
 
     message_id: str
@@ -39,30 +35,26 @@ class SendSettled:
     idempotent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunDue:
+class RunDue(NamedTuple):
     """A run's timer is due."""
 
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class MessageDue:
+class MessageDue(NamedTuple):
     """A message's next attempt is due, its lease ran out, or nobody told what became of it."""
 
     message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(NamedTuple):
     """Somebody wants runs to end; exactly one of the two is set."""
 
     run_id: str = ""
     cancellation_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunBroke:
+class RunBroke(NamedTuple):
     """A decision about this run raised: it is set aside with its error."""
 
     run_id: str
@@ -90,8 +82,7 @@ class IngestState(IntEnum):
     REJECTED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class IngestResult:
+class IngestResult(NamedTuple):
     """The answer to one event."""
 
     event_id: str
@@ -113,8 +104,7 @@ class EngagementState(IntEnum):
     REJECTED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class EngagementResult:
+class EngagementResult(NamedTuple):
     """The answer to one engagement."""
 
     state: EngagementState
@@ -124,8 +114,7 @@ class EngagementResult:
     resumed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CancelResult:
+class CancelResult(NamedTuple):
     """The answer to a cancellation."""
 
     #: Runs that were canceled now.

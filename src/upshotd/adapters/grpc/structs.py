@@ -148,6 +148,16 @@ class LazyStruct(Mapping[str, object]):
         fields = self._struct.fields
         return _plain(fields[key]) if key in fields else default
 
+    def text_at(self, path: tuple[str, ...]) -> str:
+        """Return the text at *path*, empty where there is none; decodes nothing else."""
+        fields = self._struct.fields
+        for key in path[:-1]:
+            # Asked first: reading a missing key of a protobuf map would add it.
+            if key not in fields:
+                return ""
+            fields = fields[key].struct_value.fields
+        return fields[path[-1]].string_value if path[-1] in fields else ""
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.plain())
 

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
@@ -174,7 +174,7 @@ def retry_after_us(value: str, now_us: int) -> int:
 
 
 def _event(delivery: Delivery, now_us: int) -> dict[str, object]:
-    data: dict[str, object] = asdict(delivery)
+    data: dict[str, object] = delivery._asdict() | {"content": delivery.content._asdict()}
     data["channel"] = delivery.channel.name.lower()
     moment = _EPOCH + timedelta(microseconds=now_us)
     stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

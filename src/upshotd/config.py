@@ -315,10 +315,10 @@ def _database(value: object) -> str:
     scheme, separator, rest = text.partition(":///")
     if separator and scheme in ("sqlite", "sqlite+aiosqlite"):
         text = rest
-    elif text.startswith("postgres"):
-        raise ValueError("PostgreSQL is not served by this release; give the path of a SQLite file")
+    elif text.startswith(("postgresql://", "postgresql+asyncpg://")):
+        return text
     elif "://" in text:
-        raise ValueError("must be the path of a SQLite file, or sqlite:///PATH")
+        raise ValueError("must be a path, sqlite:///PATH or postgresql://USER@HOST/NAME")
     if not text or "\0" in text:
         raise ValueError("must be the path of a SQLite file")
     return IN_MEMORY if text == ":memory:" else text

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from tests.histories import ALIASES, IDENTIFIES, REACHABLE, TRACKS, Told, check, told, workflows
 from tests.sim import DAY, HOUR, Sim
+from tests.stores import KINDS, opened
 from tests.world import World, world
 from upshotd.adapters.grpc.codec import ContractCodec
-from upshotd.adapters.memory import MemoryStore
-from upshotd.adapters.storage.store import SqlStore
-from upshotd.application.ports import RunFilter, Store
+from upshotd.application.ports import RunFilter
 from upshotd.domain.event import Event
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
@@ -88,11 +87,11 @@ def _next(sim: Sim) -> int | None:
     return min(dues, default=None)
 
 
-async def by_loop(store: Store, batches: list[tuple[list[Told], int]]) -> list[object]:
-    """Return how the loop on *store* ends, each batch of events in one request."""
-    await store.open()
-    try:
-        async with world(store) as w:
+async def by_loop(kind: str, batches: list[tuple[list[Told], int]]) -> list[object]:
+    """Return how the loop on a store ends, each batch of events in one request."""
+    encode = ContractCodec().encode_outcome
+    with tempfile.TemporaryDirectory() as folder:
+        async with opened(kind, Path(folder), encode=encode) as store, world(store) as w:
             await w.define(*workflows())
             number = 1
             for batch, duration in batches:
@@ -102,8 +101,6 @@ async def by_loop(store: Store, batches: list[tuple[list[Told], int]]) -> list[o
                 await w.settle()
                 await w.advance(duration)
             return await _seen(w)
-    finally:
-        await store.close()
 
 
 async def _seen(w: World) -> list[object]:
@@ -122,8 +119,5 @@ async def _seen(w: World) -> list[object]:
 def test_a_history_ends_the_same_on_every_store(batches):
     batches = [(list(REACHABLE), 0), *batches]
     expected = by_engine(batches)
-    encode = ContractCodec().encode_outcome
-    assert asyncio.run(by_loop(MemoryStore(encode_outcome=encode), batches)) == expected
-    with tempfile.TemporaryDirectory() as folder:
-        sqlite = SqlStore(Path(folder) / "upshot.db", encode_outcome=encode)
-        assert asyncio.run(by_loop(sqlite, batches)) == expected
+    for kind in KINDS:
+        assert asyncio.run(by_loop(kind, batches)) == expected

@@ -17,7 +17,7 @@ from tests.builders import (
     an_outcome,
     changes,
 )
-from tests.contract.stores import Durable
+from tests.stores import Durable
 from upshotd.application.ports import Store
 from upshotd.domain.errors import Violation
 from upshotd.domain.message import Channel, Email, Message, MessageState, Sms, Webhook

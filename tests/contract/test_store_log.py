@@ -21,7 +21,7 @@ from tests.builders import (
     an_outcome,
     changes,
 )
-from tests.contract.stores import MAKERS, Durable, opened
+from tests.stores import KINDS, Durable, opened
 from upshotd.application.ports import (
     OutcomeCount,
     OutcomeFilter,
@@ -126,8 +126,8 @@ async def test_a_log_knows_itself_again_and_no_other(store: Store, tmp_path: Pat
     assert epoch
     assert await store.log_epoch() == epoch
     (tmp_path / "other").mkdir()
-    for make in MAKERS.values():
-        async with opened(make, tmp_path / "other", 1) as other:
+    for kind in KINDS:
+        async with opened(kind, tmp_path / "other") as other:
             assert await other.log_epoch() != epoch
 
 
@@ -327,7 +327,7 @@ COMMIT = st.tuples(
 )
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", KINDS)
 @settings(
     max_examples=12,
     deadline=None,
@@ -342,14 +342,14 @@ def test_from_any_cursor_the_rest_comes_exactly_once(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("history")
-    asyncio.run(_history(MAKERS[kind], folder, commits, cut, step))
+    asyncio.run(_history(kind, folder, commits, cut, step))
 
 
-async def _history(make, folder, commits, cut, step) -> None:  # type: ignore[no-untyped-def]
+async def _history(kind, folder, commits, cut, step) -> None:  # type: ignore[no-untyped-def]
     written: dict[str, dict[int, list[str]]] = {
         name: {number: [] for number in range(4)} for name in ("default", "other")
     }
-    async with opened(make, folder, 4) as store:
+    async with opened(kind, folder, partitions=4) as store:
         await store.commit([changes(Group("g"), workspace_id=name) for name in written])
         for number, (workspace_id, people, fails) in enumerate(commits):
             outcomes = [

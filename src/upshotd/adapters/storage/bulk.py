@@ -1,10 +1,7 @@
-"""Statements over many rows or keys at once: one wait for the interpreter's lock, not one a row.
+"""Statements over many rows or keys at once, in the way that is fastest on each database.
 
-A driver gives that lock away at every step, and a row written or read is a step. While the event
-loop is busy each step may wait 5 ms to get the lock back. So many rows are written by one statement
-(not `executemany`), and many rows are read as one: joined into a JSON document by the database,
-which `orjson` also takes apart faster than single rows. Numbers of rows and keys come from short
-lists, so that texts repeat and stay prepared.
+Callers see one interface: rows of one workspace go in as tuples, and come out as sequences in which
+documents are parsed and payloads are bytes.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,20 +12,33 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    LargeBinary,
     Select,
     SmallInteger,
     Table,
     literal_column,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from upshotd.adapters.storage.rows import Row, load
 
 # Texts are made of names in `tables` and of placeholders, never of values: hence noqa: S608.
 
-#: Rows of one statement and keys of one statement. What is missing is filled up.
+#: Rows of one statement and keys of one statement on SQLite. What is missing is filled up.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 KEYS = (1, 4, 16, 64, 128, 256, 512, 1024)
+
+
+def on_postgresql(connection: Connection) -> bool:
+    """Return which of the two databases it is."""
+    return connection.dialect.name == "postgresql"
+
+
+def into(connection: Connection, table: Table) -> Any:
+    """Return an insert into *table* that can say ON CONFLICT, as both databases do."""
+    insert = postgresql.insert if on_postgresql(connection) else sqlite.insert
+    return insert(table)
 
 
 def marks(connection: Connection, first: int, count: int) -> str:
@@ -37,35 +47,63 @@ def marks(connection: Connection, first: int, count: int) -> str:
     SQLite numbers them itself, and numbers the next one higher than all before; it keeps a list of
     those that are numbered by hand and searches it for each, so only the workspace is.
     """
-    if connection.dialect.paramstyle == "qmark":
-        return "?1" if first == 1 else ",".join("?" * count)
-    return ",".join(f"${number}" for number in range(first, first + count))
+    if on_postgresql(connection):
+        return ",".join(f"${number}" for number in range(first, first + count))
+    return "?1" if first == 1 else ",".join("?" * count)
+
+
+def _type(table: Table, name: str) -> str:
+    kind = table.c[name].type
+    if isinstance(kind, SmallInteger):
+        return "smallint"
+    if isinstance(kind, BigInteger):
+        return "bigint"
+    return "bytea" if isinstance(kind, LargeBinary) else "text"
 
 
 # -- writing -------------------------------------------------------------------------------------
 
 
 class Insert:
-    """`INSERT INTO table (workspace_id, columns) VALUES ... tail` for rows of one workspace.
+    """`INSERT INTO table (workspace_id, columns) ... tail` for rows of one workspace.
 
-    The first column may not be NULL: rows that fill a statement up are known by it.
+    The first column may not be NULL: rows that fill a statement up on SQLite are known by it.
     """
 
     def __init__(self, table: Table, columns: Sequence[str], tail: str = "") -> None:
         self.table = table.name
+        self._columns = tuple(columns)
         self._head = f"INSERT INTO {table.name} (workspace_id, {', '.join(columns)})"
-        self._width = len(columns)
         self._tail = tail
-        self._texts: dict[tuple[str, int], str] = {}
+        self._texts: dict[tuple[bool, int], str] = {}
+        # A column is one array: any number of rows is one prepared statement of few arguments.
+        arrays = (f"${n}::{_type(table, name)}[]" for n, name in enumerate(columns, 2))
+        unnested = f"unnest({', '.join(arrays)}) AS v({', '.join(columns)})"
+        self._unnest = f"{self._head} SELECT $1, v.* FROM {unnested} {tail}"  # noqa: S608
 
     def run(self, connection: Connection, workspace_id: str, rows: Sequence[Row]) -> int:
         """Write *rows* and return how many were inserted or updated."""
+        if not rows:
+            return 0
+        if on_postgresql(connection):
+            arrays = [list(column) for column in zip(*rows, strict=True)]
+            done = connection.exec_driver_sql(self._unnest, (workspace_id, *arrays))
+            return done.rowcount
+        return self._run_sqlite(connection, workspace_id, rows)
+
+    def _run_sqlite(self, connection: Connection, workspace_id: str, rows: Sequence[Row]) -> int:
+        """Write by one statement of many rows, not one for each.
+
+        The driver gives the interpreter's lock away at every step, and a row written by
+        `executemany` is a step. While the event loop is busy each may wait to get it back.
+        Numbers of rows come from a short list, so that texts repeat and stay prepared.
+        """
         values = iter(rows)
-        left, written = len(rows), 0
+        left, written, width = len(rows), 0, len(self._columns)
         while left:
             size = _size(left)
             flat = [workspace_id, *chain.from_iterable(islice(values, size))]
-            flat += [None] * (size * self._width + 1 - len(flat))
+            flat += [None] * (size * width + 1 - len(flat))
             done = connection.exec_driver_sql(self._text(connection, size), tuple(flat))
             written += done.rowcount
             left -= min(size, left)
@@ -76,9 +114,9 @@ class Insert:
         return connection.exec_driver_sql(self._text(connection, 1), (workspace_id, *row)).one()
 
     def _text(self, connection: Connection, rows: int) -> str:
-        key = (connection.dialect.paramstyle, rows)
+        key = (on_postgresql(connection), rows)
         if key not in self._texts:
-            width, workspace = self._width, marks(connection, 1, 1)
+            width, workspace = len(self._columns), marks(connection, 1, 1)
             firsts = range(2, 2 + rows * width, width)
             groups = (f"({workspace},{marks(connection, first, width)})" for first in firsts)
             values = f"VALUES {', '.join(groups)}"
@@ -119,9 +157,10 @@ def upsert(
 
 
 def _packed(table: Table, columns: Iterable[str]) -> str:
-    """Return the aggregate that joins *columns* of all rows into one JSON document.
+    """Return SQLite's aggregate that joins *columns* of all rows into one JSON document.
 
-    Documents go in as they are; other bytes as hexadecimal digits.
+    Reading a row is a step too (see `Insert`), and `orjson` takes one document apart faster than
+    the driver many rows. Documents go in as they are; other bytes as hexadecimal digits.
     """
     parts = []
     for name in columns:
@@ -136,17 +175,48 @@ def _packed(table: Table, columns: Iterable[str]) -> str:
     return f"'[' || group_concat('[' || {row} || ']', ',') || ']'"
 
 
+class _Shape:
+    """How rows of some columns are read."""
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        info = [table.c[name].info for name in columns]
+        self.columns = ", ".join(columns)
+        self.packed = _packed(table, columns)
+        self._documents = [at for at, of in enumerate(info) if of.get("document")]
+        self._payloads = [at for at, of in enumerate(info) if of.get("payload")]
+
+    def unpacked(self, document: str | None) -> list[Row]:
+        """Return the rows of SQLite's one document."""
+        found: list[list[Any]] = load(document) if document else []
+        for at in self._payloads:
+            for row in found:
+                row[at] = bytes.fromhex(row[at])
+        return list(found)
+
+    def parsed(self, rows: Iterable[Sequence[Any]]) -> list[Row]:
+        """Return rows as PostgreSQL gives them, with documents parsed."""
+        found = [list(row) for row in rows]
+        for at in self._documents:
+            for row in found:
+                if row[at] is not None:
+                    row[at] = load(row[at])
+        return list(found)
+
+
 def fetch(
     connection: Connection, table: Table, columns: Sequence[str], query: Select[Any]
 ) -> list[Row]:
     """Return the rows of *query*, which selects *columns* of *table*, in no promised order."""
-    document: ColumnElement[str] = literal_column(_packed(table, columns))
-    found = connection.execute(select(document).select_from(query.subquery())).scalar()
-    return load(found) if found else []
+    shape = _Shape(table, columns)
+    if on_postgresql(connection):
+        return shape.parsed(connection.execute(query))
+    document: ColumnElement[str] = literal_column(shape.packed)
+    packed = select(document).select_from(query.subquery())
+    return shape.unpacked(connection.execute(packed).scalar())
 
 
 class Lookup:
-    """The rows of a table by many keys of a workspace; documents come parsed.
+    """The rows of a table by many keys of a workspace.
 
     *also* are further conditions; *tail* and *source* (instead of the columns) allow a GROUP BY.
     """
@@ -154,33 +224,37 @@ class Lookup:
     def __init__(
         self, table: Table, columns: Sequence[str], key: str, also: str = "", source: str = ""
     ) -> None:
-        self._select = f"SELECT {_packed(table, columns)} FROM "  # noqa: S608
+        self._shape = _Shape(table, columns)
         self._from = source or table.name
         self._key = key
         self._also = also
-        self._texts: dict[tuple[str, int], str] = {}
+        self._texts: dict[int, str] = {}
+        where = f" WHERE workspace_id = $1 AND {key} = ANY($2::text[]){also}"
+        self._any = f"SELECT {self._shape.columns} FROM {self._placed(where)}"  # noqa: S608
 
     def rows(self, connection: Connection, workspace_id: str, keys: Collection[str]) -> list[Row]:
         """Return the rows of all *keys*; no keys, no statement."""
-        found: list[Row] = []
         left = list(keys)
+        if left and on_postgresql(connection):
+            return self._shape.parsed(connection.exec_driver_sql(self._any, (workspace_id, left)))
+        found: list[Row] = []
         for at in range(0, len(left), KEYS[-1]):
             some = left[at : at + KEYS[-1]]
             size = next(size for size in KEYS if size >= len(some))
             filled = (workspace_id, *some, *(some[-1:] * (size - len(some))))
             text = self._text(connection, size)
-            document = connection.exec_driver_sql(text, filled).scalar()
-            if document:
-                found += load(document)
+            found += self._shape.unpacked(connection.exec_driver_sql(text, filled).scalar())
         return found
 
     def _text(self, connection: Connection, size: int) -> str:
-        key = (connection.dialect.paramstyle, size)
-        if key not in self._texts:
+        if size not in self._texts:
             workspace, keys = marks(connection, 1, 1), marks(connection, 2, size)
             where = f" WHERE workspace_id = {workspace} AND {self._key} IN ({keys}){self._also}"
-            if "{where}" in self._from:
-                self._texts[key] = self._select + self._from.replace("{where}", where)
-            else:
-                self._texts[key] = self._select + self._from + where
-        return self._texts[key]
+            placed = self._placed(where)
+            self._texts[size] = f"SELECT {self._shape.packed} FROM {placed}"  # noqa: S608
+        return self._texts[size]
+
+    def _placed(self, where: str) -> str:
+        if "{where}" in self._from:
+            return self._from.replace("{where}", where)
+        return self._from + where

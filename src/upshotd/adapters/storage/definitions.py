@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, insert, select, update
 
+from upshotd.adapters.storage.bulk import into
 from upshotd.adapters.storage.rows import Row
 from upshotd.adapters.storage.tables import settings, workflow_versions, workflows
 from upshotd.application.ports import Defined, StoredWorkflow
@@ -101,17 +102,17 @@ def setting(connection: Connection, name: str) -> str | None:
 
 def put_setting(connection: Connection, name: str, value: str) -> None:
     """Keep a value."""
-    changed = connection.execute(
-        update(settings).where(settings.c.name == name).values(value=value)
-    )
-    if not changed.rowcount:
-        connection.execute(insert(settings).values(name=name, value=value))
+    kept = into(connection, settings).values(name=name, value=value)
+    connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
 def settled(connection: Connection, name: str, value: str) -> str:
-    """Return the value that is kept; *value* becomes it where there is none yet."""
+    """Return the value that is kept; *value* becomes it where there is none yet.
+
+    Of replicas that start at once one is first, and all get its value.
+    """
+    first = into(connection, settings).values(name=name, value=value)
+    connection.execute(first.on_conflict_do_nothing())
     kept = setting(connection, name)
-    if kept is None:
-        put_setting(connection, name, value)
-        return value
+    assert kept is not None, "it is there now"
     return kept

@@ -172,7 +172,6 @@ class _Loading:
         group_ids = set(wanted.group_ids)
         event_ids = {run.event_id for run in state.runs.values()}
         for event_id, payload, receive_us, event_us, group_id in self._rows(_EVENTS, event_ids):
-            payload = bytes.fromhex(payload)
             state.events[event_id] = StoredEvent(event_id, payload, receive_us, event_us)
             if group_id:
                 group_ids.add(group_id)

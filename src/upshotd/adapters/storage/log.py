@@ -12,13 +12,11 @@ from sqlalchemy import (
     Select,
     delete,
     func,
-    insert,
     literal_column,
     select,
-    update,
 )
 
-from upshotd.adapters.storage.bulk import marks
+from upshotd.adapters.storage.bulk import into, marks, on_postgresql
 from upshotd.adapters.storage.rows import Row, dump, load
 from upshotd.adapters.storage.tables import outcome_counts, outcome_heads, outcomes, subscriptions
 from upshotd.application.ports import (
@@ -50,6 +48,12 @@ _PLACES: ColumnElement[Any] = literal_column(
 )
 
 
+_POSITIONED = (
+    "SELECT position, body FROM outcomes "
+    "WHERE workspace_id = $1 AND partition = $2 AND position > $3 AND position <= $4"
+)
+
+
 def spans(connection: Connection, workspace_id: str, partitions: int) -> dict[int, PartitionSpan]:
     """Return what each partition holds, also of those that are empty."""
     heads = outcome_heads.c
@@ -77,12 +81,27 @@ def read(
     earliest, head = span
     through = min(head, max(after, earliest - 1) + limit)
     place = (workspace_id, partition, after, through)
+    if on_postgresql(connection):
+        return OutcomePage(_rows(connection, place, chosen), through)
     if chosen.open:
         # The usual read, and the busiest: its text is ready.
         bodies, places = connection.exec_driver_sql(_all_text(connection), place).one()
     else:
-        bodies, places = connection.execute(_chosen(place, chosen)).one()
+        bodies, places = connection.execute(_chosen((_BODIES, _PLACES), place, chosen)).one()
     return OutcomePage(_apart(bodies, places) if bodies else (), through)
+
+
+def _rows(
+    connection: Connection, place: tuple[str, int, int, int], chosen: OutcomeFilter
+) -> list[tuple[int, bytes]]:
+    """Return what passes, as PostgreSQL gives it: its driver reads rows in one go."""
+    if chosen.open:
+        found = connection.exec_driver_sql(_POSITIONED, place)
+    else:
+        found = connection.execute(_chosen((outcomes.c.position, outcomes.c.body), place, chosen))
+    rows = [(position, body) for position, body in found]
+    rows.sort(key=itemgetter(0))
+    return rows
 
 
 def _all_text(connection: Connection) -> str:
@@ -92,10 +111,12 @@ def _all_text(connection: Connection) -> str:
     return f"SELECT {_BODIES}, {_PLACES} FROM outcomes WHERE {where}"  # noqa: S608
 
 
-def _chosen(place: tuple[str, int, int, int], chosen: OutcomeFilter) -> Select[Any]:
+def _chosen(
+    what: tuple[ColumnElement[Any], ...], place: tuple[str, int, int, int], chosen: OutcomeFilter
+) -> Select[Any]:
     table = outcomes.c
     workspace_id, partition, after, through = place
-    return select(_BODIES, _PLACES).where(
+    return select(*what).where(
         table.workspace_id == workspace_id,
         table.partition == partition,
         table.position > after,
@@ -209,21 +230,15 @@ def all_subscriptions(connection: Connection, workspace_id: str) -> list[Subscri
 
 def put_subscription(connection: Connection, workspace_id: str, subscription: Subscription) -> None:
     """Store a subscription, new or changed."""
-    table = subscriptions.c
     positions = {str(key): position for key, position in subscription.positions.items()}
     values = {
         "positions": dump(positions),
         "create_us": subscription.create_us,
         "commit_us": subscription.commit_us,
     }
-    changed = connection.execute(
-        update(subscriptions)
-        .where(table.workspace_id == workspace_id, table.name == subscription.name)
-        .values(values)
-    )
-    if not changed.rowcount:
-        key = {"workspace_id": workspace_id, "name": subscription.name}
-        connection.execute(insert(subscriptions).values({**key, **values}))
+    key = {"workspace_id": workspace_id, "name": subscription.name}
+    kept = into(connection, subscriptions).values({**key, **values})
+    connection.execute(kept.on_conflict_do_update(index_elements=[*key], set_=values))
 
 
 def delete_subscription(connection: Connection, workspace_id: str, name: str) -> bool:

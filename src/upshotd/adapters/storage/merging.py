@@ -1,11 +1,9 @@
 """Merges: what is stored of one profile moves to another, and so do the rows of the batch."""
 
 from sqlalchemy import Connection, and_, delete, exists, literal, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from upshotd.adapters.storage import rows
-from upshotd.adapters.storage.bulk import Lookup
+from upshotd.adapters.storage.bulk import Lookup, into
 from upshotd.adapters.storage.tables import identities, messages, profiles, runs, suppressions
 from upshotd.domain.profile import Merge
 from upshotd.domain.state import Changes, Identity, IdKind
@@ -127,9 +125,8 @@ def _move_suppressions(connection: Connection, workspace_id: str, merge: Merge) 
         literal(merge.into_profile_id) if name == "profile_id" else suppressions.c[name]
         for name in columns
     ]
-    into = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     connection.execute(
-        into(suppressions)
+        into(connection, suppressions)
         .from_select(columns, select(*values).where(*of_from))
         .on_conflict_do_nothing()
     )

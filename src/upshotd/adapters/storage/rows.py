@@ -1,6 +1,6 @@
 """Rows to values and back. Documents are lists in a fixed order, as short as they can be.
 
-Values come from rows as `bulk` reads them: documents are parsed, payloads are hexadecimal digits.
+Values come from rows as `bulk` reads them: documents are parsed, payloads are bytes.
 A new field goes to the end of its document, and the migration that brings it rewrites the rows.
 """
 

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from upshotd.adapters.storage import (
@@ -13,7 +14,8 @@ from upshotd.adapters.storage import (
     reading,
     writing,
 )
-from upshotd.adapters.storage.connection import SqliteDatabase
+from upshotd.adapters.storage.postgresql import PostgresqlDatabase, url_of
+from upshotd.adapters.storage.sqlite import SqliteDatabase
 from upshotd.application.ports import (
     Defined,
     Due,
@@ -27,7 +29,7 @@ from upshotd.application.ports import (
     StoredWorkflow,
     Subscription,
 )
-from upshotd.domain.errors import InvalidArgument
+from upshotd.domain.errors import Conflict, InvalidArgument, Unavailable
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.outcome import Outcome
@@ -37,6 +39,11 @@ from upshotd.domain.state import Changes, Identity, State, Wanted
 
 __all__ = ["SqlStore"]
 
+#: What the address of a PostgreSQL begins with.
+POSTGRESQL = ("postgresql://", "postgresql+asyncpg://", "postgres://")
+#: Partitions of a new log on PostgreSQL: replicas that append to different ones do not wait.
+PARTITIONS = 16
+DEFINE_ATTEMPTS = 5
 _SQLITE = ("sqlite+aiosqlite:///", "sqlite+pysqlite:///", "sqlite:///")
 
 
@@ -46,23 +53,32 @@ def path_of(url_or_path: str | Path) -> Path:
     for prefix in _SQLITE:
         named = named.removeprefix(prefix)
     if "://" in named or ":memory:" in named or not named:
-        raise InvalidArgument("the database must be a file: a path, or sqlite:///path")
+        raise InvalidArgument("the database must be a path, sqlite:///path or postgresql://...")
     return Path(named)
 
 
+def _database_of(url_or_path: str | Path) -> SqliteDatabase | PostgresqlDatabase:
+    named = str(url_or_path)
+    if named.startswith(POSTGRESQL):
+        return PostgresqlDatabase(url_of(named))
+    return SqliteDatabase(path_of(named))
+
+
 class SqlStore:
-    """The store of one process, in one SQLite file."""
+    """The store in a SQL database: one SQLite file, or a PostgreSQL."""
 
     def __init__(
         self,
         url_or_path: str | Path,
         *,
         encode_outcome: Callable[[Outcome], bytes],
-        partitions: int = 1,
+        partitions: int | None = None,
     ) -> None:
-        self._database = SqliteDatabase(path_of(url_or_path))
+        """Name the database; *partitions* of a new log are 1 on SQLite and 16 on PostgreSQL."""
+        self._database = _database_of(url_or_path)
+        self._shared = isinstance(self._database, PostgresqlDatabase)
         self._encode = encode_outcome
-        self._partitions = partitions
+        self._partitions = partitions or (PARTITIONS if self._shared else 1)
         self._epoch = ""
 
     async def open(self) -> None:
@@ -85,8 +101,9 @@ class SqlStore:
         self._partitions = int(kept)
         epoch = secrets.token_hex(8)
         self._epoch = await self._database.write(lambda c: settle(c, "log.epoch", epoch))
-        # The lock on the file says that no other process is sending.
-        await self._database.write(leases.end_all)
+        if not self._shared:
+            # The lock on the file says that no other process is sending.
+            await self._database.write(leases.end_all)
 
     async def close(self) -> None:
         """Wait for running transactions and release everything."""
@@ -118,9 +135,12 @@ class SqlStore:
         create_us: int,
     ) -> Defined:
         stored = StoredWorkflow(workflow_id, 0, definition, create_us)
-        return await self._database.write(
-            lambda c: definitions.define(c, workspace_id, stored, expected_version)
-        )
+        for _ in range(DEFINE_ATTEMPTS):
+            with suppress(Conflict):  # another replica defined it in the same moment
+                return await self._database.write(
+                    lambda c: definitions.define(c, workspace_id, stored, expected_version)
+                )
+        raise Unavailable("others define the same workflow again and again")
 
     async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
         return await self._database.read(lambda c: definitions.current(c, workspace_id))

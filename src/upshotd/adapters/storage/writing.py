@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import TypeAlias
 from zlib import crc32
 
@@ -130,16 +131,18 @@ def _write_events(connection: Connection, changes: Changes) -> None:
 
 
 def _write_people(connection: Connection, changes: Changes) -> None:
-    people = changes.profiles.values()
+    # In key order: replicas that write the same rows then wait for each other, and never in a ring.
+    people = sorted(changes.profiles.values(), key=attrgetter("profile_id"))
     known = [profile.profile_id for profile in people if profile.row_version]
     # A profile that was merged away meanwhile would come back.
     if len(_KNOWN_PROFILES.rows(connection, changes.workspace_id, known)) != len(known):
         raise Conflict("profiles were merged since they were loaded")
     _write(connection, _PROFILES, changes, map(rows.profile_row, people))
     names = changes.identities.items()
-    named = ((rows.identity_key(identity), profile_id) for identity, profile_id in names)
+    named = sorted((rows.identity_key(identity), profile_id) for identity, profile_id in names)
     _write(connection, _IDENTITIES, changes, named)
-    _write(connection, _GROUPS, changes, map(rows.group_row, changes.groups.values()))
+    groups = sorted(changes.groups.values(), key=attrgetter("group_id"))
+    _write(connection, _GROUPS, changes, map(rows.group_row, groups))
     kept = {key: held for key, held in changes.suppressions.items() if held is not None}
     held_back = (rows.suppression_row(key[0], held) for key, held in kept.items())
     _write(connection, _SUPPRESSIONS, changes, held_back)
@@ -149,9 +152,10 @@ def _write_people(connection: Connection, changes: Changes) -> None:
 
 def _write_journeys(connection: Connection, changes: Changes) -> None:
     # Who lets go of an entry comes before who takes it.
-    in_order = sorted(changes.runs.values(), key=lambda run: run.holds_active)
+    in_order = sorted(changes.runs.values(), key=attrgetter("holds_active", "run_id"))
     _write(connection, _RUNS, changes, map(rows.run_row, in_order))
-    _write(connection, _MESSAGES, changes, map(rows.message_row, changes.messages.values()))
+    messages = sorted(changes.messages.values(), key=attrgetter("message_id"))
+    _write(connection, _MESSAGES, changes, map(rows.message_row, messages))
 
 
 def _write_engagements(connection: Connection, changes: Changes) -> None:

@@ -1,10 +1,8 @@
 """One SQLite file: one thread that writes, a few that read, and the lock that keeps others out.
 
 Work is a plain function over a connection and one transaction; it runs whole in a thread, one hop
-for all its statements. PostgreSQL joins as a second class with these methods, where `run_sync` of
-an asyncpg connection runs the same functions; what differs besides is how rows go in and out
-(placeholders, filling up and JSON functions, all in `bulk`) and how errors are told apart
-(`_refused`, `_unavailable`).
+for all its statements. `postgresql` runs the same functions; what differs besides is how rows go
+in and out (`bulk`) and how errors are told apart.
 
 The writing connection also does every checkpoint, because the others only read: the condition of
 SQLite's WAL-reset bug (two connections that write or checkpoint at once, versions up to 3.51.2) is

@@ -1,0 +1,225 @@
+"""PostgreSQL by asyncpg, in a thread with an event loop of its own.
+
+Work is the same plain functions that SQLite runs: over one connection, in one transaction, one hop
+between threads for all its statements. The thread is what lets a transaction go on, and a lease be
+renewed, while the event loop of the server decides a large batch.
+
+Nothing is kept in a session but prepared statements, so that PgBouncer can stand between in
+transaction mode (`?prepared_statement_cache_size=0` for versions before 1.21).
+"""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import asyncpg
+import structlog
+from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from upshotd.adapters.storage.migrating import migrate
+from upshotd.domain.errors import (
+    Conflict,
+    ConstraintFailure,
+    FailedPrecondition,
+    ResourceExhausted,
+    Unavailable,
+    UpshotError,
+)
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+#: Connections kept, and those more under load.
+POOL, POOL_MORE = 4, 4
+#: Longest wait for a connection of the pool, and for a new one, in seconds.
+POOL_WAIT_S, CONNECT_S = 5.0, 5.0
+#: Longest wait for any one answer, in seconds: above the statement's own time limit.
+COMMAND_S = 15.0
+#: What every session runs under. A lost connection is noticed after 10 + 3 x 5 s.
+SETTINGS = {
+    "application_name": "upshot",
+    "statement_timeout": "10s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "30s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # SQL of a few keys and rows: planning for the machine's own compiler costs more than it saves.
+    "jit": "off",
+}
+#: Two replicas that start at once migrate one after the other; the later one waits so long.
+MIGRATE_ATTEMPTS = 20
+
+_UNIQUE, _PRIMARY = "23505", "pk_"
+#: Classes of SQLSTATE: another transaction was in the way, and the same again may go through.
+_AGAIN = frozenset({"40001", "40P01", "55P03", "23001"})
+_FULL = frozenset({"53100", "53200", "53400"})
+#: What the pool, the driver and the network raise when there is no connection.
+_AWAY = (DBAPIError, PoolTimeout, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+def url_of(named: str) -> URL:
+    """Return the address of a PostgreSQL, for the driver used here; no matter which is named."""
+    return make_url(named).set(drivername="postgresql+asyncpg")
+
+
+class PostgresqlDatabase:
+    """A pool of connections, and the thread that uses them."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="upshot-postgresql", daemon=True
+        )
+        self._engine: AsyncEngine | None = None
+        self._running: set[asyncio.Future[Any]] = set()
+        self._open = False
+
+    async def open(self) -> None:
+        """Connect and migrate. Raises Unavailable when there is no database, and
+        FailedPrecondition when it would lose what it has acknowledged."""
+        self._thread.start()
+        self._open = True
+        try:
+            await self._hop(self._begin())
+            await self.read(_check)
+            await self._migrate()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _begin(self) -> None:
+        self._engine = create_async_engine(
+            self._url,
+            pool_size=POOL,
+            max_overflow=POOL_MORE,
+            pool_timeout=POOL_WAIT_S,
+            pool_pre_ping=False,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            connect_args={
+                "timeout": CONNECT_S,
+                "command_timeout": COMMAND_S,
+                "server_settings": SETTINGS,
+                # Behind PgBouncer two sessions may meet in one: names must not.
+                "prepared_statement_name_func": _Names(),
+            },
+        )
+
+    async def _migrate(self) -> None:
+        for attempt in range(MIGRATE_ATTEMPTS):
+            try:
+                await self.write(migrate)
+            except (Conflict, ConstraintFailure):
+                # Another replica makes the same tables; it is done when its transaction ends.
+                if attempt + 1 == MIGRATE_ATTEMPTS:
+                    raise
+                log.info("database.migrated_elsewhere")
+            else:
+                return
+
+    async def close(self) -> None:
+        """Wait for what is running, then close everything."""
+        self._open = False
+        while self._running:
+            await asyncio.wait(self._running)
+        if not self._thread.is_alive():
+            return
+        if self._engine is not None:
+            await self._hop(self._engine.dispose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join)
+        self._loop.close()
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* in a transaction."""
+        return await self._run(work, "READ COMMITTED")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* on one snapshot."""
+        return await self._run(work, "REPEATABLE READ")
+
+    load = read
+
+    async def _run(self, work: Callable[[Connection], T], isolation: str) -> T:
+        """Run to the end, also when the caller is canceled meanwhile (see `SqliteDatabase`)."""
+        if not self._open:
+            raise Unavailable("the store is closed")
+        future = asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._transaction(work, isolation), self._loop)
+        )
+        self._running.add(future)
+        future.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    async def _transaction(self, work: Callable[[Connection], T], isolation: str) -> T:
+        assert self._engine is not None, "it is open"
+        engine = self._engine.execution_options(isolation_level=isolation)
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(work)
+        except UpshotError:
+            raise
+        except Exception as error:
+            raise _told(error) from error
+
+    async def _hop(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self._running.discard(future)
+        if not future.cancelled():
+            future.exception()
+
+
+class _Names:
+    """Names of prepared statements that no other session of this or another process uses."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._count = 0
+
+    def __call__(self) -> str:
+        self._count += 1
+        return f"__upshot_{self._prefix}_{self._count}__"
+
+
+def _check(connection: Connection) -> None:
+    """Raise FailedPrecondition where a commit would be answered before it is on the disk."""
+    for setting in ("synchronous_commit", "fsync"):
+        value = connection.execute(text(f"SHOW {setting}")).scalar()
+        if value == "off":
+            said = f"{setting} is off: what was acknowledged could be lost; turn it on"
+            raise FailedPrecondition(said, reason="DATABASE_NOT_DURABLE")
+
+
+def _told(error: Exception) -> Exception:
+    """Return what *error* means to callers; one that no database raised stays what it is."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = str(getattr(cause, "sqlstate", "") or "")
+    if state in _AGAIN:
+        return Conflict(f"another transaction was in the way ({state})")
+    if state == _UNIQUE:
+        name = getattr(getattr(cause, "__cause__", cause), "constraint_name", "") or ""
+        if name.startswith(_PRIMARY):
+            return Conflict(f"a row is there already: {name}")
+        return ConstraintFailure(f"a constraint does not hold: {name}")
+    if state[:2] in ("22", "23"):
+        return ConstraintFailure(f"a value cannot be stored ({state})")
+    if not (state or isinstance(error, _AWAY)):
+        return error
+    log.error("database.failed", code=state, error=type(cause).__name__)
+    if state in _FULL:
+        return ResourceExhausted("the database is full", reason="DATABASE_FULL")
+    return Unavailable("the database does not answer", reason="DATABASE_FAILED")

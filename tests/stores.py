@@ -1,0 +1,71 @@
+"""The stores that must all behave alike: in memory, in a SQLite file, in a PostgreSQL."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import postgres
+from upshotd.adapters.memory import MemoryStore
+from upshotd.adapters.storage.store import SqlStore
+from upshotd.application.ports import Store
+from upshotd.domain.outcome import Outcome
+
+#: Every kind of store; another joins here, in `place` and in `made`.
+KINDS = ("memory", "sqlite", "postgresql")
+#: Those that keep what was written when they are closed.
+DURABLE = ("sqlite", "postgresql")
+
+Encode = Callable[[Outcome], bytes]
+
+
+def encode(outcome: Outcome) -> bytes:
+    """Stand in for the contract's codec: tests read ids in the log."""
+    return outcome.outcome_id.encode()
+
+
+@asynccontextmanager
+async def place(kind: str, folder: Path) -> AsyncIterator[str]:
+    """Where a store of *kind* keeps its rows: a file in *folder*, or a database of its own."""
+    if kind == "postgresql":
+        async with postgres.database() as address:
+            yield address
+    else:
+        yield str(folder / "upshot.db")
+
+
+def made(kind: str, where: str, *, encode: Encode = encode, partitions: int = 1) -> Store:
+    """Return a store that is not open yet; one made again has what was written before."""
+    if kind == "memory":
+        return MemoryStore(encode_outcome=encode, partitions=partitions)
+    return SqlStore(where, encode_outcome=encode, partitions=partitions)
+
+
+@asynccontextmanager
+async def opened(
+    kind: str, folder: Path, *, encode: Encode = encode, partitions: int = 1
+) -> AsyncIterator[Store]:
+    """Open a store for a while."""
+    async with place(kind, folder) as where:
+        store = made(kind, where, encode=encode, partitions=partitions)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+@dataclass(slots=True)
+class Durable:
+    """A store that can be closed and opened again."""
+
+    kind: str
+    where: str
+    store: Store
+
+    async def reopen(self) -> Store:
+        """Close the store, and return one over what it left."""
+        await self.store.close()
+        self.store = made(self.kind, self.where)
+        await self.store.open()
+        return self.store

@@ -27,7 +27,7 @@ class TroubledStore(MemoryStore):
         self.troubles: list[Exception] = []
         self.poison = ""
         self.commits: list[int] = []
-        #: What `due` raises.
+        #: What `claim` raises.
         self.blind: list[Exception] = []
         #: How often it was asked what is due.
         self.looks = 0
@@ -40,8 +40,8 @@ class TroubledStore(MemoryStore):
         await super().commit(batch)
         self.commits.append(sum(len(changes.events) for changes in batch))
 
-    async def due(self, now_us: int, limit: int) -> list[Due]:
+    async def claim(self, now_us: int, limit: int) -> list[Due]:
         self.looks += 1
         if self.blind:
             raise self.blind.pop(0)
-        return await super().due(now_us, limit)
+        return await super().claim(now_us, limit)

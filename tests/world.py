@@ -110,7 +110,6 @@ class World:
             self.codec,
             self.book,
             self.wakeups,
-            owner="me",
             limits=limits,
         )
         self.dispatcher = Dispatcher({"smtp": self.email, "texts": self.sms}, self.loop.settle)

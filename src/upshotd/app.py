@@ -41,6 +41,7 @@ from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Codec, Store
 from upshotd.application.subscriptions import Subscriptions
+from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
 from upshotd.config import IN_MEMORY, Address, Settings
 from upshotd.domain.definitions import Definitions
@@ -115,6 +116,8 @@ class _Start:
         self._stack = stack
         self._clock = LabClock() if settings.lab else SystemClock()
         self._ids = UuidIds()
+        #: This process, as the owner of leases.
+        self._owner = self._ids.next()
         self._wakeups = LocalWakeups()
         self._codec: Codec = ContractCodec()
         self._conditions = CelConditions()
@@ -130,6 +133,8 @@ class _Start:
         lab = await self._lab(store, loop)
         working = self._work(loop)
         self._keep_house(store)
+        if store.shared:
+            self._watch(store)
         server = await self._serve(store, loop, book, links, lab)
         # Started last, the edge is the first to stop.
         target = str(Address(self._settings.listen.host, server.port))
@@ -154,9 +159,15 @@ class _Start:
             log.warning("store.in_memory", consequence="everything is gone at the end")
             store = MemoryStore(encode_outcome=encode)
         else:
-            store = SqlStore(self._settings.database, encode_outcome=encode)
+            store = SqlStore(
+                self._settings.database,
+                encode_outcome=encode,
+                lease_us=self._settings.limits.lease_us,
+                told_time=self._clock.follow,
+            )
         await store.open()
         self._stack.push_async_callback(store.close)
+        await store.join(self._owner)
         return store
 
     def _bound(self, address: Address) -> socket.socket:
@@ -178,7 +189,6 @@ class _Start:
     def _loop(self, store: Store, links: LinkSigner) -> tuple[Loop, DefinitionBook]:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
         settings = self._settings
-        owner = self._ids.next()
         providers = routing.providers(settings, self._environ, SystemClock().now_us)
         blank = Definitions(
             conditions=self._conditions,
@@ -187,7 +197,7 @@ class _Start:
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
             routes=routing.routes(settings, providers),
-            owner=owner,
+            owner=self._owner,
         )
         book = DefinitionBook(store, self._codec, blank)
         limits = Limits(batch=settings.limits.batch, inbox=settings.limits.inbox)
@@ -198,7 +208,6 @@ class _Start:
             self._codec,
             book,
             self._wakeups,
-            owner=owner,
             limits=limits,
         )
         dispatcher = Dispatcher(
@@ -206,6 +215,7 @@ class _Start:
             loop.settle,
             concurrency=settings.limits.sends,
             timeout_s=settings.limits.provider_us / 1e6,
+            may_send=store.holds_lease,
         )
         loop.attach(dispatcher)
         self._dispatcher = dispatcher
@@ -244,6 +254,16 @@ class _Start:
         async def stop() -> None:
             ended.set()
             await keeping
+
+        self._stack.push_async_callback(stop)
+
+    def _watch(self, store: Store) -> None:
+        """Wake streams for what other processes append to the log."""
+        watching = asyncio.create_task(watch(store, self._wakeups, self._clock))
+
+        async def stop() -> None:
+            watching.cancel()
+            await asyncio.wait({watching})
 
         self._stack.push_async_callback(stop)
 
@@ -293,8 +313,5 @@ def _workspace_of_link(links: LinkSigner, token: str) -> str | None:
 
 async def _link_key(store: Store) -> bytes:
     """Return the key that signs links, made at the first start."""
-    kept = await store.setting(LINK_KEY_SETTING)
-    if kept is None:
-        kept = secrets.token_hex(_LINK_KEY_BYTES)
-        await store.put_setting(LINK_KEY_SETTING, kept)
-    return bytes.fromhex(kept)
+    made = secrets.token_hex(_LINK_KEY_BYTES)
+    return bytes.fromhex(await store.settle_setting(LINK_KEY_SETTING, made))

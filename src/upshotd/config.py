@@ -77,6 +77,8 @@ class Limits:
     call_us: int = 30_000_000
     #: Most that a stream waits for its reader, in microseconds.
     reader_us: int = 30_000_000
+    #: How long a replica that says nothing is taken for alive, in microseconds.
+    lease_us: int = 15_000_000
     #: Most that calls under way may take while the server goes down, in microseconds.
     drain_us: int = 20_000_000
     #: Age at which connections are asked to begin anew, in microseconds; 0 is never.
@@ -93,7 +95,7 @@ class Settings:
     http: Address = Address("127.0.0.1", 7071)
     #: What links in messages begin with; without a slash at the end. Empty: the edge's address.
     public_url: str = ""
-    #: Path of the SQLite file, or `memory:`.
+    #: Path of the SQLite file, the address of a PostgreSQL, or `memory:`.
     database: str = "upshot.db"
     #: Whether the clock can be moved.
     lab: bool = False
@@ -110,6 +112,16 @@ class Settings:
     log_format: str = "auto"
     #: `[relay]` as it came; `upshot relay` reads it.
     relay: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def database_shown(self) -> str:
+        """The database as people may read it: without a password."""
+        if "://" not in self.database:
+            return self.database
+        parts = urlsplit(self.database)
+        user, _, place = parts.netloc.rpartition("@")
+        name = user.partition(":")[0]
+        return f"{parts.scheme}://{name}{'@' if name else ''}{place}{parts.path}"
 
 
 def load(
@@ -214,6 +226,7 @@ def _settings(reader: _Reader) -> Settings:
             provider_us=reader.read("limits.provider", limits.provider_us, _provider_time),
             call_us=reader.read("limits.call", limits.call_us, _duration),
             reader_us=reader.read("limits.reader", limits.reader_us, _duration),
+            lease_us=reader.read("limits.lease", limits.lease_us, _duration),
             drain_us=reader.read("limits.drain", limits.drain_us, _duration),
             connection_us=reader.read("limits.connection", limits.connection_us, _duration),
         ),
@@ -228,7 +241,7 @@ _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
-    *(f"limits.{name}" for name in ("reader", "drain", "connection")),
+    *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
     *("log.level", "log.format"),
 )
 #: Path of a setting -> the variable over it: `limits.batch` -> UPSHOT_LIMITS_BATCH.

@@ -76,7 +76,7 @@ def bystanders(workspace_id: str = "default") -> Changes:
 
 async def everything(store: Store) -> list[object]:
     """Return all that can be seen of the store."""
-    found: list[object] = [await store.next_due(), await store.due(NOON * 2, 100)]
+    found: list[object] = [await store.next_due(), await store.claim(NOON * 2, 100)]
     for workspace_id in ("default", "second"):
         wanted = Wanted(
             event_ids={"e", "z-event", "new"},
@@ -252,7 +252,7 @@ async def test_a_merge_moves_everything_and_the_merged_profile_is_gone(store: St
         assert len(await store.runs("default", RunFilter(profile_id=chosen), "", 9)) == count
         chosen_messages = MessageFilter(profile_id=chosen)
         assert len(await store.messages("default", chosen_messages, "", 9)) == count
-    assert [due.run_id for due in await store.due(NOON, 9)] == ["active"]
+    assert [due.run_id for due in await store.claim(NOON, 9)] == ["active"]
 
 
 async def test_a_merge_goes_with_the_rows_that_were_decided_with_it(store: Store) -> None:

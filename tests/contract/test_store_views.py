@@ -33,7 +33,7 @@ ANA = (IdKind.USER, "ana")
 
 async def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
     assert await store.next_due() is None
-    assert await store.due(NOON, 10) == []
+    assert await store.claim(NOON, 10) == []
 
 
 async def test_timers_of_all_workspaces_come_earliest_first_ties_by_id(store: Store) -> None:
@@ -57,10 +57,10 @@ async def test_timers_of_all_workspaces_come_earliest_first_ties_by_id(store: St
         Due("one", NOON, run_id="c"),
         Due("one", NOON + 1, run_id="a"),
     ]
-    assert await store.due(NOON + 1, 10) == expected
+    assert await store.claim(NOON + 1, 10) == expected
     # Looking takes nothing away, and a limit takes the earliest.
-    assert await store.due(NOON + 1, 2) == expected[:2]
-    assert await store.due(NOON - 2, 10) == []
+    assert await store.claim(NOON + 1, 2) == expected[:2]
+    assert await store.claim(NOON - 2, 10) == []
 
 
 async def test_a_timer_moves_and_goes_with_its_row(store: Store) -> None:
@@ -69,13 +69,13 @@ async def test_a_timer_moves_and_goes_with_its_row(store: Store) -> None:
     for due_us in (NOON + 5, NOON, NOON + 7):
         run = (await store.load("default", Wanted(run_ids={"r"}))).runs["r"]
         await store.commit([changes(replace(run, due_us=due_us))])
-        found = await store.due(NOON + 9, 10)
+        found = await store.claim(NOON + 9, 10)
         assert [due.due_us for due in found if due.run_id] == [due_us]
         assert await store.next_due() == min(due_us, NOON + 1)
     state = await store.load("default", Wanted(run_ids={"r"}))
     run, message = state.runs["r"], state.messages["m"]
     await store.commit([changes(replace(run, due_us=None), replace(message, due_us=None))])
-    assert await store.due(NOON * 2, 10) == []
+    assert await store.claim(NOON * 2, 10) == []
     assert await store.next_due() is None
 
 

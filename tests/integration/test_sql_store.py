@@ -61,8 +61,8 @@ async def test_a_second_process_is_refused_and_told_which_file(path: Path) -> No
 
 
 def test_only_files_are_taken() -> None:
-    for name in ("postgresql+asyncpg://localhost/upshot", ":memory:", "sqlite:///:memory:", ""):
-        with pytest.raises(InvalidArgument, match="must be a file"):
+    for name in ("mysql://localhost/upshot", ":memory:", "sqlite:///:memory:", ""):
+        with pytest.raises(InvalidArgument, match="must be a path"):
             made(name)
 
 

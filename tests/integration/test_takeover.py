@@ -23,11 +23,12 @@ async def test_leases_end_with_the_process_that_held_them_and_other_timers_stay(
         for state in (MessageState.SENDING, MessageState.RETRYING, MessageState.UNKNOWN)
     }
     await store.commit([changes(*waiting.values(), a_message(message_id="done"))])
-    assert await store.due(NOON, 10) == []
+    assert await store.claim(NOON, 10) == []
     await store.close()
 
     again = opened(tmp_path / "upshot.db")
     await again.open()
-    assert [due.message_id for due in await again.due(NOON, 10)] == ["SENDING"]
-    assert {due.message_id for due in await again.due(LEASE_US, 10)} == waiting.keys()
+    await again.join("heir")
+    assert [due.message_id for due in await again.claim(NOON, 10)] == ["SENDING"]
+    assert {due.message_id for due in await again.claim(LEASE_US, 10)} == waiting.keys()
     await again.close()

@@ -49,6 +49,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         provider = "5s"
         call = "1.5s"
         reader = "500ms"
+        lease = "2s"
         drain = "2m"
         connection = "1h"
         [log]
@@ -79,6 +80,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_LIMITS_PROVIDER": "5s",
         "UPSHOT_LIMITS_CALL": "1.5s",
         "UPSHOT_LIMITS_READER": "500ms",
+        "UPSHOT_LIMITS_LEASE": "2s",
         "UPSHOT_LIMITS_DRAIN": "2m",
         "UPSHOT_LIMITS_CONNECTION": "1h",
         "UPSHOT_LOG_LEVEL": "debug",
@@ -161,10 +163,19 @@ def test_no_addresses(given: object) -> None:
     assert "HOST:PORT" in faults(listen=given)["listen"]
 
 
-def test_postgresql_is_refused_loudly_and_its_password_is_not_repeated() -> None:
-    said = faults(database="postgresql+asyncpg://u:hunter2@db/x")["database"]
-    assert "PostgreSQL" in said
+def test_the_address_of_a_postgresql_is_shown_without_its_password() -> None:
+    address = "postgresql+asyncpg://u:hunter2@db:5432/x?ssl=require"
+    settings = load("", {"UPSHOT_DATABASE": address}, {})
+    assert settings.database == address
+    assert settings.database_shown == "postgresql+asyncpg://u@db:5432/x"
+    socket = load("", {"UPSHOT_DATABASE": "postgresql:///x?host=/run"}, {})
+    assert socket.database_shown == "postgresql:///x"
+
+
+def test_another_database_is_refused_and_its_password_is_not_repeated() -> None:
+    said = faults(database="mysql://u:hunter2@db/x")["database"]
     assert "hunter2" not in said
+    assert "postgresql://" in said
 
 
 @pytest.mark.parametrize(

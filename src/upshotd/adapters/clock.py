@@ -12,10 +12,22 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._latest_us = 0
+        #: Between another clock, which is followed, and the monotonic one; None: the machine's own.
+        self._ahead_us: int | None = None
+
+    def follow(self, now_us: int) -> None:
+        """Go by another clock, which says *now_us* now: the database's, which all replicas share.
+
+        From here on steps of this machine's own clock change nothing. May be called by any thread.
+        """
+        self._ahead_us = now_us - self.monotonic_us()
 
     def now_us(self) -> int:
         """Return the time, in microseconds since 1970 UTC; the latest again after a step back."""
-        now_us = time.time_ns() // 1000
+        if self._ahead_us is None:
+            now_us = time.time_ns() // 1000
+        else:
+            now_us = self.monotonic_us() + self._ahead_us
         if now_us > self._latest_us:
             self._latest_us = now_us
         return self._latest_us

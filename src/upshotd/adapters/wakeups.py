@@ -9,6 +9,7 @@ class LocalWakeups:
 
     def __init__(self) -> None:
         self._ticket = 0
+        self._waiting = 0
         self._next = asyncio.Event()
 
     def ticket(self) -> int:
@@ -27,6 +28,15 @@ class LocalWakeups:
         if ticket != self._ticket:
             return
         notified = self._next
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(at_most_us / 1_000_000):
-                await notified.wait()
+        self._waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(at_most_us / 1_000_000):
+                    await notified.wait()
+        finally:
+            self._waiting -= 1
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._waiting

@@ -16,7 +16,23 @@ class DefinitionBook:
         self._store = store
         self._codec = codec
         self._blank = blank
+        #: Sums of the current versions, as `State.definitions_revision`.
+        self._revisions: dict[str, int] = {}
         self._books: dict[str, Definitions] = {}
+
+    @property
+    def owner(self) -> str:
+        """This process, as the owner of leases."""
+        return self._blank.owner
+
+    def adopt(self, owner: str) -> None:
+        """Decide as *owner* from now on."""
+        self._blank = replace(self._blank, owner=owner)
+        self._books = {name: replace(book, owner=owner) for name, book in self._books.items()}
+
+    def newest(self, workspace_id: str, revision: int) -> bool:
+        """Return whether nothing was defined elsewhere since the workspace was read."""
+        return self._revisions.get(workspace_id, 0) >= revision
 
     async def of(self, workspace_id: str) -> Definitions:
         """Return the definitions of a workspace."""
@@ -31,6 +47,8 @@ class DefinitionBook:
     async def refresh(self, workspace_id: str) -> None:
         """Read the current versions again, after one was defined."""
         stored = await self._store.current_workflows(workspace_id)
+        revision = sum(version.version for version in stored)
+        self._revisions[workspace_id] = max(revision, self._revisions.get(workspace_id, 0))
         known = self._books.get(workspace_id, self._blank)
         plans = dict(known.plans)
         current: dict[str, Plan] = {}

@@ -53,11 +53,17 @@ class Dispatcher:
         *,
         concurrency: int = 64,
         timeout_s: float = 30.0,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take the providers by name, and who gets the results.
+
+        While *may_send* says no nothing is begun: another process may be sending the same.
+        """
         self._providers = providers
         self._settle = settle
         self._concurrency = concurrency
         self._timeout_s = timeout_s
+        self._may_send = may_send
         self._queue: deque[Intent] = deque()
         self._in_flight: set[tuple[str, str]] = set()
         self._workers: set[asyncio.Task[None]] = set()
@@ -120,6 +126,8 @@ class Dispatcher:
         delivery, provider = entry.delivery, self._providers.get(entry.provider)
         if provider is None:
             result: SendResult = Deferred(f"no provider {entry.provider!r} is configured any more")
+        elif not self._may_send():
+            result = Deferred("the lease was lost before it was sent")
         else:
             result = await self._ask(provider, delivery)
         self._settled(entry, result)

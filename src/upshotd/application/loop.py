@@ -16,7 +16,13 @@ from upshotd.application.dispatch import Dispatcher
 from upshotd.application.inbox import Batch, Call, Inbox, Item, Limits
 from upshotd.application.ports import Clock, Codec, Due, Store, Wakeups
 from upshotd.application.work import Work, part
-from upshotd.domain.errors import Conflict, ConstraintFailure, Unavailable, UpshotError
+from upshotd.domain.errors import (
+    Conflict,
+    ConstraintFailure,
+    LeaseLost,
+    Unavailable,
+    UpshotError,
+)
 from upshotd.domain.event import Event
 from upshotd.domain.ids import Ids
 from upshotd.domain.outcome import Engagement
@@ -38,8 +44,8 @@ from upshotd.domain.values import replace
 
 log = structlog.get_logger()
 
-#: Longest sleep without looking at the timers, in seconds.
-SLEEP_MAX_S = 60.0
+#: Longest sleep without looking at the timers, in seconds; and where others set some, too.
+SLEEP_MAX_S, SLEEP_SHARED_S = 60.0, 1.0
 #: Callers in the last batch from which on the next one waits a moment for them to come again.
 SIBLINGS = 8
 #: Longest such wait, in seconds.
@@ -86,10 +92,9 @@ class Loop:
         definitions: DefinitionBook,
         wakeups: Wakeups,
         *,
-        owner: str = "",
         limits: Limits | None = None,
     ) -> None:
-        self.work = Work(store, clock, ids, codec, definitions, owner)
+        self.work = Work(store, clock, ids, codec, definitions)
         #: Timers of runs that fired since the start.
         self.fired = 0
         self._store = store
@@ -106,6 +111,8 @@ class Loop:
         self._quiet = asyncio.Event()
         self._draining = False
         self._stopped = False
+        #: Whether this process was taken for dead.
+        self._lost = False
         #: Earliest timer known; 0 asks the store.
         self._next_due_us: int | None = 0
 
@@ -167,10 +174,19 @@ class Loop:
                 worked = await self._turn()
             except UpshotError as error:
                 log.warning("loop.store_failed", reason=error.reason)
+                self._lost = self._lost or isinstance(error, LeaseLost)
                 await self._clock.sleep(PAUSE_US)
                 continue
             if not worked:
                 await self._sleep()
+
+    async def _join(self) -> None:
+        """Go on under another name: what was begun under the old one belongs to others."""
+        owner = self._ids.next()
+        await self._store.join(owner)
+        self.work.definitions.adopt(owner)
+        self._lost = False
+        log.warning("loop.joined_again", owner=owner)
 
     def drain(self) -> None:
         """Take nothing new from callers; timers rest, results of sends are still recorded."""
@@ -189,14 +205,15 @@ class Loop:
             return
         if not self._inbox and not self._sending():
             self._quiet.set()
-        timeout = SLEEP_MAX_S
+        timeout = SLEEP_SHARED_S if self._store.shared else SLEEP_MAX_S
         if self._next_due_us is not None and not self._draining and not self._busy():
             timeout = min(max((self._next_due_us - self._clock.now_us()) / 1e6, 0.0), timeout)
         try:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
         except TimeoutError:
-            return
+            if self._store.shared:
+                self._next_due_us = 0
 
     # gathering
 
@@ -258,7 +275,7 @@ class Loop:
         if len(self._inbox) > self._limits.batch:
             # What this batch has no room for came before the timers that fell due after it.
             now_us = min(now_us, self._inbox[self._limits.batch].arrive_us - 1)
-        found = await self._store.due(now_us, self._limits.batch)
+        found = await self._store.claim(now_us, self._limits.batch)
         if len(found) < self._limits.batch:
             self._next_due_us = await self._store.next_due()
         mine = [due for due in found if not self._held(due)]
@@ -280,6 +297,8 @@ class Loop:
 
     async def _turn(self) -> bool:
         """Decide one batch and begin its commit; False when there was nothing to do."""
+        if self._lost:
+            await self._join()
         await self._wait_for_company()
         self._wake.clear()
         items: list[Item] = []

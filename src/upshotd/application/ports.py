@@ -192,14 +192,40 @@ class Store(Protocol):
         """Write *batch* in one transaction; outcomes get contiguous positions, last.
 
         Raises Conflict when a row has moved on since it was loaded, ConstraintFailure when a
-        unique key is taken; nothing is written then.
+        unique key is taken, LeaseLost when this process was taken for dead; nothing is written
+        then.
         """
 
-    async def due(self, now_us: int, limit: int) -> list[Due]:
-        """Return up to *limit* timers due at *now_us*, earliest first."""
+    async def claim(self, now_us: int, limit: int) -> list[Due]:
+        """Return up to *limit* timers due at *now_us*, earliest first, claimed for this process.
+
+        What another live process has claimed, or is sending, is left to it.
+        """
 
     async def next_due(self) -> int | None:
         """Return the earliest due time of all, in microseconds."""
+
+    # replicas
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may use the same rows at the same time."""
+
+    async def join(self, owner: str) -> None:
+        """Become *owner* of work, with a lease; again, under another name, after LeaseLost.
+
+        Where only one process can have the store, all that was being sent is due at once: whoever
+        sent it is dead.
+        """
+
+    async def leave(self) -> None:
+        """Give the lease back: others need not wait until it runs out."""
+
+    def holds_lease(self) -> bool:
+        """Return whether nobody can have taken this process for dead by now."""
+
+    async def log_size(self) -> int:
+        """Return a number that grows with every log: what other processes append shows in it."""
 
     # definitions
 
@@ -305,6 +331,9 @@ class Store(Protocol):
     async def put_setting(self, name: str, value: str) -> None:
         """Keep a value."""
 
+    async def settle_setting(self, name: str, value: str) -> str:
+        """Return the value that is kept; *value* becomes it where there is none yet."""
+
     async def prune(self, retention: Retention, limit: int) -> int:
         """Delete up to *limit* rows of each kind that are past retention; return how many went."""
 
@@ -345,3 +374,7 @@ class Wakeups(Protocol):
 
     async def wait(self, ticket: int, at_most_us: int) -> None:
         """Return when something was notified after *ticket*, or the time is over."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""

@@ -37,7 +37,6 @@ class Work:
         ids: Ids,
         codec: Codec,
         definitions: DefinitionBook,
-        owner: str,
     ) -> None:
         self.definitions = definitions
         #: The engine's `decide`; tests put one that breaks in its place.
@@ -46,7 +45,6 @@ class Work:
         self._clock = clock
         self._ids = ids
         self._codec = codec
-        self._owner = owner
 
     # in good order: load, decide, commit
 
@@ -54,12 +52,21 @@ class Work:
         """Return *items* in batches, each with the state that deciding it may read."""
         batches = by_workspace(items)
         for batch in batches:
-            stimuli = [item.stimulus for item in batch.items]
-            definitions = await self.definitions.of(batch.workspace_id)
-            want = wanted(stimuli, definitions)
-            batch.state = await self._store.load(batch.workspace_id, want)
+            batch.state = await self._loaded(batch)
             await self.definitions.covering(batch.workspace_id, versions(batch.state))
         return batches
+
+    async def _loaded(self, batch: Batch) -> State:
+        """Return what deciding *batch* by the newest definitions may read."""
+        stimuli = [item.stimulus for item in batch.items]
+        while True:
+            definitions = await self.definitions.of(batch.workspace_id)
+            want = wanted(stimuli, definitions)
+            state = await self._store.load(batch.workspace_id, want)
+            if self.definitions.newest(batch.workspace_id, state.definitions_revision):
+                return state
+            # Another replica has defined something; it may ask for more to be loaded.
+            await self.definitions.refresh(batch.workspace_id)
 
     def decide(self, batch: Batch) -> None:
         """Decide everything in a loaded batch."""
@@ -125,7 +132,7 @@ class Work:
     def _intents(self, changes: Changes, state: State) -> list[Intent]:
         intents: list[Intent] = []
         for message in changes.messages.values():
-            if message.state is MessageState.SENDING and message.owner == self._owner:
+            if message.state is MessageState.SENDING and message.owner == self.definitions.owner:
                 profile = state.profiles[state.runs[message.run_id].profile_id]
                 intents.append(intent(changes.workspace_id, message, profile.user_id))
         return intents

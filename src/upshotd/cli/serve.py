@@ -32,7 +32,9 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 )
 @click.option("--listen", metavar="HOST:PORT", help="Where gRPC listens. [127.0.0.1:7070]")
 @click.option("--http", metavar="HOST:PORT", help="Where the HTTP edge listens. [127.0.0.1:7071]")
-@click.option("--database", metavar="URL_OR_PATH", help="SQLite file. [upshot.db]")
+@click.option(
+    "--database", metavar="URL_OR_PATH", help="SQLite file, or postgresql://... [upshot.db]"
+)
 @click.option(
     "--config",
     "config_file",
@@ -104,8 +106,9 @@ async def _serve(settings: Settings) -> None:
     async with app.run(settings, os.environ) as running:
         edge = f", HTTP on {running.http_address}" if running.http_address else ""
         lab = ", the clock can be moved" if settings.lab else ""
+        database = settings.database_shown
         click.echo(
-            f"upshot: gRPC on {running.grpc_address}{edge}, database {settings.database}{lab}",
+            f"upshot: gRPC on {running.grpc_address}{edge}, database {database}{lab}",
             err=True,
         )
         await running.wait(told)

@@ -11,6 +11,7 @@
   x Unauthenticated       the credential is not known
   x DeadlineExceeded      the call took longer than the server allows
   x Unavailable           draining, or the database cannot be reached
+    x LeaseLost           another replica has taken over what this one had
   x ConditionError        a CEL expression has no usable value
   x TemplateError         a template cannot be rendered with these names
   x Conflict              rows changed under a decision: load and decide again
@@ -110,6 +111,12 @@ class Unavailable(UpshotError):
     def __init__(self, text: str, *, reason: str | None = None, retry_after_us: int = 1_000_000):
         super().__init__(text, reason=reason)
         self.retry_after_us = retry_after_us
+
+
+class LeaseLost(Unavailable):
+    """This process was taken for dead: nothing it began under its lease can be committed."""
+
+    reason = "LEASE_LOST"
 
 
 class DeadlineExceeded(UpshotError):

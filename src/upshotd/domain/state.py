@@ -100,6 +100,8 @@ class State:
     last_starts: dict[EntryKey, int] = field(default_factory=dict)
     #: Trigger events of the runs.
     events: dict[str, StoredEvent] = field(default_factory=dict)
+    #: Grows with every version defined in the workspace: the sum of all current versions.
+    definitions_revision: int = 0
 
     def put_run(self, run: Run) -> None:
         """Put *run* where reads will find it."""

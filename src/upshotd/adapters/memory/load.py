@@ -21,6 +21,7 @@ def load(tables: Tables, wanted: Wanted) -> State:
     for group_id in wanted.group_ids & tables.groups.keys():
         state.groups[group_id] = tables.groups[group_id]
     state.engagement_ids = wanted.engagement_ids & tables.engagements.keys()
+    state.definitions_revision = sum(map(len, tables.workflows.values()))
     return state
 
 

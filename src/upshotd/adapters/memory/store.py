@@ -94,11 +94,35 @@ class MemoryStore:
         rows: Mapping[str, Run | Message] = tables.messages if is_message else tables.runs
         return rows[row_id].due_us == due_us
 
-    async def due(self, now_us: int, limit: int) -> list[Due]:
+    async def claim(self, now_us: int, limit: int) -> list[Due]:
         return self._timers.due(now_us, limit)
 
     async def next_due(self) -> int | None:
         return self._timers.next_us()
+
+    # replicas: the rows live and die with this process
+
+    @property
+    def shared(self) -> bool:
+        """No other process can have these rows."""
+        return False
+
+    async def join(self, owner: str) -> None:
+        """Do nothing: whoever sent anything is this process."""
+
+    async def leave(self) -> None:
+        """Do nothing."""
+
+    def holds_lease(self) -> bool:
+        """There is nobody who could take it."""
+        return True
+
+    async def log_size(self) -> int:
+        return sum(
+            span.head
+            for tables in self._workspaces.values()
+            for span in tables.log.spans().values()
+        )
 
     # definitions
 
@@ -240,6 +264,9 @@ class MemoryStore:
 
     async def put_setting(self, name: str, value: str) -> None:
         self._settings[name] = value
+
+    async def settle_setting(self, name: str, value: str) -> str:
+        return self._settings.setdefault(name, value)
 
     async def prune(self, retention: Retention, limit: int) -> int:
         return sum(prune.prune(t, retention, limit) for t in self._workspaces.values())

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert, select, update
 
-from upshotd.adapters.storage.bulk import into
+from upshotd.adapters.storage.bulk import into, marks
 from upshotd.adapters.storage.rows import Row
 from upshotd.adapters.storage.tables import settings, workflow_versions, workflows
 from upshotd.application.ports import Defined, StoredWorkflow
@@ -67,6 +67,13 @@ def current(connection: Connection, workspace_id: str) -> list[StoredWorkflow]:
         .order_by(_VERSIONS.workflow_id)
     )
     return [_workflow_of(row) for row in found]
+
+
+def revision(connection: Connection, workspace_id: str) -> int:
+    """Return the sum of the current versions: it grows with each one that is defined."""
+    mark = marks(connection, 1, 1)
+    text = f"SELECT coalesce(sum(version), 0) FROM workflows WHERE workspace_id = {mark}"  # noqa: S608
+    return int(connection.exec_driver_sql(text, (workspace_id,)).scalar_one())
 
 
 def workflow(

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection
 
-from upshotd.adapters.storage import rows
+from upshotd.adapters.storage import definitions, rows
 from upshotd.adapters.storage.bulk import Lookup
 from upshotd.adapters.storage.tables import (
     engagements,
@@ -76,6 +76,7 @@ class _Loading:
         self._people()
         self._journeys(wanted)
         self._groups(wanted)
+        self.state.definitions_revision = definitions.revision(connection, workspace_id)
 
     def _rows(self, lookup: Lookup, keys: Collection[str]) -> list[rows.Row]:
         return lookup.rows(self._connection, self._workspace_id, keys) if keys else []

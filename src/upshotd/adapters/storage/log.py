@@ -66,6 +66,13 @@ def spans(connection: Connection, workspace_id: str, partitions: int) -> dict[in
     return {partition: known.get(partition, PartitionSpan(1, 0)) for partition in range(partitions)}
 
 
+def size(connection: Connection) -> int:
+    """Return how much was ever appended to all logs together."""
+    return int(
+        connection.execute(select(func.coalesce(func.sum(outcome_heads.c.head), 0))).scalar_one()
+    )
+
+
 def read(
     connection: Connection,
     workspace_id: str,

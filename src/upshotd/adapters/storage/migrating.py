@@ -1,13 +1,16 @@
 """Brings a database to the schema of `tables`, from code: no ini file, no command."""
 
 from pathlib import Path
+from threading import Lock
 
 from sqlalchemy import Connection, inspect, text
 
 from upshotd.domain.errors import FailedPrecondition
 
 #: The newest revision in migrations/versions.
-HEAD = "0001"
+HEAD = "0002"
+#: Alembic keeps what it is at in its modules: one migration of a process at a time.
+_ALEMBIC = Lock()
 _PLACE = Path(__file__).with_name("migrations")
 
 
@@ -18,6 +21,11 @@ def migrate(connection: Connection, revision: str = HEAD) -> None:
     """
     if _revision(connection) == revision:
         return
+    with _ALEMBIC:
+        _upgrade(connection, revision)
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
     # Imported only where there is something to do: it takes a third of a second.
     from alembic import command
     from alembic.config import Config

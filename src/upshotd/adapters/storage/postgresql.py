@@ -58,7 +58,8 @@ MIGRATE_ATTEMPTS = 20
 
 _UNIQUE, _PRIMARY = "23505", "pk_"
 #: Classes of SQLSTATE: another transaction was in the way, and the same again may go through.
-_AGAIN = frozenset({"40001", "40P01", "55P03", "23001"})
+#: The last three: a table or column that another replica made in the same moment.
+_AGAIN = frozenset({"40001", "40P01", "55P03", "42P07", "42701", "42710"})
 _FULL = frozenset({"53100", "53200", "53400"})
 #: What the pool, the driver and the network raise when there is no connection.
 _AWAY = (DBAPIError, PoolTimeout, asyncpg.InterfaceError, OSError, TimeoutError)
@@ -173,6 +174,42 @@ class PostgresqlDatabase:
             raise
         except Exception as error:
             raise _told(error) from error
+
+    # for what runs in the thread all the time
+
+    def time_s(self) -> float:
+        """Return the time of the thread's event loop, in seconds; it never jumps."""
+        return self._loop.time()
+
+    async def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Begin *work* in the thread; it goes on by itself."""
+
+        async def begin() -> asyncio.Task[None]:
+            return asyncio.create_task(work())
+
+        return await self._hop(begin())
+
+    async def end(self, task: asyncio.Task[None]) -> None:
+        """Cancel what was spawned, and wait for its end."""
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        await self._hop(cancel())
+
+    async def here(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* in a transaction; for callers in the thread."""
+        return await self._transaction(work, "READ COMMITTED")
+
+    async def pause(self, duration_s: float) -> None:
+        """Wait, in the thread."""
+        over = self._loop.create_future()
+        timer = self._loop.call_later(duration_s, over.set_result, None)
+        try:
+            await over
+        finally:
+            timer.cancel()
 
     async def _hop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

@@ -238,7 +238,7 @@ def content_of(document: list[str] | None) -> Content | None:
 
 
 def message_row(message: Message) -> Row:
-    """Return *message* in the order of `MESSAGE_COLUMNS`, with the next row version."""
+    """Return *message* as `MESSAGE_COLUMNS`, with the next row version, and then its owner."""
     m = message
     # Written once: content is frozen from the first attempt on, and not loaded with the rest.
     content = None if m.row_version else content_document(m.content)
@@ -248,7 +248,7 @@ def message_row(message: Message) -> Row:
     )
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
-        *(m.provider_message_id, m.due_us, m.row_version + 1, body, content),
+        *(m.provider_message_id, m.due_us, m.row_version + 1, body, content, m.owner),
     )
 
 

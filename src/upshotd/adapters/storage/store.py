@@ -15,6 +15,7 @@ from upshotd.adapters.storage import (
     writing,
 )
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase, url_of
+from upshotd.adapters.storage.replica import Replica
 from upshotd.adapters.storage.sqlite import SqliteDatabase
 from upshotd.application.ports import (
     Defined,
@@ -29,7 +30,7 @@ from upshotd.application.ports import (
     StoredWorkflow,
     Subscription,
 )
-from upshotd.domain.errors import Conflict, InvalidArgument, Unavailable
+from upshotd.domain.errors import Conflict, InvalidArgument, Unavailable, UpshotError
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.outcome import Outcome
@@ -44,6 +45,8 @@ POSTGRESQL = ("postgresql://", "postgresql+asyncpg://", "postgres://")
 #: Partitions of a new log on PostgreSQL: replicas that append to different ones do not wait.
 PARTITIONS = 16
 DEFINE_ATTEMPTS = 5
+#: How long a process that says nothing is taken for alive, in microseconds.
+LEASE_US = 15_000_000
 _SQLITE = ("sqlite+aiosqlite:///", "sqlite+pysqlite:///", "sqlite:///")
 
 
@@ -73,12 +76,22 @@ class SqlStore:
         *,
         encode_outcome: Callable[[Outcome], bytes],
         partitions: int | None = None,
+        lease_us: int = LEASE_US,
+        told_time: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Name the database; *partitions* of a new log are 1 on SQLite and 16 on PostgreSQL."""
+        """Name the database; *partitions* of a new log are 1 on SQLite and 16 on PostgreSQL.
+
+        On PostgreSQL a process has a lease of *lease_us*, and *told_time* hears the database's
+        clock, in microseconds, from another thread.
+        """
         self._database = _database_of(url_or_path)
-        self._shared = isinstance(self._database, PostgresqlDatabase)
+        self._replica = (
+            Replica(self._database, lease_us, told_time)
+            if isinstance(self._database, PostgresqlDatabase)
+            else None
+        )
         self._encode = encode_outcome
-        self._partitions = partitions or (PARTITIONS if self._shared else 1)
+        self._partitions = partitions or (1 if self._replica is None else PARTITIONS)
         self._epoch = ""
 
     async def open(self) -> None:
@@ -101,12 +114,12 @@ class SqlStore:
         self._partitions = int(kept)
         epoch = secrets.token_hex(8)
         self._epoch = await self._database.write(lambda c: settle(c, "log.epoch", epoch))
-        if not self._shared:
-            # The lock on the file says that no other process is sending.
-            await self._database.write(leases.end_all)
 
     async def close(self) -> None:
         """Wait for running transactions and release everything."""
+        if self._replica is not None:
+            with suppress(UpshotError):  # the lease runs out by itself
+                await self._replica.leave()
         await self._database.close()
 
     # the loop
@@ -116,13 +129,41 @@ class SqlStore:
 
     async def commit(self, batch: Sequence[Changes]) -> None:
         encode, partitions = self._encode, self._partitions
-        await self._database.write(lambda c: writing.commit(c, batch, encode, partitions))
+        owner = self._replica.owner if self._replica is not None else ""
+        await self._database.write(lambda c: writing.commit(c, batch, encode, partitions, owner))
 
-    async def due(self, now_us: int, limit: int) -> list[Due]:
-        return await self._database.load(lambda c: reading.due(c, now_us, limit))
+    async def claim(self, now_us: int, limit: int) -> list[Due]:
+        if self._replica is None:
+            return await self._database.load(lambda c: reading.due(c, now_us, limit))
+        owner = self._replica.owner
+        return await self._database.write(lambda c: leases.claim(c, owner, now_us, limit))
 
     async def next_due(self) -> int | None:
         return await self._database.load(reading.next_due)
+
+    # replicas
+
+    @property
+    def shared(self) -> bool:
+        """PostgreSQL is; a SQLite file is locked."""
+        return self._replica is not None
+
+    async def join(self, owner: str) -> None:
+        if self._replica is not None:
+            await self._replica.join(owner)
+        else:
+            # The lock on the file says that no other process is sending.
+            await self._database.write(leases.end_all)
+
+    async def leave(self) -> None:
+        if self._replica is not None:
+            await self._replica.leave()
+
+    def holds_lease(self) -> bool:
+        return self._replica is None or self._replica.holds()
+
+    async def log_size(self) -> int:
+        return await self._database.read(log.size)
 
     # definitions
 
@@ -249,6 +290,9 @@ class SqlStore:
 
     async def put_setting(self, name: str, value: str) -> None:
         await self._database.write(lambda c: definitions.put_setting(c, name, value))
+
+    async def settle_setting(self, name: str, value: str) -> str:
+        return await self._database.write(lambda c: definitions.settled(c, name, value))
 
     async def prune(self, retention: Retention, limit: int) -> int:
         return await self._database.write(lambda c: pruning.prune(c, retention, limit))

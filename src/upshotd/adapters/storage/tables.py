@@ -60,6 +60,11 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+def _claimed() -> Column[str]:
+    """The process that works on a row's timer; empty where none does. On SQLite there is one."""
+    return Column("claim_owner", Text, nullable=False, server_default="")
+
+
 _ACTIVE = f"state = {RunState.ACTIVE.value}"
 
 events = Table(
@@ -152,6 +157,7 @@ runs = Table(
     _number("due_us", empty=True),
     _number("row_version"),
     _document("body"),
+    _claimed(),
     # A start is unique; an event's own runs are also found here, by its id.
     Index("uq_runs_start", "workspace_id", "start_key", "workflow_id", unique=True),
     # Re-entry: one at a time, and once for ever.
@@ -197,6 +203,8 @@ messages = Table(
     _number("row_version"),
     _document("content", empty=True),
     _document("body"),
+    # Of a message that is being sent: who sends it.
+    _claimed(),
     Index("ix_messages_run", "workspace_id", "run_id"),
     Index("ix_messages_due", "due_us", "message_id", **_where("due_us IS NOT NULL")),
     # Callbacks name a message so; not unique, a provider may repeat its ids.
@@ -300,5 +308,8 @@ workflow_versions = Table(
     _payload("definition"),
     _number("create_us"),
 )
+
+# Processes that share this database, and until when each is taken for alive, by its clock.
+replicas = Table("replicas", metadata, _key("owner"), _number("until_us"), sqlite_with_rowid=False)
 
 settings = Table("settings", metadata, _key("name"), _text("value"), sqlite_with_rowid=False)

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, Table, delete, tuple_
 
-from upshotd.adapters.storage import merging, rows, tables
+from upshotd.adapters.storage import leases, merging, rows, tables
 from upshotd.adapters.storage.bulk import Insert, Lookup, upsert
 from upshotd.domain.errors import Conflict
 from upshotd.domain.outcome import Outcome
@@ -40,14 +40,15 @@ _RUNS = upsert(
     rows.RUN_COLUMNS,
     ("workspace_id", "run_id"),
     ("profile_id", "state", "holds_active", "due_us", "cancellation_key", "body"),
-    # Only let go after the start: a merge may have given it to another run.
-    ("holds_ever = runs.holds_ever * excluded.holds_ever",),
+    # The claim has led to this. An entry is only let go after the start: a merge may have given it
+    # to another run.
+    ("claim_owner = ''", "holds_ever = runs.holds_ever * excluded.holds_ever"),
 )
 _MESSAGES = upsert(
     tables.messages,
-    rows.MESSAGE_COLUMNS,
+    (*rows.MESSAGE_COLUMNS, "claim_owner"),
     ("workspace_id", "message_id"),
-    ("profile_id", "provider", "provider_message_id", "due_us", "body"),
+    ("profile_id", "provider", "provider_message_id", "due_us", "claim_owner", "body"),
 )
 _SUPPRESSIONS = Insert(
     tables.suppressions,
@@ -73,9 +74,14 @@ _HEADS = Insert(
 
 
 def commit(
-    connection: Connection, batch: Sequence[Changes], encode: Encode, partitions: int
+    connection: Connection, batch: Sequence[Changes], encode: Encode, partitions: int, owner: str
 ) -> None:
-    """Write *batch*; raises Conflict where a row has moved on since it was loaded."""
+    """Write *batch*; raises Conflict where a row has moved on since it was loaded.
+
+    *owner* is who has a lease here, empty where nobody needs one; raises LeaseLost without it.
+    """
+    if owner:
+        leases.fence(connection, owner)
     joined = _by_workspace(batch)
     for changes in joined:
         if changes.merges:

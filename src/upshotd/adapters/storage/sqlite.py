@@ -1,8 +1,10 @@
-"""One SQLite file: one thread that writes, a few that read, and the lock that keeps others out.
+"""One SQLite file: one thread that writes, a few connections that read, and the lock that keeps
+others out.
 
-Work is a plain function over a connection and one transaction; it runs whole in a thread, one hop
-for all its statements. `postgresql` runs the same functions; what differs besides is how rows go
-in and out (`bulk`) and how errors are told apart.
+Work is a plain function over a connection and one transaction. What writes runs whole in a thread
+of ours, one hop for all its statements; what reads goes through aiosqlite, a hop each, for it has
+few. `postgresql` runs the same functions; what differs besides is how rows go in and out (`bulk`)
+and how errors are told apart.
 
 The writing connection also does every checkpoint, because the others only read: the condition of
 SQLite's WAL-reset bug (two connections that write or checkpoint at once, versions up to 3.51.2) is
@@ -18,8 +20,16 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event
+from sqlalchemy import (
+    AsyncAdaptedQueuePool,
+    Connection,
+    Engine,
+    StaticPool,
+    create_engine,
+    event,
+)
 from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from upshotd.adapters.storage.migrating import migrate
 from upshotd.domain.errors import (
@@ -52,6 +62,10 @@ WRITER_PRAGMAS = (
 )
 READER_PRAGMAS = ("query_only = ON", "wal_autocheckpoint = 0", *_SHARED_PRAGMAS)
 
+#: Errors are logged; what people are called is not.
+_ENGINE: dict[str, Any] = {"hide_parameters": True}
+_CONNECT = {"cached_statements": STATEMENTS, "check_same_thread": False}
+
 #: Primary result codes and extended ones that a full disk shows as.
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
@@ -62,9 +76,19 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writing = ThreadPoolExecutor(1, "upshot-writer")
-        self._reading = ThreadPoolExecutor(READERS, "upshot-reader")
-        self._writer = _engine(path, WRITER_PRAGMAS, "BEGIN IMMEDIATE", StaticPool)
-        self._readers = _engine(path, READER_PRAGMAS, "BEGIN", QueuePool)
+        self._writer = create_engine(
+            f"sqlite+pysqlite:///{path}", poolclass=StaticPool, connect_args=_CONNECT, **_ENGINE
+        )
+        _begin_by("BEGIN IMMEDIATE", self._writer, WRITER_PRAGMAS)
+        self._readers = create_async_engine(
+            f"sqlite+aiosqlite:///{path}",
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=READERS,
+            max_overflow=0,
+            connect_args=_CONNECT,
+            **_ENGINE,
+        )
+        _begin_by("BEGIN", self._readers.sync_engine, READER_PRAGMAS)
         self._running: set[asyncio.Future[Any]] = set()
         #: Transactions that the writing connection has to do.
         self._writes = 0
@@ -89,24 +113,32 @@ class SqliteDatabase:
         if self._lock is None:
             return
         lock, self._lock = self._lock, None
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._reading, self._readers.dispose)
-        await loop.run_in_executor(self._writing, self._writer.dispose)
-        self._reading.shutdown(wait=False)
+        await self._readers.dispose()
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._writer.dispose)
         self._writing.shutdown(wait=False)
         lock.close()
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run *work* in a transaction of the writing connection."""
+        self._check_open()
         self._writes += 1
         try:
-            return await self._run(self._writing, self._writer, work)
+            submitted = self._writing.submit(_transaction, self._writer, work)
+            return await self._finished(asyncio.wrap_future(submitted))
         finally:
             self._writes -= 1
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on a snapshot, beside the writer."""
-        return await self._run(self._reading, self._readers, work)
+        self._check_open()
+        return await self._finished(asyncio.ensure_future(self._snapshot(work)))
+
+    async def _snapshot(self, work: Callable[[Connection], T]) -> T:
+        try:
+            async with self._readers.begin() as connection:
+                return await connection.run_sync(work)
+        except DatabaseError as error:
+            raise _unavailable(error) from error
 
     async def load(self, work: Callable[[Connection], T]) -> T:
         """Run *work*, which only reads: on the writing connection while it has nothing to do.
@@ -117,17 +149,16 @@ class SqliteDatabase:
             return await self.read(work)
         return await self.write(work)
 
-    async def _run(
-        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
-    ) -> T:
-        """Run in a thread to the end, also when the caller is canceled meanwhile.
+    def _check_open(self) -> None:
+        if not self._open:
+            raise Unavailable("the store is closed")
+
+    async def _finished(self, future: asyncio.Future[T]) -> T:
+        """Let a transaction run to its end, also when the caller is canceled meanwhile.
 
         A canceled caller waits for the end, so that what it does next sees the result; canceled a
         second time it goes, and `close` waits instead.
         """
-        if not self._open:
-            raise Unavailable("the store is closed")
-        future = asyncio.wrap_future(threads.submit(_transaction, engine, work))
         self._running.add(future)
         future.add_done_callback(self._ended)
         try:
@@ -143,28 +174,24 @@ class SqliteDatabase:
             future.exception()
 
 
-def _engine(path: Path, pragmas: tuple[str, ...], begin: str, pool: type[Any]) -> Engine:
-    engine = create_engine(
-        f"sqlite+pysqlite:///{path}",
-        poolclass=pool,
-        # Errors are logged; what people are called is not.
-        hide_parameters=True,
-        connect_args={"cached_statements": STATEMENTS, "check_same_thread": False},
-    )
+def _begin_by(begin: str, engine: Engine, pragmas: tuple[str, ...]) -> None:
+    """Begin the transactions of *engine* by ourselves, on connections set up with *pragmas*.
 
-    # The driver's own transactions begin at the first write, after what was read: updates are
-    # lost without an error. So its transactions are off, and every one begins here.
+    The driver's own transactions begin at the first write, after what was read: updates are lost
+    without an error.
+    """
+
     @event.listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
+        cursor = connection.cursor()
         for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
-
-    return engine
 
 
 def _locked(path: Path) -> TextIO:

@@ -16,10 +16,10 @@ KINDS = ("memory", "sqlite", "postgresql")
 #: Those that keep what was written when they are closed.
 DURABLE = ("sqlite", "postgresql")
 
-Encode = Callable[[Outcome], bytes]
+Encode = Callable[[Outcome, int, int], bytes]
 
 
-def encode(outcome: Outcome) -> bytes:
+def encode(outcome: Outcome, partition: int, position: int) -> bytes:
     """Stand in for the contract's codec: tests read ids in the log."""
     return outcome.outcome_id.encode()
 

@@ -124,7 +124,7 @@ class World:
         self.validator.check(await self.log())
 
 
-def _body(outcome: Outcome) -> bytes:
+def _body(outcome: Outcome, partition: int, position: int) -> bytes:
     return outcome.outcome_id.encode()
 
 

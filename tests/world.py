@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from tests.fakes import ManualClock, SeededIds
 from tests.sim import DAY, HOUR, MINUTE, START, PlainLinks, email, phone
-from upshot.v1 import event_pb2, outcome_pb2
+from upshot.v1 import event_pb2, outcome_pb2, service_pb2
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import event_codec
 from upshotd.adapters.grpc.codec import ContractCodec
@@ -194,7 +194,7 @@ class World:
             page = await self.store.read_outcomes(
                 workspace_id, partition, 0, 100_000, OutcomeFilter()
             )
-            found += [outcome_pb2.Outcome.FromString(body) for _, body in page.records]
+            found += service_pb2.StreamOutcomesResponse.FromString(page.joined).outcomes
         return found
 
     async def story(self, user_id: str = "") -> list[str]:

@@ -35,7 +35,7 @@ WORKSPACE = "default"
 
 class World:
     def __init__(self) -> None:
-        self.store = MemoryStore(encode_outcome=lambda o: b"")
+        self.store = MemoryStore(encode_outcome=lambda *_: b"")
         self.admin = Admin(self.store)
 
     async def keep(self, *things: object, **fields: Any) -> None:

@@ -21,7 +21,7 @@ class CountingStore(MemoryStore):
     """Counts rounds, and breaks when told to."""
 
     def __init__(self) -> None:
-        super().__init__(encode_outcome=lambda o: b"")
+        super().__init__(encode_outcome=lambda *_: b"")
         self.rounds: list[int] = []
         self.asked: list[Retention] = []
         self.broken = False

@@ -27,7 +27,7 @@ class SlowStore(MemoryStore):
 
 class World:
     def __init__(self, partitions: int = 1) -> None:
-        self.store = SlowStore(encode_outcome=lambda o: b"", partitions=partitions)
+        self.store = SlowStore(encode_outcome=lambda *_: b"", partitions=partitions)
         self.clock = ManualClock()
         self.subscriptions = Subscriptions(self.store, self.clock)
 

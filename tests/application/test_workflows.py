@@ -40,7 +40,7 @@ class PickleCodec:
 
 class World:
     def __init__(self) -> None:
-        self.store = MemoryStore(encode_outcome=lambda o: b"")
+        self.store = MemoryStore(encode_outcome=lambda *_: b"")
         self.clock = ManualClock()
         self.faults = Faults()
         #: What was current in the store when the loop was told to look.
@@ -134,7 +134,7 @@ class SlowStore(MemoryStore):
     """Takes its time between the commit and the answer."""
 
     def __init__(self) -> None:
-        super().__init__(encode_outcome=lambda o: b"")
+        super().__init__(encode_outcome=lambda *_: b"")
         self.committed, self.answer = asyncio.Event(), asyncio.Event()
         self.fault: Exception | None = None
 

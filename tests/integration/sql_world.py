@@ -14,7 +14,7 @@ NOW = 1_760_000_000_000_000
 
 
 def made(path: Path) -> SqlStore:
-    return SqlStore(path, encode_outcome=lambda outcome: outcome.outcome_id.encode())
+    return SqlStore(path, encode_outcome=lambda outcome, *_: outcome.outcome_id.encode())
 
 
 def journey(name: str, outcomes: int = 2, payload: bytes = b"payload") -> Changes:

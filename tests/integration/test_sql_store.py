@@ -68,7 +68,7 @@ def test_only_files_are_taken() -> None:
 
 async def test_a_url_names_the_same_file_as_a_path(path: Path) -> None:
     for url in (f"sqlite:///{path}", f"sqlite+aiosqlite:///{path}"):
-        store = SqlStore(url, encode_outcome=lambda _: b"")
+        store = SqlStore(url, encode_outcome=lambda *_: b"")
         await store.open()
         await store.close()
     assert path.exists()
@@ -246,10 +246,10 @@ async def test_a_restart_keeps_everything(path: Path) -> None:
 
 
 async def test_a_log_keeps_the_number_of_partitions_it_began_with(path: Path) -> None:
-    first = SqlStore(path, encode_outcome=lambda _: b"", partitions=3)
+    first = SqlStore(path, encode_outcome=lambda *_: b"", partitions=3)
     await first.open()
     await first.close()
-    second = SqlStore(path, encode_outcome=lambda _: b"", partitions=7)
+    second = SqlStore(path, encode_outcome=lambda *_: b"", partitions=7)
     await second.open()
     assert second.partitions == 3
     assert sorted(await second.spans(WS)) == [0, 1, 2]

@@ -10,7 +10,7 @@ LEASE_US = NOON + 120_000_000
 
 
 def opened(path: Path) -> SqlStore:
-    return SqlStore(path, encode_outcome=lambda outcome: b"")
+    return SqlStore(path, encode_outcome=lambda *_: b"")
 
 
 async def test_leases_end_with_the_process_that_held_them_and_other_timers_stay(

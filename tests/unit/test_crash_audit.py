@@ -168,7 +168,7 @@ def test_many_findings_are_counted_not_listed() -> None:
 
 async def test_an_empty_database_is_read_and_a_torn_one_is_told(tmp_path: Path) -> None:
     path = tmp_path / "upshot.db"
-    store = SqlStore(path, encode_outcome=lambda outcome: b"")
+    store = SqlStore(path, encode_outcome=lambda *_: b"")
     await store.open()
     await store.close()
     assert audit(History(**read_database(path))) == []

@@ -35,7 +35,14 @@ from upshotd.domain.errors import (
 )
 
 #: The store's own words: at start, and told to callers as the general word.
-INNER_REASONS = {"DATABASE_LOCKED", "DATABASE_NEWER", "DATABASE_FULL", "DATABASE_FAILED"}
+INNER_REASONS = {
+    "DATABASE_LOCKED",
+    "DATABASE_NEWER",
+    "DATABASE_FULL",
+    "DATABASE_FAILED",
+    "DATABASE_NOT_DURABLE",
+    "LEASE_LOST",
+}
 DETAILS: list[type[Message]] = [
     rpc.ErrorInfo,
     rpc.BadRequest,

@@ -49,14 +49,19 @@ outcomes = st.builds(
 )
 
 
+def _decoded(element: bytes) -> outcome_pb2.Outcome:
+    (found,) = service_pb2.StreamOutcomesResponse.FromString(element).outcomes
+    return found
+
+
 @UNHURRIED
 @given(outcomes)
 def test_every_field_of_an_outcome_is_encoded(outcome: Outcome) -> None:
-    message = outcome_pb2.Outcome.FromString(CODEC.encode_outcome(outcome))
+    message = _decoded(CODEC.encode_outcome(outcome, 3, 77))
+    assert (message.partition, message.position) == (3, 77)
     assert structs.plain(message.properties) == outcome.properties
     assert times.instant_us(message.occur_time) == outcome.occur_us
     assert times.instant_us(message.record_time) == outcome.record_us
-    assert (message.partition, message.position) == (0, 0)
     told = {field.name for field in message.DESCRIPTOR.fields} - {
         "properties", "occur_time", "record_time", "partition", "position",
     }  # fmt: skip
@@ -76,26 +81,23 @@ positions = st.integers(0, 2**63 - 1) | st.sampled_from([0, 127, 128, 16_383, 16
 def test_a_response_made_of_stored_bytes_is_the_real_one(
     placed: list[tuple[int, Outcome]], partition: int, cursor: str, partition_count: int
 ) -> None:
-    placed.sort(key=lambda place: place[0])
-    rows = [(position, outcome_codec.encode_outcome(outcome)) for position, outcome in placed]
+    encoded = [outcome_codec.encode_outcome(o, partition, position) for position, o in placed]
     expected = service_pb2.StreamOutcomesResponse(cursor=cursor, partition_count=partition_count)
-    for position, body in rows:
-        outcome = expected.outcomes.add()
-        outcome.ParseFromString(body)
-        outcome.partition, outcome.position = partition, position
-    page = outcome_codec.response_bytes(rows, partition, cursor, partition_count)
+    for (position, _), element in zip(placed, encoded, strict=True):
+        expected.outcomes.append(_decoded(element))
+        last = expected.outcomes[-1]
+        assert (last.partition, last.position) == (partition, position)
+    page = outcome_codec.response_bytes(b"".join(encoded), cursor, partition_count)
     assert service_pb2.StreamOutcomesResponse.FromString(page) == expected
 
 
-@pytest.mark.parametrize("first", [1, 16_380, 16_384, 20_000, 2**21 - 3, 2**28 - 3, 2**40])
+@pytest.mark.parametrize("position", [1, 127, 128, 16_383, 16_384, 2**28, 2**40])
 @pytest.mark.parametrize("partition", [0, 1, 300])
-@pytest.mark.parametrize("length", [10, 20_000])
-def test_a_page_of_neighbours_is_the_real_one(first: int, partition: int, length: int) -> None:
+@pytest.mark.parametrize("length", [10, 200, 20_000])
+def test_an_outcome_of_any_length_knows_its_place(
+    position: int, partition: int, length: int
+) -> None:
     outcome = Outcome("x" * length, OutcomeKind.CUSTOM, "e", 1, 1, "p")
-    body = outcome_codec.encode_outcome(outcome)
-    page = outcome_codec.response_bytes([(first + n, body) for n in range(5)], partition, "c", 1)
-    found = service_pb2.StreamOutcomesResponse.FromString(page)
-    assert [(o.partition, o.position) for o in found.outcomes] == [
-        (partition, first + n) for n in range(5)
-    ]
-    assert all(len(o.outcome_id) == length for o in found.outcomes)
+    found = _decoded(outcome_codec.encode_outcome(outcome, partition, position))
+    assert (found.partition, found.position) == (partition, position)
+    assert len(found.outcome_id) == length

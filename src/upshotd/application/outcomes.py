@@ -1,7 +1,7 @@
 """StreamOutcomes: the log as an endless stream, in order, without gaps, resumable by cursor."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,8 +30,6 @@ READ_ROWS: Final = 6_000
 READ_LEAST: Final = 300
 #: What a read should bring at most, in bytes: large outcomes are read in fewer rows.
 READ_BYTES: Final = 2 * 1024 * 1024
-#: Outcomes of a read whose size is looked at.
-SAMPLED: Final = 30
 #: Streams of one process that may be open at once.
 STREAMS_MAX: Final = 1_000
 
@@ -64,32 +62,36 @@ class StreamRequest:
     partitions: tuple[int, ...] = ()
 
 
+NONE_FOUND: Final = OutcomePage((), (), b"", 0)
+
+
 class OutcomeRecord(NamedTuple):
     """An outcome as the log has it."""
 
     partition: int
     position: int
-    #: Encoded without partition and position.
+    #: Encoded as one field of a response.
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPage:
-    """One response of a stream, of one partition; without rows it is a checkpoint."""
+    """One response of a stream, of one partition; without outcomes it is a checkpoint."""
 
-    #: (position, encoded outcome), as the store gave them: nothing is made anew per outcome.
-    rows: Sequence[tuple[int, bytes]]
+    #: As the store gave them: nothing is made anew per outcome.
+    found: OutcomePage
     #: Everything up to here has been sent or does not pass the filter.
     cursor: str
     #: Partitions of the log in the first page, 0 afterwards.
     partition_count: int = 0
-    #: Partition of the rows.
+    #: Partition of the outcomes.
     partition: int = 0
 
     @property
     def records(self) -> list[OutcomeRecord]:
-        """The rows, each with its partition."""
-        return [OutcomeRecord(self.partition, position, body) for position, body in self.rows]
+        """The outcomes one by one, each with its partition."""
+        found = self.found.records
+        return [OutcomeRecord(self.partition, position, body) for position, body in found]
 
 
 @dataclass(slots=True)
@@ -112,33 +114,27 @@ class _Reader:
     ahead: dict[int, "asyncio.Task[OutcomePage]"] = field(init=False, default_factory=dict)
 
     def page(
-        self,
-        rows: Sequence[tuple[int, bytes]] = (),
-        partition: int = 0,
-        partition_count: int = 0,
+        self, found: OutcomePage = NONE_FOUND, partition: int = 0, partition_count: int = 0
     ) -> StreamPage:
         """Return what goes out now, with the cursor of this moment."""
         self.yielded_us = self.clock.monotonic_us()
-        return StreamPage(rows, self.writer.text(self.positions), partition_count, partition)
+        return StreamPage(found, self.writer.text(self.positions), partition_count, partition)
 
     def pages(self, partition: int, found: OutcomePage) -> Iterator[StreamPage]:
         """Yield what was found in pieces of at most `max_batch`, and move past all of it."""
-        rows = found.records
-        for first in range(0, len(rows), self.max_batch):
-            piece = rows[first : first + self.max_batch]
-            last = first + self.max_batch >= len(rows)
-            self.positions[partition] = found.through if last else piece[-1][0]
+        for first in range(0, len(found), self.max_batch):
+            piece = found.piece(first, self.max_batch)
+            self.positions[partition] = piece.through
             yield self.page(piece, partition)
             self.yielded_us = self.clock.monotonic_us()  # however long the reader took over it
         self.positions[partition] = found.through
 
     def size_reads(self, found: OutcomePage) -> None:
         """Fit the next reads to the size of what was found; where nothing passes, look at more."""
-        if not found.records:
+        if not found:
             self.rows = min(2 * self.rows, READ_ROWS)
         else:
-            sample = found.records[:SAMPLED]
-            size = sum(len(body) for _, body in sample) // len(sample)
+            size = len(found.joined) // len(found)
             self.rows = max(READ_LEAST, min(READ_BYTES // max(size, 1), READ_ROWS))
 
     async def close(self) -> None:
@@ -297,7 +293,7 @@ class OutcomeStreams:
         """Return what comes next in *partition*; raises CursorExpired when that is gone."""
         after = reader.positions[partition]
         ahead = reader.ahead.pop(partition, None)
-        found = await ahead if ahead is not None else OutcomePage((), after)
+        found = await ahead if ahead is not None else OutcomePage((), (), b"", after)
         if found.through == after:
             # Also after a read ahead: it may be older than the ticket.
             found = await self._look(reader, partition, after)
@@ -306,7 +302,7 @@ class OutcomeStreams:
             # There is more. While these go out, the store's thread reads what comes next.
             next_read = self._look(reader, partition, found.through)
             reader.ahead[partition] = asyncio.create_task(next_read)
-        if found.through == after or (found.records and found.records[0][0] == after + 1):
+        if found.through == after or (found and found.positions[0] == after + 1):
             return found
         # The row after the last one was not among those that passed: filtered out, or pruned
         # under our feet. Asked after the read, so that what went before it is noticed.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from upshotd.application.outcome_page import OutcomePage
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import Channel, Delivery, Message, SendResult
@@ -13,7 +14,7 @@ from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, Identity, State, StoredEvent, Wanted
 from upshotd.domain.workflow import Workflow
 
-__all__ = ["Ids"]  # re-exported: the domain states what it needs of ids
+__all__ = ["Ids", "OutcomePage"]  # re-exported
 
 # -- time ----------------------------------------------------------------------------------
 
@@ -37,8 +38,9 @@ class Clock(Protocol):
 class Codec(Protocol):
     """Turns values into the bytes that are stored, in the encoding of the contract."""
 
-    def encode_outcome(self, outcome: Outcome) -> bytes:
-        """Return *outcome* encoded without partition and position."""
+    def encode_outcome(self, outcome: Outcome, partition: int, position: int) -> bytes:
+        """Return *outcome* at its place, encoded as one field of a response: whatever stands
+        behind each other in the log is ready to be sent."""
 
     def decode_event(self, stored: StoredEvent) -> Event:
         """Return the event of a stored payload, with the stored id and times."""
@@ -108,16 +110,6 @@ class OutcomeFilter:
     def open(self) -> bool:
         """Whether everything passes."""
         return not (self.kinds or self.workflow_ids or self.user_ids or self.channels)
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomePage:
-    """A piece of one partition of the log."""
-
-    #: (position, encoded outcome), in order; those that pass the filter.
-    records: Sequence[tuple[int, bytes]]
-    #: Everything up to here has been looked at, also what did not pass.
-    through: int
 
 
 @dataclass(frozen=True, slots=True)

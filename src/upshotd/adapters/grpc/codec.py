@@ -10,8 +10,8 @@ from upshotd.domain.workflow import Workflow
 class ContractCodec:
     """Stores values in the encoding of `upshot.v1`."""
 
-    def encode_outcome(self, outcome: Outcome) -> bytes:
-        return outcome_codec.encode_outcome(outcome)
+    def encode_outcome(self, outcome: Outcome, partition: int, position: int) -> bytes:
+        return outcome_codec.encode_outcome(outcome, partition, position)
 
     def decode_event(self, stored: StoredEvent) -> Event:
         return event_codec.decode_event(stored)

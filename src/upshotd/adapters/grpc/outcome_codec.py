@@ -1,16 +1,15 @@
-"""Outcomes: encoded once without their place, and put into responses as bytes ever after.
+"""Outcomes: encoded once, at their place, and put into responses as bytes ever after.
 
 Both are on the way of every outcome and written by hand: on the wire a message is nothing but the
 concatenation of its fields. Tests hold them against protobuf itself.
 """
 
-from collections.abc import Sequence
 from operator import attrgetter
 
 from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import SECOND_US
-from upshotd.adapters.grpc.wire import LOW, SHORT, tag, varint
+from upshotd.adapters.grpc.wire import SHORT, tag, varint
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.values import plain
 
@@ -36,13 +35,10 @@ _PARTITION, _POSITION = (tag(_FIELDS[name], _VARINT) for name in ("partition", "
 _OUTCOMES, _CURSOR = (tag(_PAGE[name], _LENGTH) for name in ("outcomes", "cursor"))
 _PARTITION_COUNT = tag(_PAGE["partition_count"], _VARINT)
 _SECONDS, _NANOS = tag(1, _VARINT), tag(2, _VARINT)
-_SHORT_MAX = len(SHORT)
-#: Tag and length of an outcome in a page.
-_OUTCOME_HEADS = [_OUTCOMES + length for length in SHORT]
 
 
-def encode_outcome(outcome: Outcome) -> bytes:
-    """Return *outcome* encoded without partition and position."""
+def encode_outcome(outcome: Outcome, partition: int, position: int) -> bytes:
+    """Return *outcome* at its place, as one element of a response's `outcomes`."""
     parts: list[bytes] = []
     for heads, tagged, text in zip(_TEXT_HEADS, _TEXT_TAGS, _texts(outcome), strict=True):
         if text:
@@ -58,7 +54,12 @@ def encode_outcome(outcome: Outcome) -> bytes:
     if outcome.properties:
         properties = struct(plain(outcome.properties)).SerializeToString()
         parts += (_PROPERTIES, varint(len(properties)), properties)
-    return b"".join(parts)
+    # A partition 0 is the default and is not written, as protobuf would not.
+    if partition:
+        parts += (_PARTITION, varint(partition))
+    parts += (_POSITION, varint(position))
+    body = b"".join(parts)
+    return _OUTCOMES + varint(len(body)) + body
 
 
 def _timestamp(us: int) -> bytes:
@@ -68,51 +69,16 @@ def _timestamp(us: int) -> bytes:
     return SHORT[len(fields)] + fields
 
 
-def response_bytes(
-    rows: Sequence[tuple[int, bytes]], partition: int, cursor: str, partition_count: int
-) -> bytes:
+def response_bytes(outcomes: bytes, cursor: str, partition_count: int) -> bytes:
     """Return a StreamOutcomesResponse of stored outcomes, serialized; 0 partitions are not said.
 
-    *rows* are (position, body) of one partition, in order of position. A stored body becomes an
-    outcome with its place by two varints more: no subscriber costs a parse.
+    *outcomes* are encoded ones behind each other: no subscriber costs a parse, nor anything for
+    each of them.
     """
-    # A partition 0 is the default and is not written, as protobuf would not.
-    head = _PARTITION + varint(partition) + _POSITION if partition else _POSITION
-    parts = _near(rows, head) or _far(rows, head)
+    parts = [outcomes]
     if cursor:
         text = cursor.encode()
         parts += (_CURSOR, varint(len(text)), text)
     if partition_count:
         parts += (_PARTITION_COUNT, varint(partition_count))
     return b"".join(parts)
-
-
-def _near(rows: Sequence[tuple[int, bytes]], head: bytes) -> list[bytes]:
-    """Return the parts of rows whose positions differ in their last 14 bits only: nearly always.
-
-    None at all where that is not so, or an outcome is very long.
-    """
-    high = rows[0][0] >> 14 if rows else 0
-    if not 0 < high < _SHORT_MAX or rows[-1][0] >> 14 != high:
-        return []
-    end, heads, low = SHORT[high], _OUTCOME_HEADS, LOW
-    extra = len(head) + 2 + len(end)
-    try:
-        return [
-            part
-            for position, body in rows
-            for part in (heads[len(body) + extra], body, head, low[position & 0x3FFF], end)
-        ]
-    except IndexError:
-        return []
-
-
-def _far(rows: Sequence[tuple[int, bytes]], head: bytes) -> list[bytes]:
-    """Return the parts of any rows."""
-    parts: list[bytes] = []
-    for position, body in rows:
-        place = head + varint(position)
-        size = len(body) + len(place)
-        length = _OUTCOME_HEADS[size] if size < _SHORT_MAX else _OUTCOMES + varint(size)
-        parts += (length, body, place)
-    return parts

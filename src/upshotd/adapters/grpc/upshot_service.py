@@ -103,7 +103,7 @@ class UpshotService:
         async with aclosing(stream) as pages:
             async for page in pages:
                 yield outcome_codec.response_bytes(
-                    page.rows, page.partition, page.cursor, page.partition_count
+                    page.found.joined, page.cursor, page.partition_count
                 )
 
 

@@ -1,7 +1,7 @@
 """The outcome log of one workspace: partitions with contiguous positions, and the counts."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -12,6 +12,8 @@ from upshotd.domain.outcome import Outcome, OutcomeKind
 
 HOUR_US = 3_600_000_000
 
+#: Makes the bytes of an outcome at a partition and position.
+Encode: TypeAlias = Callable[[Outcome, int, int], bytes]
 #: (start of the hour in microseconds, workflow_id, step_id, channel, kind)
 CountKey: TypeAlias = tuple[int, str, str, Channel, OutcomeKind]
 
@@ -49,11 +51,13 @@ class Log:
         self._partitions = {number: Partition() for number in range(partitions)}
         self._counts: dict[CountKey, int] = {}
 
-    def append(self, outcome: Outcome, body: bytes, journal: Journal) -> None:
+    def append(self, outcome: Outcome, encode: Encode, journal: Journal) -> None:
         """Give *outcome* the next position of its partition, and count it."""
         number = zlib.crc32(outcome.profile_id.encode()) % len(self._partitions)
         partition = self._partitions[number]
-        journal.put(partition.entries, partition.head + 1, Entry(outcome, body))
+        position = partition.head + 1
+        entry = Entry(outcome, encode(outcome, number, position))
+        journal.put(partition.entries, position, entry)
         hour_us = outcome.record_us - outcome.record_us % HOUR_US
         key = (hour_us, outcome.workflow_id, outcome.step_id, outcome.channel, outcome.kind)
         journal.put(self._counts, key, self._counts.get(key, 0) + 1)
@@ -75,7 +79,7 @@ class Log:
             through = position
             if _passes(entry.outcome, chosen):
                 records.append((position, entry.body))
-        return OutcomePage(records, through)
+        return OutcomePage.of(records, through)
 
     def recorded_us(self, number: int, position: int) -> int | None:
         """Return when the first outcome at or after *position* was recorded, in microseconds."""

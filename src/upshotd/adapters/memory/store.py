@@ -2,14 +2,14 @@
 
 import heapq
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
 from upshotd.adapters.memory import commit, load, prune
 from upshotd.adapters.memory.due import Timer, Timers
 from upshotd.adapters.memory.journal import Journal
-from upshotd.adapters.memory.log import Log
+from upshotd.adapters.memory.log import Encode, Log
 from upshotd.adapters.memory.tables import Tables
 from upshotd.application.ports import (
     Defined,
@@ -27,7 +27,6 @@ from upshotd.application.ports import (
 from upshotd.domain.errors import VersionMismatch
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
-from upshotd.domain.outcome import Outcome
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, State, Wanted
@@ -39,7 +38,7 @@ V = TypeVar("V")
 class MemoryStore:
     """Rows in dictionaries. No method awaits anything, so each is a transaction by itself."""
 
-    def __init__(self, *, encode_outcome: Callable[[Outcome], bytes], partitions: int = 1) -> None:
+    def __init__(self, *, encode_outcome: Encode, partitions: int = 1) -> None:
         self._encode_outcome = encode_outcome
         self._partitions = partitions
         self._epoch = uuid.uuid4().hex
@@ -72,7 +71,7 @@ class MemoryStore:
             for changes in batch:
                 log = self._tables(changes.workspace_id).log
                 for outcome in changes.outcomes:
-                    log.append(outcome, self._encode_outcome(outcome), journal)
+                    log.append(outcome, self._encode_outcome, journal)
         except BaseException:
             journal.undo()
             raise

@@ -1,6 +1,7 @@
 """The outcome log as readers see it, and the subscriptions to it."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import accumulate
 from operator import itemgetter
@@ -46,6 +47,7 @@ _BODIES: ColumnElement[Any] = literal_column(
 _PLACES: ColumnElement[Any] = literal_column(
     "'[' || group_concat(position || ',' || length(body), ',') || ']'"
 )
+_LENGTHS = "'[' || group_concat(length(body)) || ']'"
 
 
 _POSITIONED = (
@@ -84,18 +86,21 @@ def read(
     """Return outcomes after a position; positions are contiguous, so looking is counting."""
     span = connection.exec_driver_sql(_span_text(connection), (workspace_id, partition)).fetchone()
     if span is None or span[1] <= after:
-        return OutcomePage((), after)
+        return OutcomePage((), (), b"", after)
     earliest, head = span
     through = min(head, max(after, earliest - 1) + limit)
     place = (workspace_id, partition, after, through)
     if on_postgresql(connection):
-        return OutcomePage(_rows(connection, place, chosen), through)
+        return OutcomePage.of(_rows(connection, place, chosen), through)
     if chosen.open:
-        # The usual read, and the busiest: its text is ready.
-        bodies, places = connection.exec_driver_sql(_all_text(connection), place).one()
-    else:
-        bodies, places = connection.execute(_chosen((_BODIES, _PLACES), place, chosen)).one()
-    return OutcomePage(_apart(bodies, places) if bodies else (), through)
+        # The usual read, and the busiest: its text is ready, and positions are contiguous.
+        bodies, lengths, count = connection.exec_driver_sql(_all_text(connection), place).one()
+        first = max(after + 1, earliest)
+        if count == through - first + 1:
+            return _joined(bodies, range(first, through + 1), load(lengths), through)
+    bodies, places = connection.execute(_chosen((_BODIES, _PLACES), place, chosen)).one()
+    flat = load(places) if bodies else []
+    return _joined(bodies, flat[::2], flat[1::2], through)
 
 
 def _rows(
@@ -115,7 +120,7 @@ def _all_text(connection: Connection) -> str:
     workspace, partition, after, through = (marks(connection, n, 1) for n in range(1, 5))
     where = f"workspace_id = {workspace} AND partition = {partition}"
     where += f" AND position > {after} AND position <= {through}"
-    return f"SELECT {_BODIES}, {_PLACES} FROM outcomes WHERE {where}"  # noqa: S608
+    return f"SELECT {_BODIES}, {_LENGTHS}, count(*) FROM outcomes WHERE {where}"  # noqa: S608
 
 
 def _chosen(
@@ -138,15 +143,15 @@ def _span_text(connection: Connection) -> str:
     return f"SELECT earliest, head FROM outcome_heads WHERE {where}"  # noqa: S608
 
 
-def _apart(joined: bytes | str, places: str) -> list[tuple[int, bytes]]:
-    """Return (position, body) in order; *joined* are all bodies or their hexadecimal digits."""
-    bodies = bytes.fromhex(joined) if isinstance(joined, str) else joined
-    flat = load(places)
-    ends = list(accumulate(flat[1::2]))
-    begins = (0, *ends[:-1])
-    found = [(at, bodies[a:b]) for at, a, b in zip(flat[::2], begins, ends, strict=True)]
-    found.sort(key=itemgetter(0))
-    return found
+def _joined(
+    joined: bytes | str | None, positions: Sequence[int], lengths: Sequence[int], through: int
+) -> OutcomePage:
+    """Return the page of all bodies (or their hexadecimal digits, or none), joined.
+
+    SQLite goes by the key, so that they are in order.
+    """
+    bodies = bytes.fromhex(joined) if isinstance(joined, str) else joined or b""
+    return OutcomePage(positions, tuple(accumulate(lengths)), bodies, through)
 
 
 def _passing(chosen: OutcomeFilter) -> list[ColumnElement[bool]]:

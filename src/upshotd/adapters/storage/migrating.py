@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from upshotd.domain.errors import FailedPrecondition
 
 #: The newest revision in migrations/versions.
-HEAD = "0002"
+HEAD = "0003"
 #: Alembic keeps what it is at in its modules: one migration of a process at a time.
 _ALEMBIC = Lock()
 _PLACE = Path(__file__).with_name("migrations")

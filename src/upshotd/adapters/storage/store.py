@@ -33,7 +33,6 @@ from upshotd.application.ports import (
 from upshotd.domain.errors import Conflict, InvalidArgument, Unavailable, UpshotError
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
-from upshotd.domain.outcome import Outcome
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, State, Wanted
@@ -74,7 +73,7 @@ class SqlStore:
         self,
         url_or_path: str | Path,
         *,
-        encode_outcome: Callable[[Outcome], bytes],
+        encode_outcome: writing.Encode,
         partitions: int | None = None,
         lease_us: int = LEASE_US,
         told_time: Callable[[int], None] = lambda _: None,

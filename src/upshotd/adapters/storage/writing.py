@@ -14,7 +14,8 @@ from upshotd.domain.errors import Conflict
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.state import Changes
 
-Encode: TypeAlias = Callable[[Outcome], bytes]
+#: Makes the bytes of an outcome at a partition and position.
+Encode: TypeAlias = Callable[[Outcome, int, int], bytes]
 
 HOUR_US = 3_600_000_000
 
@@ -218,7 +219,7 @@ def _append(connection: Connection, changes: Changes, encode: Encode, partitions
         head = _HEADS.one(connection, changes.workspace_id, (partition, count, 1))[0]
         found = (
             (partition, position, int(o.kind), o.workflow_id, o.user_id)
-            + (int(o.channel), o.record_us, encode(o))
+            + (int(o.channel), o.record_us, encode(o, partition, position))
             for position, o in enumerate(outcomes, head - count + 1)
         )
         _write(connection, _OUTCOMES, changes, found)

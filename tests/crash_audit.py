@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.sms_ledger import Call
 from tests.validators import Seen, StreamValidator
-from upshot.v1 import outcome_pb2
+from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.domain.run import RunState
 
 #: What a run of the story leaves in the log, once each.
@@ -128,7 +128,7 @@ def read_database(path: Path) -> dict[str, Any]:
 
 
 def _logged(partition: int, position: int, body: bytes) -> Logged:
-    outcome = outcome_pb2.Outcome.FromString(body)
+    (outcome,) = service_pb2.StreamOutcomesResponse.FromString(body).outcomes
     return Logged(
         partition,
         position,

@@ -1,7 +1,8 @@
 """kill -9 under load, again and again: who drives it, and what everybody remembers of it.
 
-A real server on a SQLite file; four clients that ingest events with ids of their own choosing and
-repeat what was not answered; a provider with a ledger; a subscriber that resumes by its cursor.
+Real servers: one on a SQLite file, or several on one PostgreSQL; four clients that ingest events
+with ids of their own choosing and repeat what was not answered; a provider with a ledger; a
+subscriber that resumes by its cursor.
 Every event starts a run of `pause of 1 to 2 s, then a text message`. `crash_audit` judges.
 """
 
@@ -10,7 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from zlib import crc32
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.crash_audit import Ack, History, read_database
+from tests.crash_audit import Ack, History
+from tests.crash_database import count_outcomes, read_database
 from tests.servers import Server
 from tests.sms_ledger import SmsLedger
 from tests.validators import StreamValidator
@@ -69,6 +71,12 @@ CHANNEL_OPTIONS = (
 )
 
 
+@asynccontextmanager
+async def _channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(server.address, CHANNEL_OPTIONS) as channel:
+        yield channel
+
+
 def pausing() -> workflow_pb2.Workflow:
     """Pauses for as long as the event says, then sends a text message."""
     workflow = workflow_pb2.Workflow(workflow_id="crash")
@@ -96,6 +104,12 @@ class Crash:
     folder: Path
     cycles: int
     seed: int
+    #: Address of a PostgreSQL; empty: a SQLite file in the folder.
+    database: str = ""
+    #: Servers; more than one only on PostgreSQL. One of them is killed at a time.
+    replicas: int = 1
+    #: How long a server that says nothing is taken for alive, in seconds.
+    lease_s: float = 15.0
     #: Called after each cycle with its number and the seconds until it served again.
     told: Callable[[int, float], None] = lambda _cycle, _seconds: None
     acks: list[Ack] = field(default_factory=list)
@@ -122,23 +136,24 @@ class Crash:
     async def run(self) -> History:
         """Do it all; return what is there in the end."""
         async with self.ledger.serving():
-            with Server(self.folder, config=self.ledger.config(), lab=True) as server:
-                self._server = server
-                await server.started()
+            with ExitStack() as stack:
+                self._servers = [stack.enter_context(self._server(n)) for n in range(self.replicas)]
+                await asyncio.gather(*(server.started() for server in self._servers))
                 await self._prepare()
                 async with asyncio.TaskGroup() as everybody:
                     clients = [
                         everybody.create_task(self._client(number)) for number in range(CLIENTS)
                     ]
                     reader = everybody.create_task(self._read())
-                    await self._kill_again_and_again()
+                    await self._trouble()
                     self._loading = False
                     await asyncio.wait(clients)
                     runs = await self._drained()
                     await self._read_to_the_end(reader)
-                code = await server.stopped()
-                if code != 0:
-                    self.faults.append(f"SIGTERM ended the last server with {code}")
+                for server in self._servers:
+                    code = await server.stopped()
+                    if code != 0:
+                        self.faults.append(f"SIGTERM ended a server with {code}")
         return History(
             acks=tuple(self.acks),
             sent=dict(self.sent),
@@ -146,13 +161,22 @@ class Crash:
             listed_runs=runs,
             faults=(*self.faults, *self.ledger.faults),
             validator=self.validator,
-            **read_database(server.database),
+            **read_database(self._servers[0].database),
+        )
+
+    def _server(self, number: int) -> Server:
+        lease = f'[limits]\nlease = "{self.lease_s:g}s"\n'
+        return Server(
+            self.folder / f"replica-{number}",
+            config=lease + self.ledger.config(),
+            lab=not self.database,
+            database=self.database,
         )
 
     # kills
 
     async def _prepare(self) -> None:
-        async with self._channel() as channel:
+        async with _channel(self._servers[0]) as channel:
             upshot = UpshotServiceStub(channel)
             await upshot.DefineWorkflow(pb.DefineWorkflowRequest(workflow=pausing()))
             people = [person(number) for number in range(PEOPLE)]
@@ -160,20 +184,23 @@ class Crash:
             assert all(r.state == pb.INGEST_STATE_ACCEPTED for r in answer.results), answer
         self._up.set()
 
-    async def _kill_again_and_again(self) -> None:
+    async def _trouble(self) -> None:
+        """Kill one of them again and again."""
         for cycle in range(1, self.cycles + 1):
             await asyncio.sleep(self._random.uniform(*LIVES_S))
             await self._moment(self._random.choice(MOMENTS))
-            self._up.clear()
-            self._server.kill()
+            victim = self._random.choice(self._servers)
+            if self.replicas == 1:
+                self._up.clear()
+            victim.kill()
             killed = time.monotonic()
             if self._random.random() < STILLBORN:
-                self._server.launch()
+                victim.launch()
                 await asyncio.sleep(self._random.uniform(*LIVES_S))
-                self._server.kill()
+                victim.kill()
                 killed = time.monotonic()
-            await self._server.started()
-            await self._serving()
+            await victim.started()
+            await self._serving(victim)
             self.recoveries_s.append(time.monotonic() - killed)
             self._up.set()
             self.told(cycle, self.recoveries_s[-1])
@@ -196,9 +223,9 @@ class Crash:
         self._happened("called")
         return self._random.uniform(0, ANSWER_S)
 
-    async def _serving(self) -> None:
+    async def _serving(self, server: Server) -> None:
         """Return when a stranger is told that it serves."""
-        async with self._channel() as channel:
+        async with _channel(server) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="upshot.v1.UpshotService")
             answer = await health.Check(request, timeout=CALL_S, wait_for_ready=True)
@@ -208,11 +235,12 @@ class Crash:
 
     async def _client(self, number: int) -> None:
         chance = random.Random(f"{self.seed}-{number}")
-        async with self._channel() as channel:
-            upshot = UpshotServiceStub(channel)
+        async with AsyncExitStack() as stack:
+            channels = [await stack.enter_async_context(_channel(s)) for s in self._servers]
+            upshots = [UpshotServiceStub(channel) for channel in channels]
             while self._loading:
                 events = [self._event(number, chance) for _ in range(BATCH)]
-                await self._until_answered(upshot, events)
+                await self._until_answered(upshots, events, chance)
                 await asyncio.sleep(PAUSE_S * chance.random() * 2)
 
     def _event(self, client: int, chance: random.Random) -> event_pb2.Event:
@@ -229,10 +257,14 @@ class Crash:
         event.track.properties.update({"pause": f"{self.sent[event_id] // 1_000}ms"})
         return event
 
-    async def _until_answered(self, upshot: Any, events: list[event_pb2.Event]) -> None:
+    async def _until_answered(
+        self, upshots: list[Any], events: list[event_pb2.Event], chance: random.Random
+    ) -> None:
+        """Ask any server, and after no answer any again, with the same ids."""
         while True:
             try:
-                answer = await upshot.Ingest(pb.IngestRequest(events=events), timeout=CALL_S)
+                request = pb.IngestRequest(events=events)
+                answer = await chance.choice(upshots).Ingest(request, timeout=CALL_S)
             except grpc.aio.AioRpcError as error:
                 self._passing("Ingest", error)
                 self.unanswered += 1
@@ -259,7 +291,7 @@ class Crash:
     async def _read(self) -> None:
         while self._reading:
             await self._up.wait()
-            async with self._channel() as channel:
+            async with _channel(self._random.choice(self._servers)) as channel:
                 try:
                     await self._read_one(UpshotServiceStub(channel))
                 except grpc.aio.AioRpcError as error:
@@ -279,7 +311,7 @@ class Crash:
 
     async def _read_to_the_end(self, reader: "asyncio.Task[None]") -> None:
         """Give the subscriber time for what is left, then send it home."""
-        head = len(read_database(self._server.database)["outcomes"])
+        head = count_outcomes(self._servers[0].database)
         until = time.monotonic() + DRAIN_S
         while sum(len(s.ids) for s in self.validator.streams) < head and time.monotonic() < until:
             await asyncio.sleep(0.1)
@@ -290,21 +322,24 @@ class Crash:
 
     async def _drained(self) -> dict[str, str]:
         """Wait until no timer is left, then for what a kill left leased; return runs by event."""
-        async with self._channel() as channel:
+        async with _channel(self._servers[0]) as channel:
             admin, lab = AdminServiceStub(channel), LabServiceStub(channel)
+            # Without a lab nothing can be hurried: leases, then the pauses between attempts.
+            steps = {"pause", "text"} if self.database else {"pause"}
             until = time.monotonic() + DRAIN_S
-            while await self._pausing(admin) and time.monotonic() < until:
+            while await self._standing(admin, steps) and time.monotonic() < until:
                 await asyncio.sleep(0.25)
-            advance = lab_pb2.AdvanceTimeRequest()
-            advance.duration.FromSeconds(LEASES_S)
-            await lab.AdvanceTime(advance, timeout=DRAIN_S)
+            if not self.database:
+                advance = lab_pb2.AdvanceTimeRequest()
+                advance.duration.FromSeconds(LEASES_S)
+                await lab.AdvanceTime(advance, timeout=DRAIN_S)
             return await self._listed(admin)
 
-    async def _pausing(self, admin: Any) -> bool:
-        """Whether a run still stands at its pause."""
+    async def _standing(self, admin: Any, steps: set[str]) -> bool:
+        """Whether a run still stands at one of *steps*."""
         request = admin_pb2.ListRunsRequest(page_size=500, state=admin_pb2.RUN_STATE_ACTIVE)
         runs = (await admin.ListRuns(request, timeout=CALL_S)).runs
-        return any(run.step_id == "pause" for run in runs)
+        return any(run.step_id in steps for run in runs)
 
     async def _listed(self, admin: Any) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -318,8 +353,3 @@ class Crash:
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
-
-    @asynccontextmanager
-    async def _channel(self) -> AsyncIterator[grpc.aio.Channel]:
-        async with grpc.aio.insecure_channel(self._server.address, CHANNEL_OPTIONS) as channel:
-            yield channel

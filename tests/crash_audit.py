@@ -4,16 +4,13 @@ The clients know what was acknowledged, the provider what came, the subscriber w
 and the database what is. Each rule returns its findings as sentences, none when all is well.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tests.sms_ledger import Call
 from tests.validators import Seen, StreamValidator
-from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.domain.run import RunState
 
 #: What a run of the story leaves in the log, once each.
@@ -94,54 +91,6 @@ class History:
     rejected: int = 0
     #: What `PRAGMA integrity_check` says.
     integrity: str = "ok"
-
-
-def read_database(path: Path) -> dict[str, Any]:
-    """Return the fields of a History that are in the database."""
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        database.execute("BEGIN")
-
-        def rows(sql: str) -> list[tuple[Any, ...]]:
-            return database.execute(sql).fetchall()
-
-        runs = rows(
-            "SELECT run_id, r.event_id, start_us, e.event_us, state, due_us "
-            "FROM runs r LEFT JOIN events e USING (workspace_id, event_id)"
-        )
-        log = "SELECT partition, position, body FROM outcomes ORDER BY partition, position"
-        counts = rows("SELECT kind, SUM(count) FROM outcome_counts GROUP BY kind")
-        return {
-            "event_ids": tuple(event_id for (event_id,) in rows("SELECT event_id FROM events")),
-            "runs": tuple(Run(*row) for row in runs),
-            "messages": tuple(
-                Message(*row) for row in rows("SELECT message_id, run_id, due_us FROM messages")
-            ),
-            "outcomes": tuple(_logged(*row) for row in rows(log)),
-            "heads": dict(rows("SELECT partition, head FROM outcome_heads")),
-            "counts": {_kind(kind): count for kind, count in counts},
-            "rejected": rows("SELECT COUNT(*) FROM rejected_events")[0][0],
-            "integrity": ", ".join(text for (text,) in rows("PRAGMA integrity_check")),
-        }
-    finally:
-        database.close()
-
-
-def _logged(partition: int, position: int, body: bytes) -> Logged:
-    (outcome,) = service_pb2.StreamOutcomesResponse.FromString(body).outcomes
-    return Logged(
-        partition,
-        position,
-        outcome.outcome_id,
-        _kind(outcome.kind),
-        outcome.run_id,
-        outcome.message_id,
-        outcome.occur_time.ToMicroseconds(),
-    )
-
-
-def _kind(number: int) -> str:
-    return outcome_pb2.OutcomeKind.Name(number).removeprefix("OUTCOME_KIND_")
 
 
 def audit(history: History) -> list[str]:

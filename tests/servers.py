@@ -63,10 +63,13 @@ class Server:
         *options: str,
         config: str = "",
         lab: bool = False,
+        database: str = "",
         environ: dict[str, str] | None = None,
     ) -> None:
+        """Serve from a file in *folder*, or from *database*, the address of a PostgreSQL."""
         self.folder = folder
-        self.database = folder / "upshot.db"
+        folder.mkdir(exist_ok=True)
+        self.database = database or str(folder / "upshot.db")
         self.address = f"127.0.0.1:{free_port()}"
         self.http_address = f"127.0.0.1:{free_port()}"
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith("UPSHOT_")}
@@ -87,7 +90,7 @@ class Server:
         assert not self.running, "it runs already"
         self._said_from = self._log.stat().st_size if self._log.exists() else 0
         addresses = ["--listen", self.address, "--http", self.http_address]
-        command = [sys.executable, *_PROGRAM, "serve", *addresses, "--database", "upshot.db"]
+        command = [sys.executable, *_PROGRAM, "serve", *addresses, "--database", self.database]
         with self._log.open("ab") as err, (self.folder / "serve.out").open("ab") as out:
             self._process = subprocess.Popen(
                 [*command, *self._options],
@@ -130,6 +133,14 @@ class Server:
         """SIGKILL to its process group; returns when it is gone."""
         self._signal(signal.SIGKILL)
         self._gone(10)
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, wherever it is."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on, and knows nothing of the time between."""
+        self._signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code once it has gone down by itself."""

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.crash_audit import read_database
+from tests.crash_database import read_database
 from tests.cutting_proxy import CuttingProxy
 from tests.servers import Server
 from tests.validators import Seen, Stream, StreamValidator

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash_audit import STORY, Ack, History, Logged, Message, Run, audit, read_database
+from tests.crash_audit import STORY, Ack, History, Logged, Message, Run, audit
+from tests.crash_database import read_database
 from tests.sms_ledger import Call
 from tests.validators import Response, Seen, StreamValidator
 from upshotd.adapters.storage.store import SqlStore
@@ -171,10 +172,10 @@ async def test_an_empty_database_is_read_and_a_torn_one_is_told(tmp_path: Path) 
     store = SqlStore(path, encode_outcome=lambda *_: b"")
     await store.open()
     await store.close()
-    assert audit(History(**read_database(path))) == []
+    assert audit(History(**read_database(str(path)))) == []
 
     with sqlite3.connect(path) as database:
         database.execute("INSERT INTO outcome_heads VALUES ('default', 0, 3, 1)")
     database.close()
-    (found,) = audit(History(**read_database(path)))
+    (found,) = audit(History(**read_database(str(path))))
     assert found == "the log ends at {}, its heads say {0: 3}"

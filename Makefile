@@ -71,7 +71,7 @@ quick: $(READY) ## Unit and application tests only (seconds)
 	$(BIN)/python -m pytest tests/unit tests/application
 
 .PHONY: chaos
-chaos: $(READY) ## kill -9 under load, again and again (CYCLES=50)
+chaos: $(READY) ## Crash stories over real processes on both databases (CYCLES=50)
 	$(BIN)/python tests/chaos.py --cycles $(CYCLES)
 
 .PHONY: bench

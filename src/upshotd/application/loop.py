@@ -299,6 +299,8 @@ class Loop:
         """Decide one batch and begin its commit; False when there was nothing to do."""
         if self._lost:
             await self._join()
+        if self.work.doubtful and self._dispatcher is not None:
+            self._dispatcher.submit(await self.work.recheck())
         await self._wait_for_company()
         self._wake.clear()
         items: list[Item] = []

@@ -12,10 +12,10 @@ from upshotd.application.inbox import Batch, Item, by_workspace
 from upshotd.application.ports import Clock, Codec, Store
 from upshotd.application.touching import Key, about, touched
 from upshotd.domain.engine import Decision, decide
-from upshotd.domain.errors import Conflict, ConstraintFailure
+from upshotd.domain.errors import Conflict, ConstraintFailure, LeaseLost, UpshotError
 from upshotd.domain.ids import Ids
-from upshotd.domain.message import MessageState
-from upshotd.domain.state import Changes, State
+from upshotd.domain.message import Message, MessageState
+from upshotd.domain.state import Changes, State, Wanted
 from upshotd.domain.stimulus import Stimulus
 
 log = structlog.get_logger()
@@ -41,6 +41,8 @@ class Work:
         self.definitions = definitions
         #: The engine's `decide`; tests put one that breaks in its place.
         self.step: Callable[..., Decision] = decide
+        #: Intents of commits whose answer was lost.
+        self.doubtful: list[Intent] = []
         self._store = store
         self._clock = clock
         self._ids = ids
@@ -78,8 +80,39 @@ class Work:
         """Commit decided batches in one transaction. Raises what `Store.commit` raises."""
         changes = [batch.decided.changes for batch in batches if batch.decided is not None]
         changes = [c for c in changes if not c.empty]
-        if changes:
+        if not changes:
+            return
+        try:
             await self._store.commit(changes)
+        except (Conflict, ConstraintFailure, LeaseLost):
+            raise
+        except UpshotError:
+            # It may have been committed all the same, and then nobody has sent these.
+            self.doubtful += [entry for batch in batches for entry in batch.intents]
+            raise
+
+    async def recheck(self) -> list[Intent]:
+        """Return those doubtful intents that were committed after all.
+
+        They are ours and were never begun: without this they would wait for the end of a lease
+        that we go on holding, and then be taken for sends without an answer.
+        """
+        found: list[Intent] = []
+        for workspace_id in {entry.delivery.workspace_id for entry in self.doubtful}:
+            asked = [i for i in self.doubtful if i.delivery.workspace_id == workspace_id]
+            want = Wanted(message_ids={entry.delivery.message_id for entry in asked})
+            messages = (await self._store.load(workspace_id, want)).messages
+            found += [i for i in asked if self._ours(messages.get(i.delivery.message_id), i)]
+        self.doubtful = []
+        return found
+
+    def _ours(self, message: Message | None, entry: Intent) -> bool:
+        return (
+            message is not None
+            and message.state is MessageState.SENDING
+            and message.owner == self.definitions.owner
+            and message.attempt == entry.delivery.attempt
+        )
 
     # when something is in the way
 

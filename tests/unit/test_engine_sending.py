@@ -175,7 +175,7 @@ def test_a_lease_that_ran_out_is_an_unknown_result():
     assert the_message(sim).state is MessageState.UNKNOWN
     sim = started(sms())
     sim.advance(2 * MINUTE)
-    assert the_message(sim).state is MessageState.RETRYING
+    assert (the_message(sim).state, the_message(sim).attempt) == (MessageState.SENDING, 2)
 
 
 def test_a_callback_before_the_answer_counts_as_acceptance():

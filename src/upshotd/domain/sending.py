@@ -57,10 +57,24 @@ def due(draft: Draft, message: Message) -> None:
         case MessageState.RETRYING:
             _attempt(draft, message)
         case MessageState.SENDING:
-            idempotent = draft.definitions.idempotent(message.provider)
-            unknown(draft, message, "no answer within the lease", idempotent=idempotent)
+            _left_behind(draft, message)
         case MessageState.UNKNOWN:
             _resend_or_give_up(draft, message)
+
+
+def _left_behind(draft: Draft, message: Message) -> None:
+    """Go on with a message whose sender died: nobody will answer.
+
+    An idempotent provider is asked again at once. It has refused nothing, and the lease was pause
+    enough; a crash must not count as a failure of the provider.
+    """
+    idempotent = draft.definitions.idempotent(message.provider)
+    in_time = draft.now_us <= message.create_us + draft.definitions.policy.attempts_window_us
+    if idempotent and in_time:
+        _note(draft, message, "retrying", "no answer within the lease")
+        _attempt(draft, message)
+    else:
+        unknown(draft, message, "no answer within the lease", idempotent=idempotent)
 
 
 def failed(draft: Draft, message: Message, reason: str, detail: str) -> None:

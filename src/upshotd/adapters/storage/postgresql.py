@@ -111,6 +111,7 @@ class PostgresqlDatabase:
                 "server_settings": SETTINGS,
                 # Behind PgBouncer two sessions may meet in one: names must not.
                 "prepared_statement_name_func": _Names(),
+                **_uncached(self._url),
             },
         )
 
@@ -218,6 +219,12 @@ class PostgresqlDatabase:
         self._running.discard(future)
         if not future.cancelled():
             future.exception()
+
+
+def _uncached(url: URL) -> dict[str, int]:
+    """Turn off the driver's own statements too, where SQLAlchemy's are turned off."""
+    off = url.query.get("prepared_statement_cache_size") == "0"
+    return {"statement_cache_size": 0} if off else {}
 
 
 class _Names:

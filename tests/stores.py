@@ -8,7 +8,7 @@ from pathlib import Path
 from tests import postgres
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore
-from upshotd.application.ports import Store
+from upshotd.application.ports import Store, Subscription
 from upshotd.domain.outcome import Outcome
 
 #: Every kind of store; another joins here, in `place` and in `made`.
@@ -69,3 +69,8 @@ class Durable:
         self.store = made(self.kind, self.where)
         await self.store.open()
         return self.store
+
+
+async def put_subscription(store: Store, workspace_id: str, subscription: Subscription) -> None:
+    """Store a subscription, whatever was there."""
+    await store.change_subscription(workspace_id, subscription.name, lambda _: subscription)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.stores import put_subscription
 from tests.streams import CLICKS, WORKSPACE, Pages, World, people, read_all, settled
 from tests.validators import positions
 from upshotd.application.outcomes import Start
@@ -97,7 +98,7 @@ async def test_a_place_committed_while_a_stream_opens_is_not_ahead(world: World)
 
     async def late(workspace_id: str, name: str) -> Subscription | None:
         await world.append(2)
-        await world.store.put_subscription(workspace_id, Subscription(name, {0: 4}, 0, 0))
+        await put_subscription(world.store, workspace_id, Subscription(name, {0: 4}, 0, 0))
         return await held(workspace_id, name)
 
     world.store.subscription = late  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from tests.builders import (
     an_outcome,
     changes,
 )
-from tests.stores import KINDS, Durable, opened
+from tests.stores import KINDS, Durable, opened, put_subscription
 from upshotd.application.ports import (
     OutcomeCount,
     OutcomeFilter,
@@ -196,12 +196,12 @@ async def test_the_time_of_a_position_is_when_it_was_recorded(store: Store) -> N
 
 async def test_a_subscription_is_kept_changed_and_forgotten(store: Store) -> None:
     relay = Subscription("relay", {0: 7}, NOON, NOON)
-    await store.put_subscription("default", relay)
-    await store.put_subscription("default", Subscription("audit", {0: 0, 3: 2}, NOON, NOON))
-    await store.put_subscription("other", Subscription("relay", {0: 1}, NOON, NOON))
+    await put_subscription(store, "default", relay)
+    await put_subscription(store, "default", Subscription("audit", {0: 0, 3: 2}, NOON, NOON))
+    await put_subscription(store, "other", Subscription("relay", {0: 1}, NOON, NOON))
     assert await store.subscription("default", "relay") == relay
     later = Subscription("relay", {0: 9}, NOON, NOON + HOUR)
-    await store.put_subscription("default", later)
+    await put_subscription(store, "default", later)
     found = await store.subscriptions("default")
     assert [(held.name, dict(held.positions)) for held in found] == [
         ("audit", {0: 0, 3: 2}),

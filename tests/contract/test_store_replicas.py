@@ -1,7 +1,7 @@
 """Several processes on one PostgreSQL: claims, leases, fences, and what each sees of the others."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from tests.builders import NOON, a_message, a_run, an_outcome, changes
 from tests.stores import encode
 from upshotd.adapters.storage import leases
 from upshotd.adapters.storage.store import SqlStore
+from upshotd.application.ports import Subscription
 from upshotd.domain.errors import LeaseLost
 from upshotd.domain.message import MessageState
 from upshotd.domain.state import Wanted
@@ -189,6 +190,29 @@ async def test_one_workflow_defined_by_all_at_once_gets_a_version_each(
         *(s.define("default", "w", str(n).encode(), None, NOON) for n, s in enumerate(stores))
     )
     assert sorted(found.version for found in defined) == [1, 2, 3]
+
+
+async def test_a_subscription_committed_by_all_at_once_only_moves_forward(
+    replicas: Replicas,
+) -> None:
+    stores = [await replicas.another(f"r{n}") for n in range(3)]
+
+    def commit(position: int) -> Callable[[Subscription | None], Subscription]:
+        def change(held: Subscription | None) -> Subscription:
+            reached = held.positions[0] if held is not None else 0
+            return Subscription("relay", {0: max(reached, position)}, NOON, NOON)
+
+        return change
+
+    await asyncio.gather(
+        *(
+            stores[position % 3].change_subscription("default", "relay", commit(position))
+            for position in range(30, 0, -1)
+        )
+    )
+    held = await stores[0].subscription("default", "relay")
+    assert held is not None
+    assert held.positions == {0: 30}
 
 
 async def test_positions_are_contiguous_whoever_appends(replicas: Replicas) -> None:

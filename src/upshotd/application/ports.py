@@ -1,6 +1,6 @@
 """What the use cases need from the world, as protocols; adapters implement them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -273,8 +273,13 @@ class Store(Protocol):
     async def subscriptions(self, workspace_id: str) -> list[Subscription]:
         """Return all, by name."""
 
-    async def put_subscription(self, workspace_id: str, subscription: Subscription) -> None:
-        """Store a subscription, new or changed."""
+    async def change_subscription(
+        self, workspace_id: str, name: str, change: Callable[[Subscription | None], Subscription]
+    ) -> Subscription:
+        """Store what *change* makes of a subscription (None: there is none), and return it.
+
+        Nobody else changes it in between, in whatever process; *change* may be called again.
+        """
 
     async def delete_subscription(self, workspace_id: str, name: str) -> bool:
         """Forget one; False when there was none."""

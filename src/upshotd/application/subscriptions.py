@@ -1,6 +1,5 @@
 """Subscriptions: named places in the outcome log that outlive their readers."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,8 +45,6 @@ class Subscriptions:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        # A commit reads, merges and writes: two at once could take each other back.
-        self._one_by_one = asyncio.Lock()
 
     async def commit(self, workspace_id: str, name: str, cursor: str, rewind: bool) -> str:
         """Store how far *name* has been read, and return the cursor that is stored now.
@@ -59,14 +56,15 @@ class Subscriptions:
         epoch = await self._store.log_epoch()
         positions = self._positions(workspace_id, name, cursor, epoch)
         check_head(positions, await self._store.spans(workspace_id), "cursor")
-        async with self._one_by_one:
-            held = await self._store.subscription(workspace_id, name)
+
+        def moved(held: Subscription | None) -> Subscription:
             if held is None:
                 raise NotFound("subscription", name)
             merged = _merged(held.positions, positions, rewind=rewind)
-            moved = replace(held, positions=merged, commit_us=self._clock.now_us())
-            await self._store.put_subscription(workspace_id, moved)
-        return CursorWriter(epoch, workspace_id).text(merged)
+            return replace(held, positions=merged, commit_us=self._clock.now_us())
+
+        stored = await self._store.change_subscription(workspace_id, name, moved)
+        return CursorWriter(epoch, workspace_id).text(stored.positions)
 
     def _positions(self, workspace_id: str, name: str, cursor: str, epoch: str) -> dict[int, int]:
         """Return what *cursor* says; raises InvalidArgument with the faults of both arguments."""
@@ -89,15 +87,16 @@ class Subscriptions:
 
         Durable when it returns. A partition that was never committed begins at *start*.
         """
-        async with self._one_by_one:
-            held = await self._store.subscription(workspace_id, name)
-            if held is not None:
-                return {**start, **held.positions}
+        held = await self._store.subscription(workspace_id, name)
+        if held is None:
             now_us = self._clock.now_us()
             made = Subscription(name, dict(start), create_us=now_us, commit_us=now_us)
-            await self._store.put_subscription(workspace_id, made)
-        log.info("subscription.created", workspace_id=workspace_id, subscription=name)
-        return start
+            # Of two that open it in the same moment one is first, and both begin there.
+            held = await self._store.change_subscription(
+                workspace_id, name, lambda found: found if found is not None else made
+            )
+            log.info("subscription.created", workspace_id=workspace_id, subscription=name)
+        return {**start, **held.positions}
 
     async def list(self, workspace_id: str) -> list[SubscriptionLag]:
         """Return all subscriptions with their lag, by name."""
@@ -109,9 +108,8 @@ class Subscriptions:
 
     async def delete(self, workspace_id: str, name: str) -> None:
         """Forget a subscription. Raises NotFound for an unknown one."""
-        async with self._one_by_one:
-            if not await self._store.delete_subscription(workspace_id, name):
-                raise NotFound("subscription", name)
+        if not await self._store.delete_subscription(workspace_id, name):
+            raise NotFound("subscription", name)
         log.info("subscription.deleted", workspace_id=workspace_id, subscription=name)
 
     async def _lag(

@@ -2,7 +2,7 @@
 
 import heapq
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -190,10 +190,14 @@ class MemoryStore:
     async def subscriptions(self, workspace_id: str) -> list[Subscription]:
         return [held for _, held in sorted(self._tables(workspace_id).subscriptions.items())]
 
-    async def put_subscription(self, workspace_id: str, subscription: Subscription) -> None:
-        positions = MappingProxyType(dict(subscription.positions))
-        kept = replace(subscription, positions=positions)
-        self._tables(workspace_id).subscriptions[subscription.name] = kept
+    async def change_subscription(
+        self, workspace_id: str, name: str, change: Callable[[Subscription | None], Subscription]
+    ) -> Subscription:
+        subscriptions = self._tables(workspace_id).subscriptions
+        made = change(subscriptions.get(name))
+        kept = replace(made, positions=MappingProxyType(dict(made.positions)))
+        subscriptions[name] = kept
+        return kept
 
     async def delete_subscription(self, workspace_id: str, name: str) -> bool:
         return self._tables(workspace_id).subscriptions.pop(name, None) is not None

@@ -1,7 +1,7 @@
 """The outcome log as readers see it, and the subscriptions to it."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import accumulate
 from operator import itemgetter
@@ -15,6 +15,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    update,
 )
 
 from upshotd.adapters.storage.bulk import into, marks, on_postgresql
@@ -222,12 +223,14 @@ def _subscription_of(row: Row) -> Subscription:
     return Subscription(name, places, create_us, commit_us)
 
 
-def subscription(connection: Connection, workspace_id: str, name: str) -> Subscription | None:
-    """Return one subscription."""
+def subscription(
+    connection: Connection, workspace_id: str, name: str, *, lock: bool = False
+) -> Subscription | None:
+    """Return one subscription; with *lock* nobody else changes it until the transaction ends."""
     table = subscriptions.c
-    row = connection.execute(
-        select(*_COLUMNS).where(table.workspace_id == workspace_id, table.name == name)
-    ).one_or_none()
+    query = select(*_COLUMNS).where(table.workspace_id == workspace_id, table.name == name)
+    # SQLite has one writer, and its dialect leaves the lock out.
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else _subscription_of(row)
 
 
@@ -240,17 +243,41 @@ def all_subscriptions(connection: Connection, workspace_id: str) -> list[Subscri
     return [_subscription_of(row) for row in found]
 
 
-def put_subscription(connection: Connection, workspace_id: str, subscription: Subscription) -> None:
-    """Store a subscription, new or changed."""
-    positions = {str(key): position for key, position in subscription.positions.items()}
-    values = {
+def change_subscription(
+    connection: Connection,
+    workspace_id: str,
+    name: str,
+    change: Callable[[Subscription | None], Subscription],
+) -> Subscription:
+    """Store what *change* makes of a subscription, and return it."""
+    held = subscription(connection, workspace_id, name, lock=True)
+    made = change(held)
+    key = {"workspace_id": workspace_id, "name": name}
+    if held is None and not _inserted(connection, key, made):
+        # Another replica has made it meanwhile, and its transaction is over.
+        return change_subscription(connection, workspace_id, name, change)
+    if held is not None:
+        table = subscriptions.c
+        connection.execute(
+            update(subscriptions)
+            .where(table.workspace_id == workspace_id, table.name == name)
+            .values(_values(made))
+        )
+    return made
+
+
+def _inserted(connection: Connection, key: dict[str, str], made: Subscription) -> bool:
+    new = into(connection, subscriptions).values({**key, **_values(made)})
+    return connection.execute(new.on_conflict_do_nothing()).rowcount > 0
+
+
+def _values(held: Subscription) -> dict[str, object]:
+    positions = {str(partition): position for partition, position in held.positions.items()}
+    return {
         "positions": dump(positions),
-        "create_us": subscription.create_us,
-        "commit_us": subscription.commit_us,
+        "create_us": held.create_us,
+        "commit_us": held.commit_us,
     }
-    key = {"workspace_id": workspace_id, "name": subscription.name}
-    kept = into(connection, subscriptions).values({**key, **values})
-    connection.execute(kept.on_conflict_do_update(index_elements=[*key], set_=values))
 
 
 def delete_subscription(connection: Connection, workspace_id: str, name: str) -> bool:

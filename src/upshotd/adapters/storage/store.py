@@ -230,8 +230,12 @@ class SqlStore:
     async def subscriptions(self, workspace_id: str) -> list[Subscription]:
         return await self._database.read(lambda c: log.all_subscriptions(c, workspace_id))
 
-    async def put_subscription(self, workspace_id: str, subscription: Subscription) -> None:
-        await self._database.write(lambda c: log.put_subscription(c, workspace_id, subscription))
+    async def change_subscription(
+        self, workspace_id: str, name: str, change: Callable[[Subscription | None], Subscription]
+    ) -> Subscription:
+        return await self._database.write(
+            lambda c: log.change_subscription(c, workspace_id, name, change)
+        )
 
     async def delete_subscription(self, workspace_id: str, name: str) -> bool:
         return await self._database.write(lambda c: log.delete_subscription(c, workspace_id, name))

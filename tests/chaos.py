@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests import postgres
 from tests.crash import CLIENTS, Crash
 from tests.crash_audit import RULES, History, audit
+from tests.crash_failing import Failing
 from tests.crash_scenarios import DatabaseAway, Pauses
 
 #: Of replicas here, in seconds.
@@ -53,6 +54,7 @@ class Story:
 
 STORIES = (
     Story("kills", "kill -9, one server on SQLite", Crash, shared=False, recovery_s=3.0),
+    Story("points", "every failpoint in every way, SQLite", Failing, shared=False),
     Story("kills-pg", "kill -9, one server on PostgreSQL", Crash),
     Story("replicas", "kill -9, one of three on PostgreSQL", Crash, replicas=3),
     Story("pauses", "SIGSTOP for 0.5, 1, 3 leases, one of three", Pauses, 0.5, replicas=3),
@@ -83,6 +85,9 @@ def _tell(story: Story, cycles: int, seed: int) -> int:
     began = time.monotonic()
     crash, history = asyncio.run(_run(story, folder, cycles, seed))
     findings = audit(history)
+    if isinstance(crash, Failing):
+        missed = sorted(set(crash.cells) - crash.hit)
+        findings += [f"{name}={action} was never reached" for name, action in missed]
     slowest = max(crash.recoveries_s, default=0.0)
     if slowest > story.recovery_s:
         findings.append(f"a recovery took {slowest:.1f} s; {story.recovery_s:g} s are allowed")

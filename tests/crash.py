@@ -72,7 +72,7 @@ CHANNEL_OPTIONS = (
 
 
 @asynccontextmanager
-async def _channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
+async def channel_to(server: Server) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(server.address, CHANNEL_OPTIONS) as channel:
         yield channel
 
@@ -120,6 +120,8 @@ class Crash:
     recoveries_s: list[float] = field(default_factory=list)
     #: Calls that ended without an answer and were repeated.
     unanswered: int = 0
+    #: Statuses that are no finding.
+    passing: set[grpc.StatusCode] = field(default_factory=lambda: set(PASSING))
     ledger: SmsLedger = field(default_factory=SmsLedger)
     validator: StreamValidator = field(default_factory=StreamValidator)
 
@@ -176,7 +178,7 @@ class Crash:
     # kills
 
     async def _prepare(self) -> None:
-        async with _channel(self._servers[0]) as channel:
+        async with channel_to(self._servers[0]) as channel:
             upshot = UpshotServiceStub(channel)
             await upshot.DefineWorkflow(pb.DefineWorkflowRequest(workflow=pausing()))
             people = [person(number) for number in range(PEOPLE)]
@@ -225,7 +227,7 @@ class Crash:
 
     async def _serving(self, server: Server) -> None:
         """Return when a stranger is told that it serves."""
-        async with _channel(server) as channel:
+        async with channel_to(server) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="upshot.v1.UpshotService")
             answer = await health.Check(request, timeout=CALL_S, wait_for_ready=True)
@@ -236,7 +238,7 @@ class Crash:
     async def _client(self, number: int) -> None:
         chance = random.Random(f"{self.seed}-{number}")
         async with AsyncExitStack() as stack:
-            channels = [await stack.enter_async_context(_channel(s)) for s in self._servers]
+            channels = [await stack.enter_async_context(channel_to(s)) for s in self._servers]
             upshots = [UpshotServiceStub(channel) for channel in channels]
             while self._loading:
                 events = [self._event(number, chance) for _ in range(BATCH)]
@@ -283,7 +285,7 @@ class Crash:
             return
 
     def _passing(self, call: str, error: grpc.aio.AioRpcError) -> None:
-        if error.code() not in PASSING:
+        if error.code() not in self.passing:
             self.faults.append(f"{call} ended with {error.code().name}: {error.details()}")
 
     # the subscriber
@@ -291,7 +293,7 @@ class Crash:
     async def _read(self) -> None:
         while self._reading:
             await self._up.wait()
-            async with _channel(self._random.choice(self._servers)) as channel:
+            async with channel_to(self._random.choice(self._servers)) as channel:
                 try:
                     await self._read_one(UpshotServiceStub(channel))
                 except grpc.aio.AioRpcError as error:
@@ -322,7 +324,7 @@ class Crash:
 
     async def _drained(self) -> dict[str, str]:
         """Wait until no timer is left, then for what a kill left leased; return runs by event."""
-        async with _channel(self._servers[0]) as channel:
+        async with channel_to(self._servers[0]) as channel:
             admin, lab = AdminServiceStub(channel), LabServiceStub(channel)
             # Without a lab nothing can be hurried: leases, then the pauses between attempts.
             steps = {"pause", "text"} if self.database else {"pause"}

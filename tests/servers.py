@@ -72,8 +72,9 @@ class Server:
         self.database = database or str(folder / "upshot.db")
         self.address = f"127.0.0.1:{free_port()}"
         self.http_address = f"127.0.0.1:{free_port()}"
-        self._environ = {k: v for k, v in os.environ.items() if not k.startswith("UPSHOT_")}
-        self._environ |= environ or {}
+        #: Of the processes that are started from now on.
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("UPSHOT_")}
+        self.environ |= environ or {}
         self._options = [*options, *(["--lab"] if lab else [])]
         if config:
             (folder / "upshot.toml").write_text(config, encoding="utf-8")
@@ -95,7 +96,7 @@ class Server:
             self._process = subprocess.Popen(
                 [*command, *self._options],
                 cwd=self.folder,
-                env=self._environ,
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

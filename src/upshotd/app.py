@@ -34,6 +34,7 @@ from upshotd.application.admin import Admin
 from upshotd.application.credentials import LoopbackCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.failpoints import failpoint
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
@@ -234,6 +235,7 @@ class _Start:
         grace_s = self._settings.limits.drain_us / 1e6
 
         async def stop() -> None:
+            failpoint("drain.begun")
             loop.drain()
             await self._dispatcher.close(grace_s)
             loop.stop()

@@ -8,6 +8,7 @@ import pytest
 from tests import postgres
 from tests.crash import Crash
 from tests.crash_audit import History, audit
+from tests.crash_failing import Failing
 from tests.crash_scenarios import DatabaseAway, Pauses
 
 LEASE_S = 2.0
@@ -37,6 +38,29 @@ def _loaded(crash: Crash, history: History, cycles: int) -> None:
     assert len(crash.recoveries_s) == cycles
     assert len(history.runs) > 200
     assert len(history.heads) > 8, "most of the 16 partitions were used"
+
+
+#: Every commit, both sides of a provider's call, the answer, the stream, the cursor.
+CELLS = [
+    ("commit.before", "disk-full"),
+    ("commit.after", "exit"),
+    ("commit.after", "disk-full"),
+    ("write.before_log", "raise"),
+    ("answer.before", "exit"),
+    ("intent.before_call", "exit"),
+    ("provider.answered", "raise"),
+    ("provider.answered", "exit"),
+    ("stream.after_write", "raise"),
+    ("cursor.after_commit", "exit"),
+    ("define.after_commit", "exit"),
+]
+
+
+@pytest.mark.timeout(180)
+async def test_a_server_that_fails_at_the_worst_points_loses_nothing(tmp_path: Path) -> None:
+    crash = Failing(tmp_path, cycles=0, seed=6, cells=CELLS)
+    assert audit(await crash.run()) == []
+    assert crash.hit == set(CELLS), "each of them failed there"
 
 
 @pytest.mark.timeout(180)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
+from upshotd.application.failpoints import failpoint
 from upshotd.application.ports import Provider
 from upshotd.domain.message import Deferred, Delivery, Message, SendResult, Unknown
 from upshotd.domain.stimulus import SendSettled
@@ -144,7 +145,10 @@ class Dispatcher:
     async def _ask(self, provider: Provider, delivery: Delivery) -> SendResult:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await provider.send(delivery)
+                failpoint("intent.before_call")
+                result = await provider.send(delivery)
+                failpoint("provider.answered")
+                return result
         except TimeoutError:
             return Unknown(f"no answer within {self._timeout_s:g} s")
         except Exception:

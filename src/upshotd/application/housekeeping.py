@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from upshotd.application.credentials import DEFAULT_WORKSPACE
+from upshotd.application.failpoints import failpoint
 from upshotd.application.ports import Clock, Retention, Store
 from upshotd.application.subscriptions import Subscriptions
 
@@ -89,6 +90,7 @@ class Housekeeping:
 
     async def _prune(self, stop: asyncio.Event) -> None:
         retention = self._keep.until(self._clock.now_us())
+        failpoint("prune.before")
         total = 0
         while not stop.is_set():
             gone = await self._store.prune(retention, BATCH)

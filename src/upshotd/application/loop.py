@@ -7,15 +7,15 @@ as far as it shares nobody with the one that is being committed.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.failpoints import failpoint
 from upshotd.application.inbox import Batch, Call, Inbox, Item, Limits
 from upshotd.application.ports import Clock, Codec, Due, Store, Wakeups
-from upshotd.application.work import Work, part
+from upshotd.application.work import Work, Writing, part
 from upshotd.domain.errors import (
     Conflict,
     ConstraintFailure,
@@ -55,29 +55,6 @@ GATHER_S = 0.02
 AHEAD = 128
 #: Pause before the loop goes on after the store failed, in microseconds.
 PAUSE_US = 500_000
-
-
-@dataclass(slots=True)
-class Writing:
-    """Batches that are being committed."""
-
-    batches: list[Batch]
-    commit: asyncio.Task[None]
-
-    @property
-    def items(self) -> list[Item]:
-        """All of their items."""
-        return [item for batch in self.batches for item in batch.items]
-
-    @property
-    def intents(self) -> int:
-        """How many sends follow."""
-        return sum(len(batch.intents) for batch in self.batches)
-
-    @property
-    def timers(self) -> bool:
-        """Whether timers are among them; the store goes on naming those until the end."""
-        return any(isinstance(item.stimulus, RunDue | MessageDue) for item in self.items)
 
 
 class Loop:
@@ -148,6 +125,7 @@ class Loop:
 
     def settle(self, workspace_id: str, settled: SendSettled) -> None:
         """Take the result of an attempt; never refused, also while draining."""
+        failpoint("result.taken")
         self._put([Item(workspace_id, settled, arrive_us=self._clock.now_us())])
 
     def poke(self) -> None:
@@ -276,6 +254,7 @@ class Loop:
             # What this batch has no room for came before the timers that fell due after it.
             now_us = min(now_us, self._inbox[self._limits.batch].arrive_us - 1)
         found = await self._store.claim(now_us, self._limits.batch)
+        failpoint("claim.after")
         if len(found) < self._limits.batch:
             self._next_due_us = await self._store.next_due()
         mine = [due for due in found if not self._held(due)]
@@ -371,6 +350,7 @@ class Loop:
 
     def _ended(self, batches: Sequence[Batch]) -> None:
         """Committed: answer, send, and wake whoever reads the log."""
+        failpoint("answer.before")
         grown = False
         asked = [item.call for batch in batches for item in batch.items if item.call is not None]
         self._answered = (len(set(asked)), len(asked))

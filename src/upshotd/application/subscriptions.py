@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from upshotd.application.cursor import CursorWriter, check_head, decode
+from upshotd.application.failpoints import failpoint
 from upshotd.application.ports import Clock, PartitionSpan, Store, Subscription
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.values import replace
@@ -63,7 +64,9 @@ class Subscriptions:
             merged = _merged(held.positions, positions, rewind=rewind)
             return replace(held, positions=merged, commit_us=self._clock.now_us())
 
+        failpoint("cursor.before_commit")
         stored = await self._store.change_subscription(workspace_id, name, moved)
+        failpoint("cursor.after_commit")
         return CursorWriter(epoch, workspace_id).text(stored.positions)
 
     def _positions(self, workspace_id: str, name: str, cursor: str, epoch: str) -> dict[int, int]:

@@ -1,6 +1,8 @@
 """Load, decide, commit: what becomes of the items that the loop has gathered."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import structlog
@@ -8,6 +10,7 @@ import structlog
 from upshotd.application.batch import Decided, Decider, versions, wanted
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Intent, intent
+from upshotd.application.failpoints import failpoint
 from upshotd.application.inbox import Batch, Item, by_workspace
 from upshotd.application.ports import Clock, Codec, Store
 from upshotd.application.touching import Key, about, touched
@@ -16,7 +19,7 @@ from upshotd.domain.errors import Conflict, ConstraintFailure, LeaseLost, Upshot
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import Message, MessageState
 from upshotd.domain.state import Changes, State, Wanted
-from upshotd.domain.stimulus import Stimulus
+from upshotd.domain.stimulus import MessageDue, RunDue, Stimulus
 
 log = structlog.get_logger()
 
@@ -64,6 +67,7 @@ class Work:
         while True:
             definitions = await self.definitions.of(batch.workspace_id)
             want = wanted(stimuli, definitions)
+            failpoint("load.before")
             state = await self._store.load(batch.workspace_id, want)
             if self.definitions.newest(batch.workspace_id, state.definitions_revision):
                 return state
@@ -75,6 +79,7 @@ class Work:
         decider = self._decider(batch.workspace_id, batch.state)
         batch.decided = decider.decide([item.stimulus for item in batch.items])
         batch.intents = self._intents(batch.decided.changes, batch.state)
+        failpoint("decide.after")
 
     async def commit(self, batches: Sequence[Batch]) -> None:
         """Commit decided batches in one transaction. Raises what `Store.commit` raises."""
@@ -83,7 +88,9 @@ class Work:
         if not changes:
             return
         try:
+            failpoint("commit.before")
             await self._store.commit(changes)
+            failpoint("commit.after")
         except (Conflict, ConstraintFailure, LeaseLost):
             raise
         except UpshotError:
@@ -169,6 +176,29 @@ class Work:
                 profile = state.profiles[state.runs[message.run_id].profile_id]
                 intents.append(intent(changes.workspace_id, message, profile.user_id))
         return intents
+
+
+@dataclass(slots=True)
+class Writing:
+    """Batches that are being committed."""
+
+    batches: list[Batch]
+    commit: asyncio.Task[None]
+
+    @property
+    def items(self) -> list[Item]:
+        """All of their items."""
+        return [item for batch in self.batches for item in batch.items]
+
+    @property
+    def intents(self) -> int:
+        """How many sends follow."""
+        return sum(len(batch.intents) for batch in self.batches)
+
+    @property
+    def timers(self) -> bool:
+        """Whether timers are among them; the store goes on naming those until the end."""
+        return any(isinstance(item.stimulus, RunDue | MessageDue) for item in self.items)
 
 
 def part(batches: Sequence[Batch], writing: Sequence[Batch]) -> list[Item]:

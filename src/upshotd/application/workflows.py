@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from upshotd.application import pages
+from upshotd.application.failpoints import failpoint
 from upshotd.application.pages import Page
 from upshotd.application.ports import Clock, Codec, Defined, Store, StoredWorkflow
 from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
@@ -83,9 +84,11 @@ class Workflows:
         if validate_only:
             defined = await self._would_be(workspace_id, workflow_id, definition, expected_version)
         else:
+            failpoint("define.before_commit")
             defined = await self._whole(
                 self._define(workspace_id, workflow_id, definition, expected_version)
             )
+            failpoint("define.after_commit")
         return DefineResult(workflow_id, defined.version, defined.unchanged, faults.warnings)
 
     async def _would_be(

@@ -12,6 +12,7 @@ import click
 import grpc
 
 from upshotd import logs
+from upshotd.adapters import failing
 from upshotd.adapters.clock import SystemClock, UuidIds
 from upshotd.adapters.relay.outcome_log import (
     CHANNEL_OPTIONS,
@@ -24,6 +25,7 @@ from upshotd.adapters.relay.pauses import Pauses
 from upshotd.adapters.relay.segment import SegmentRefused, SegmentRelay, Tally
 from upshotd.adapters.relay.segment_api import SegmentApi
 from upshotd.adapters.relay.settings import SegmentSettings, segment_settings
+from upshotd.application import failpoints
 from upshotd.config import load
 from upshotd.domain.errors import InvalidArgument, Violation
 
@@ -112,6 +114,7 @@ def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) 
         table = given.relay.get("segment", {})
         settings = segment_settings(table, os.environ, overrides, version("upshot"))
         logs.set_up(given.log_level, given.log_format)
+        failpoints.arm(failing.acts(os.environ.get(failing.VARIABLE, "")))
         return settings
     except UnicodeDecodeError:
         raise click.UsageError(f"{config_file} is no UTF-8") from None

@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 
 from upshotd import app, logs
+from upshotd.adapters import failing
+from upshotd.application import failpoints
 from upshotd.config import Settings, load
 from upshotd.domain.errors import InvalidArgument, UpshotError
 
@@ -59,6 +61,7 @@ def serve(
     settings = _settings(config_file, overrides)
     logs.set_up(settings.log_level, settings.log_format)
     try:
+        failpoints.arm(failing.acts(os.environ.get(failing.VARIABLE, "")))
         _run(settings)
     except InvalidArgument as error:
         _give_up(error, EXIT_USAGE)

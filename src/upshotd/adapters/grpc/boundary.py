@@ -17,6 +17,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
 from upshotd.application.credentials import Credentials
+from upshotd.application.failpoints import failpoint
 from upshotd.application.ports import Clock, Ids
 from upshotd.domain.errors import (
     DeadlineExceeded,
@@ -94,6 +95,8 @@ async def _written(
         async for page in pages:
             if writing is not None:
                 await writing
+                failpoint("stream.after_write")
+            failpoint("stream.before_write")
             patience.begin()
             writing = asyncio.ensure_future(context.write(page))
             writing.add_done_callback(patience.end)

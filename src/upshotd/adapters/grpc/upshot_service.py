@@ -13,6 +13,7 @@ from upshotd.adapters.grpc import (
 )
 from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
 from upshotd.adapters.grpc.stream_codec import stream_request
+from upshotd.application.failpoints import failpoint
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Clock
@@ -83,6 +84,7 @@ class UpshotService:
         self, workspace_id: str, request: pb.RecordEngagementRequest
     ) -> pb.RecordEngagementResponse:
         _check_count("engagements", len(request.engagements))
+        failpoint("engagement.received")
         receive_us = self._clock.now_us()
         facts = [engagement_codec.engagement(fact, receive_us) for fact in request.engagements]
         good = [fact for fact in facts if not isinstance(fact, RefusedEngagement)]

@@ -16,6 +16,7 @@ from upshotd.adapters.relay.mapping import NotExported, TrackRules, encoded, tra
 from upshotd.adapters.relay.outcome_log import OutcomeLog, Page
 from upshotd.adapters.relay.pauses import Backoff, Pauses, Stopped
 from upshotd.adapters.relay.segment_api import Barred, Busy, SegmentApi, Taken, Unfit
+from upshotd.application.failpoints import failpoint
 
 #: Pages read ahead of the request under way: about one full request of usual outcomes.
 PAGES_AHEAD: Final = 8
@@ -120,6 +121,7 @@ class SegmentRelay:
     async def _deliver(self, batch: Batch) -> None:
         if batch.calls:
             await self._post(batch.calls)
+        failpoint("relay.posted")
         if batch.cursor:
             await self._log.commit(batch.cursor)
 

@@ -5,6 +5,7 @@ from threading import Lock
 
 from sqlalchemy import Connection, inspect, text
 
+from upshotd.application.failpoints import failpoint
 from upshotd.domain.errors import FailedPrecondition
 
 #: The newest revision in migrations/versions.
@@ -21,8 +22,10 @@ def migrate(connection: Connection, revision: str = HEAD) -> None:
     """
     if _revision(connection) == revision:
         return
+    failpoint("migration.before")
     with _ALEMBIC:
         _upgrade(connection, revision)
+    failpoint("migration.after")
 
 
 def _upgrade(connection: Connection, revision: str) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from upshotd.adapters.storage import leases
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase
+from upshotd.application.failpoints import failpoint
 from upshotd.domain.errors import LeaseLost, UpshotError
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ class Replica:
         await self._database.write(self._beat)
 
     def _beat(self, connection: Connection) -> None:
+        failpoint("lease.before_beat")
         # Counted from before the question: an answer may be late.
         began_s = self._database.time_s()
         try:

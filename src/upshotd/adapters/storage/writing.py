@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, delete, tuple_
 
 from upshotd.adapters.storage import leases, merging, rows, tables
 from upshotd.adapters.storage.bulk import Insert, Lookup, upsert
+from upshotd.application.failpoints import failpoint
 from upshotd.domain.errors import Conflict
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.state import Changes
@@ -83,6 +84,7 @@ def commit(
     """
     if owner:
         leases.fence(connection, owner)
+    failpoint("write.begun")
     joined = _by_workspace(batch)
     for changes in joined:
         if changes.merges:
@@ -96,6 +98,7 @@ def commit(
         _write_engagements(connection, changes)
     for changes in joined:
         _write_counts(connection, changes)
+    failpoint("write.before_log")
     # The counter of a partition is locked from here to the commit, in order of its key.
     for changes in joined:
         _append(connection, changes, encode, partitions)

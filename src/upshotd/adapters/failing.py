@@ -64,7 +64,9 @@ def _action(name: str, action: str, seconds: str | None) -> Callable[[], None]:
     if seconds is not None:
         # Nobody sets it: the thread stands still, as in a pause of the machine.
         return partial(threading.Event().wait, float(seconds))  # type: ignore[return-value]
-    return {"exit": partial(os._exit, EXIT_CODE), "raise": partial(_raise, name)}.get(action, _full)
+    if action == "exit":
+        return partial(os._exit, EXIT_CODE)
+    return partial(_raise, name) if action == "raise" else _full
 
 
 def _raise(name: str) -> None:

@@ -109,9 +109,16 @@ class Insert:
             left -= min(size, left)
         return written
 
-    def one(self, connection: Connection, workspace_id: str, row: Row) -> Row:
-        """Write *row* and return what the tail's RETURNING names."""
-        return connection.exec_driver_sql(self._text(connection, 1), (workspace_id, *row)).one()
+    def returning(
+        self, connection: Connection, workspace_id: str, rows: Sequence[Row]
+    ) -> list[Row]:
+        """Write *rows* one after the other, and return what the tail's RETURNING names of each."""
+        if on_postgresql(connection):
+            arrays = [list(column) for column in zip(*rows, strict=True)]
+            done = connection.exec_driver_sql(self._unnest, (workspace_id, *arrays))
+            return list(done.all())
+        text = self._text(connection, 1)
+        return [connection.exec_driver_sql(text, (workspace_id, *row)).one() for row in rows]
 
     def _text(self, connection: Connection, rows: int) -> str:
         key = (on_postgresql(connection), rows)

@@ -71,7 +71,7 @@ _HEADS = Insert(
     tables.outcome_heads,
     ("partition", "head", "earliest"),
     "ON CONFLICT (workspace_id, partition) "
-    "DO UPDATE SET head = outcome_heads.head + excluded.head RETURNING head",
+    "DO UPDATE SET head = outcome_heads.head + excluded.head RETURNING partition, head",
 )
 
 
@@ -217,12 +217,15 @@ def _append(connection: Connection, changes: Changes, encode: Encode, partitions
     parts: defaultdict[int, list[Outcome]] = defaultdict(list)
     for outcome in changes.outcomes:
         parts[partition_of(outcome.profile_id, partitions)].append(outcome)
-    for partition, outcomes in sorted(parts.items()):
-        count = len(outcomes)
-        head = _HEADS.one(connection, changes.workspace_id, (partition, count, 1))[0]
-        found = (
-            (partition, position, int(o.kind), o.workflow_id, o.user_id)
-            + (int(o.channel), o.record_us, encode(o, partition, position))
-            for position, o in enumerate(outcomes, head - count + 1)
-        )
-        _write(connection, _OUTCOMES, changes, found)
+    if not parts:
+        return
+    # One statement for all counters, in order of their key.
+    wanted = [(partition, len(parts[partition]), 1) for partition in sorted(parts)]
+    moved = _HEADS.returning(connection, changes.workspace_id, wanted)
+    found = (
+        (partition, position, int(o.kind), o.workflow_id, o.user_id)
+        + (int(o.channel), o.record_us, encode(o, partition, position))
+        for partition, head in moved
+        for position, o in enumerate(parts[partition], head - len(parts[partition]) + 1)
+    )
+    _write(connection, _OUTCOMES, changes, found)

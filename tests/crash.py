@@ -52,8 +52,8 @@ CALL_S = 10.0
 DRAIN_S = 60.0
 #: Longest that the provider thinks, in seconds; a kill then finds some calls taken, not answered.
 ANSWER_S = 0.1
-#: Moves the clock past the lease of what was being sent at a kill, and past a few retries.
-LEASES_S = 600
+#: Moves the clock past what a kill left leased, and past the longest pause between attempts.
+LEASES_S = 3600
 #: What a client sees when a server dies, starts, or is busy. Any other status is a finding.
 PASSING = frozenset(
     {

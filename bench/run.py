@@ -39,7 +39,7 @@ class Sizes:
     outcomes: int
 
 
-_WHOLE = Sizes(people=6_000, calls=8_000, outcomes=54_000)
+_WHOLE = Sizes(people=6_000, calls=8_000, outcomes=216_000)
 _QUICK = Sizes(people=1_000, calls=1_000, outcomes=6_000)
 
 

@@ -38,8 +38,6 @@ Streaming: TypeAlias = Callable[[str, Any], AsyncGenerator[bytes, None]]
 #: A caller may bring the id its own logs have; ours are made where it does not.
 REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID_LENGTH = 100
-#: How long the last page of a stream that ends may take, in seconds.
-LAST_WRITE_S: Final = 1.0
 
 
 class _Patience:
@@ -89,23 +87,13 @@ class _Patience:
 async def _written(
     pages: AsyncGenerator[bytes, None], context: Context, patience: _Patience
 ) -> None:
-    """Write *pages*, one after the other; while one goes out the next is made."""
-    writing: asyncio.Future[None] | None = None
-    try:
-        async for page in pages:
-            if writing is not None:
-                await writing
-                failpoint("stream.after_write")
-            failpoint("stream.before_write")
-            patience.begin()
-            writing = asyncio.ensure_future(context.write(page))
-            writing.add_done_callback(patience.end)
-    finally:
-        # The stream ends, and says why; what is on its way goes before that.
-        if writing is not None:
-            await asyncio.wait({writing}, timeout=LAST_WRITE_S)
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+    """Write *pages*, one after the other. Reading ahead is the business of who makes them."""
+    async for page in pages:
+        failpoint("stream.before_write")
+        patience.begin()
+        await context.write(page)
+        patience.end()
+        failpoint("stream.after_write")
 
 
 class Boundary:

@@ -60,7 +60,12 @@ WRITER_PRAGMAS = (
     "cache_size = -65536",
     *_SHARED_PRAGMAS,
 )
-READER_PRAGMAS = ("query_only = ON", "wal_autocheckpoint = 0", *_SHARED_PRAGMAS)
+READER_PRAGMAS = (
+    "query_only = ON",
+    "wal_autocheckpoint = 0",
+    "cache_size = -16384",
+    *_SHARED_PRAGMAS,
+)
 
 #: Errors are logged; what people are called is not.
 _ENGINE: dict[str, Any] = {"hide_parameters": True}
@@ -85,6 +90,10 @@ class SqliteDatabase:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=READERS,
             max_overflow=0,
+            # The one that was used last has its pages in memory.
+            pool_use_lifo=True,
+            # Every transaction has ended when its connection goes back: no rollback is needed.
+            pool_reset_on_return=None,
             connect_args=_CONNECT,
             **_ENGINE,
         )

@@ -8,13 +8,13 @@ import pytest
 
 from tests.flows import delay, sms, track
 from tests.loops import ALWAYS, TroubledStore, go
-from tests.world import MINUTE, world
+from tests.world import MINUTE, World, world
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import AHEAD
 from upshotd.domain.errors import Conflict, Unavailable
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.state import Changes, State, Wanted
-from upshotd.domain.stimulus import IngestState
+from upshotd.domain.stimulus import IngestResult, IngestState
 from upshotd.domain.workflow import Reentry, ReentryMode
 
 CROWD = AHEAD * 2
@@ -54,12 +54,18 @@ def crowd(first: str, count: int = CROWD) -> list[Event]:
     return [go(f"{first}{n}", f"{first}{n}") for n in range(count)]
 
 
+async def committing(w: World, store: GatedStore) -> "asyncio.Task[list[IngestResult]]":
+    """Let the events of a crowd stand before the closed gate, decided and not committed."""
+    store.gate.clear()
+    first = asyncio.create_task(w.ingest(*crowd("a")))
+    await store.waiting.wait()
+    return first
+
+
 async def test_other_people_are_decided_while_a_commit_is_under_way():
     store = await _gated()
     async with world(store) as w:
-        store.gate.clear()
-        first = asyncio.create_task(w.ingest(*crowd("a")))
-        await store.waiting.wait()
+        first = await committing(w, store)
         second = asyncio.create_task(w.ingest(*crowd("b")))
         while len(store.loads) < 2:
             await asyncio.sleep(0)
@@ -74,9 +80,7 @@ async def test_other_people_are_decided_while_a_commit_is_under_way():
 async def test_few_items_wait_for_the_end_of_the_commit_to_share_the_next_one():
     store = await _gated()
     async with world(store) as w:
-        store.gate.clear()
-        first = asyncio.create_task(w.ingest(*crowd("a")))
-        await store.waiting.wait()
+        first = await committing(w, store)
         few = [asyncio.create_task(w.ingest(go(f"b{n}", f"b{n}"))) for n in range(AHEAD - 1)]
         for _ in range(50):
             await asyncio.sleep(0)
@@ -90,9 +94,7 @@ async def test_whoever_is_being_committed_waits_and_keeps_the_order():
     store = await _gated()
     async with world(store) as w:
         await w.define(track("Go", delay(), reentry=Reentry(ReentryMode.ONCE_ACTIVE)))
-        store.gate.clear()
-        first = asyncio.create_task(w.ingest(*crowd("a")))
-        await store.waiting.wait()
+        first = await committing(w, store)
         again = [go(f"again{n}", f"a{n}") for n in range(5)]
         others = crowd("b")
         second = asyncio.create_task(w.ingest(*again, *others))
@@ -112,9 +114,7 @@ async def test_who_waits_takes_along_whoever_shares_somebody_with_them():
     async with world(store) as w:
         await w.define(track("Go", sms("say", "{{ group.plan }}")))
         await w.identify("new", phone="+15550000")
-        store.gate.clear()
-        first = asyncio.create_task(w.ingest(*crowd("a")))
-        await store.waiting.wait()
+        first = await committing(w, store)
         joins = Event("g1", EventType.GROUP, "a0", group_id="acme", traits={"plan": "old"})
         renames = Event("g2", EventType.GROUP, "new", group_id="acme", traits={"plan": "new"})
         second = asyncio.create_task(w.ingest(joins, renames, *crowd("b")))
@@ -129,9 +129,7 @@ async def test_who_waits_takes_along_whoever_shares_somebody_with_them():
 async def test_a_refused_commit_is_decided_again_and_the_batch_ahead_stands():
     store = await _gated()
     async with world(store) as w:
-        store.gate.clear()
-        first = asyncio.create_task(w.ingest(*crowd("a")))
-        await store.waiting.wait()
+        first = await committing(w, store)
         store.troubles = [Conflict("moved on")]
         second = asyncio.create_task(w.ingest(*crowd("b")))
         while len(store.loads) < 2:
@@ -149,9 +147,7 @@ async def test_a_store_that_goes_away_tells_both_and_keeps_what_providers_said()
         await w.identify("u", phone="+15550000")
         w.sms.open.clear()
         await w.track("u", "Text")
-        store.gate.clear()
-        first = asyncio.create_task(w.ingest(*crowd("a")))
-        await store.waiting.wait()
+        first = await committing(w, store)
         w.sms.open.set()
         second = asyncio.create_task(w.ingest(*crowd("b")))
         while "b0" not in store.loads[-1]:

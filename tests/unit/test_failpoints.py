@@ -54,4 +54,6 @@ def test_every_point_stands_in_the_program_once_and_in_the_list() -> None:
     for file in SOURCE.rglob("*.py"):
         found += re.findall(r"failpoint\(\"([a-z_.]+)\"\)", file.read_text())
     assert sorted(found) == sorted(POINTS)
+    told = (SOURCE.parents[1] / "docs" / "failpoints.md").read_text()
+    assert [name for name, where in POINTS.items() if f"| `{name}` | {where} |" not in told] == []
     assert len(POINTS) >= 15

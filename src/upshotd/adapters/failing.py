@@ -62,11 +62,15 @@ def _perhaps(name: str, chance: float, happens: Callable[[], None]) -> None:
 
 def _action(name: str, action: str, seconds: str | None) -> Callable[[], None]:
     if seconds is not None:
-        # Nobody sets it: the thread stands still, as in a pause of the machine.
-        return partial(threading.Event().wait, float(seconds))  # type: ignore[return-value]
+        return partial(_stand_still, float(seconds))
     if action == "exit":
         return partial(os._exit, EXIT_CODE)
     return partial(_raise, name) if action == "raise" else _full
+
+
+def _stand_still(seconds: float) -> None:
+    # Nobody sets it: the thread waits, as in a pause of the machine.
+    threading.Event().wait(seconds)
 
 
 def _raise(name: str) -> None:

@@ -309,10 +309,9 @@ class Loop:
 
     def _postpone(self, items: list[Item]) -> None:
         """Put *items* back; timers come again by themselves."""
-        timers = [i for i in items if isinstance(i.stimulus, RunDue | MessageDue)]
-        if timers:
+        if any(item.timer for item in items):
             self._next_due_us = 0
-        self._inbox.put_back([item for item in items if item not in timers])
+        self._inbox.put_back([item for item in items if not item.timer])
 
     def _write(self, batches: list[Batch]) -> None:
         commit = asyncio.create_task(self.work.commit(batches))

@@ -62,7 +62,7 @@ class StreamRequest:
     partitions: tuple[int, ...] = ()
 
 
-NONE_FOUND: Final = OutcomePage((), (), b"", 0)
+NONE_FOUND: Final = OutcomePage.of((), 0)
 
 
 class OutcomeRecord(NamedTuple):
@@ -293,7 +293,7 @@ class OutcomeStreams:
         """Return what comes next in *partition*; raises CursorExpired when that is gone."""
         after = reader.positions[partition]
         ahead = reader.ahead.pop(partition, None)
-        found = await ahead if ahead is not None else OutcomePage((), (), b"", after)
+        found = await ahead if ahead is not None else OutcomePage.of((), after)
         if found.through == after:
             # Also after a read ahead: it may be older than the ticket.
             found = await self._look(reader, partition, after)

@@ -19,7 +19,7 @@ from upshotd.domain.errors import Conflict, ConstraintFailure, LeaseLost, Upshot
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import Message, MessageState
 from upshotd.domain.state import Changes, State, Wanted
-from upshotd.domain.stimulus import MessageDue, RunDue, Stimulus
+from upshotd.domain.stimulus import Stimulus
 
 log = structlog.get_logger()
 
@@ -198,7 +198,7 @@ class Writing:
     @property
     def timers(self) -> bool:
         """Whether timers are among them; the store goes on naming those until the end."""
-        return any(isinstance(item.stimulus, RunDue | MessageDue) for item in self.items)
+        return any(item.timer for item in self.items)
 
 
 def part(batches: Sequence[Batch], writing: Sequence[Batch]) -> list[Item]:
@@ -212,9 +212,9 @@ def part(batches: Sequence[Batch], writing: Sequence[Batch]) -> list[Item]:
     for batch in batches:
         keys = held.get(batch.workspace_id)
         if keys:
-            free = [item for item in batch.items if _free(item.stimulus, batch.state, keys)]
-            kept = {id(item) for item in free}
-            apart += [item for item in batch.items if id(item) not in kept]
+            free: list[Item] = []
+            for item in batch.items:
+                (free if _free(item.stimulus, batch.state, keys) else apart).append(item)
             batch.items = free
     return apart
 

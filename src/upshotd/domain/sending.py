@@ -69,8 +69,7 @@ def _left_behind(draft: Draft, message: Message) -> None:
     enough; a crash must not count as a failure of the provider.
     """
     idempotent = draft.definitions.idempotent(message.provider)
-    in_time = draft.now_us <= message.create_us + draft.definitions.policy.attempts_window_us
-    if idempotent and in_time:
+    if idempotent and _in_time(draft, message):
         _note(draft, message, "retrying", "no answer within the lease")
         _attempt(draft, message)
     else:
@@ -140,11 +139,15 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
 def _resend_or_give_up(draft: Draft, message: Message) -> None:
     """Nobody told what became of it: ask again where that is worth a duplicate, else give up."""
     plan = draft.definitions.plans[message.workflow_id, message.workflow_version]
-    in_time = draft.now_us <= message.create_us + draft.definitions.policy.attempts_window_us
-    if plan.workflow.purpose is Purpose.TRANSACTIONAL and in_time:
+    if plan.workflow.purpose is Purpose.TRANSACTIONAL and _in_time(draft, message):
         _attempt(draft, message, possible_duplicate=True)
         return
     failed(draft, message, "UNKNOWN", message.detail or "the provider never answered")
+
+
+def _in_time(draft: Draft, message: Message) -> bool:
+    """Return whether another attempt may still begin."""
+    return draft.now_us <= message.create_us + draft.definitions.policy.attempts_window_us
 
 
 def _note(draft: Draft, message: Message, what: str, detail: str) -> None:

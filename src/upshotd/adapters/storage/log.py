@@ -48,10 +48,12 @@ _BODIES: ColumnElement[Any] = literal_column(
 _PLACES: ColumnElement[Any] = literal_column(
     "'[' || group_concat(position || ',' || length(body), ',') || ']'"
 )
-_LENGTHS = "'[' || group_concat(length(body)) || ']'"
-
-
-_POSITIONED = (
+#: The usual read, and the busiest, on either database: its text is ready.
+_ALL_SQLITE = (
+    f"SELECT {_BODIES}, '[' || group_concat(length(body)) || ']', count(*) FROM outcomes "  # noqa: S608
+    "WHERE workspace_id = ? AND partition = ? AND position > ? AND position <= ?"
+)
+_ALL_POSTGRESQL = (
     "SELECT position, body FROM outcomes "
     "WHERE workspace_id = $1 AND partition = $2 AND position > $3 AND position <= $4"
 )
@@ -87,15 +89,15 @@ def read(
     """Return outcomes after a position; positions are contiguous, so looking is counting."""
     span = connection.exec_driver_sql(_span_text(connection), (workspace_id, partition)).fetchone()
     if span is None or span[1] <= after:
-        return OutcomePage((), (), b"", after)
+        return OutcomePage.of((), after)
     earliest, head = span
     through = min(head, max(after, earliest - 1) + limit)
     place = (workspace_id, partition, after, through)
     if on_postgresql(connection):
         return OutcomePage.of(_rows(connection, place, chosen), through)
     if chosen.open:
-        # The usual read, and the busiest: its text is ready, and positions are contiguous.
-        bodies, lengths, count = connection.exec_driver_sql(_all_text(connection), place).one()
+        # Positions are contiguous: their lengths are enough.
+        bodies, lengths, count = connection.exec_driver_sql(_ALL_SQLITE, place).one()
         first = max(after + 1, earliest)
         if count == through - first + 1:
             return _joined(bodies, range(first, through + 1), load(lengths), through)
@@ -109,19 +111,12 @@ def _rows(
 ) -> list[tuple[int, bytes]]:
     """Return what passes, as PostgreSQL gives it: its driver reads rows in one go."""
     if chosen.open:
-        found = connection.exec_driver_sql(_POSITIONED, place)
+        found = connection.exec_driver_sql(_ALL_POSTGRESQL, place)
     else:
         found = connection.execute(_chosen((outcomes.c.position, outcomes.c.body), place, chosen))
     rows = [(position, body) for position, body in found]
     rows.sort(key=itemgetter(0))
     return rows
-
-
-def _all_text(connection: Connection) -> str:
-    workspace, partition, after, through = (marks(connection, n, 1) for n in range(1, 5))
-    where = f"workspace_id = {workspace} AND partition = {partition}"
-    where += f" AND position > {after} AND position <= {through}"
-    return f"SELECT {_BODIES}, {_LENGTHS}, count(*) FROM outcomes WHERE {where}"  # noqa: S608
 
 
 def _chosen(

@@ -5,7 +5,7 @@ between threads for all its statements. The thread is what lets a transaction go
 renewed, while the event loop of the server decides a large batch.
 
 Nothing is kept in a session but prepared statements, so that PgBouncer can stand between in
-transaction mode (`?prepared_statement_cache_size=0` for versions before 1.21).
+transaction mode (with `?prepared_statement_cache_size=0` in the address).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from upshotd.adapters.storage.migrating import migrate
+from upshotd.adapters.storage.running import Running
 from upshotd.domain.errors import (
     Conflict,
     ConstraintFailure,
@@ -53,7 +54,7 @@ SETTINGS = {
     # SQL of a few keys and rows: planning for the machine's own compiler costs more than it saves.
     "jit": "off",
 }
-#: Two replicas that start at once migrate one after the other; the later one waits so long.
+#: Of replicas that start at once one makes the tables; the others look so often whether it has.
 MIGRATE_ATTEMPTS = 20
 
 _UNIQUE, _PRIMARY = "23505", "pk_"
@@ -80,7 +81,7 @@ class PostgresqlDatabase:
             target=self._loop.run_forever, name="upshot-postgresql", daemon=True
         )
         self._engine: AsyncEngine | None = None
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running = Running()
         self._open = False
 
     async def open(self) -> None:
@@ -130,8 +131,7 @@ class PostgresqlDatabase:
     async def close(self) -> None:
         """Wait for what is running, then close everything."""
         self._open = False
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._running.all_ended()
         if not self._thread.is_alive():
             return
         if self._engine is not None:
@@ -151,19 +151,9 @@ class PostgresqlDatabase:
     load = read
 
     async def _run(self, work: Callable[[Connection], T], isolation: str) -> T:
-        """Run to the end, also when the caller is canceled meanwhile (see `SqliteDatabase`)."""
         if not self._open:
             raise Unavailable("the store is closed")
-        future = asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(self._transaction(work, isolation), self._loop)
-        )
-        self._running.add(future)
-        future.add_done_callback(self._ended)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        return await self._running.finished(self._in_thread(self._transaction(work, isolation)))
 
     async def _transaction(self, work: Callable[[Connection], T], isolation: str) -> T:
         assert self._engine is not None, "it is open"
@@ -213,12 +203,10 @@ class PostgresqlDatabase:
             timer.cancel()
 
     async def _hop(self, work: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return await self._in_thread(work)
 
-    def _ended(self, future: asyncio.Future[Any]) -> None:
-        self._running.discard(future)
-        if not future.cancelled():
-            future.exception()
+    def _in_thread(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
 def _uncached(url: URL) -> dict[str, int]:

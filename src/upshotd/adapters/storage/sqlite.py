@@ -32,6 +32,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from upshotd.adapters.storage.migrating import migrate
+from upshotd.adapters.storage.running import Running
 from upshotd.domain.errors import (
     Conflict,
     ConstraintFailure,
@@ -98,7 +99,7 @@ class SqliteDatabase:
             **_ENGINE,
         )
         _begin_by("BEGIN", self._readers.sync_engine, READER_PRAGMAS)
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running = Running()
         #: Transactions that the writing connection has to do.
         self._writes = 0
         self._lock: TextIO | None = None
@@ -117,8 +118,7 @@ class SqliteDatabase:
     async def close(self) -> None:
         """Wait for what is running, then close everything; the writer last, it checkpoints."""
         self._open = False
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._running.all_ended()
         if self._lock is None:
             return
         lock, self._lock = self._lock, None
@@ -133,14 +133,14 @@ class SqliteDatabase:
         self._writes += 1
         try:
             submitted = self._writing.submit(_transaction, self._writer, work)
-            return await self._finished(asyncio.wrap_future(submitted))
+            return await self._running.finished(asyncio.wrap_future(submitted))
         finally:
             self._writes -= 1
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on a snapshot, beside the writer."""
         self._check_open()
-        return await self._finished(asyncio.ensure_future(self._snapshot(work)))
+        return await self._running.finished(asyncio.ensure_future(self._snapshot(work)))
 
     async def _snapshot(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -161,26 +161,6 @@ class SqliteDatabase:
     def _check_open(self) -> None:
         if not self._open:
             raise Unavailable("the store is closed")
-
-    async def _finished(self, future: asyncio.Future[T]) -> T:
-        """Let a transaction run to its end, also when the caller is canceled meanwhile.
-
-        A canceled caller waits for the end, so that what it does next sees the result; canceled a
-        second time it goes, and `close` waits instead.
-        """
-        self._running.add(future)
-        future.add_done_callback(self._ended)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
-
-    def _ended(self, future: asyncio.Future[Any]) -> None:
-        self._running.discard(future)
-        # An abandoned error was for a caller that is gone.
-        if not future.cancelled():
-            future.exception()
 
 
 def _begin_by(begin: str, engine: Engine, pragmas: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests import postgres
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore
+from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import Store, Subscription
 from upshotd.domain.outcome import Outcome
 
@@ -20,8 +21,19 @@ Encode = Callable[[Outcome, int, int], bytes]
 
 
 def encode(outcome: Outcome, partition: int, position: int) -> bytes:
-    """Stand in for the contract's codec: tests read ids in the log."""
-    return outcome.outcome_id.encode()
+    """Stand in for the contract's codec: tests read places and ids in the log."""
+    return f"{partition} {position} {outcome.outcome_id}\n".encode()
+
+
+def decode(joined: bytes) -> list[tuple[int, int, str]]:
+    """Return (partition, position, outcome_id) of what was encoded, behind each other."""
+    lines = [line.split(" ", 2) for line in joined.decode().splitlines()]
+    return [(int(partition), int(position), name) for partition, position, name in lines]
+
+
+def found(read: OutcomeRead) -> list[tuple[int, str]]:
+    """Return (position, outcome_id) of everything that was read."""
+    return [(position, name) for page in read.pages for _, position, name in decode(page.joined)]
 
 
 @asynccontextmanager

@@ -7,12 +7,15 @@ from typing import Any
 
 from tests.builders import SECOND, an_outcome, changes
 from tests.fakes import ManualClock
+from tests.stores import encode as encode_outcome
+from tests.stores import found
 from tests.validators import Seen, Stream, StreamValidator
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.cursor import Cursor, encode
+from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
-from upshotd.application.ports import OutcomeFilter, OutcomePage, Retention, Subscription
+from upshotd.application.ports import OutcomeFilter, Retention, Subscription
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.domain.outcome import Outcome, OutcomeKind
 
@@ -44,7 +47,7 @@ class HookedStore(MemoryStore):
     before_read: Any = None
     after_read: Any = None
 
-    async def read_outcomes(self, *args: Any, **kwargs: Any) -> OutcomePage:
+    async def read_outcomes(self, *args: Any, **kwargs: Any) -> OutcomeRead:
         hook, self.before_read = self.before_read, None
         if hook is not None:
             await hook()
@@ -59,7 +62,7 @@ class World:
     """One log, its readers, and what they saw."""
 
     def __init__(self, partitions: int = 1, streams_max: int = 1000) -> None:
-        self.store = HookedStore(encode_outcome=_body, partitions=partitions)
+        self.store = HookedStore(encode_outcome=encode_outcome, partitions=partitions)
         self.clock = ManualClock()
         self.wakeups = ManualWakeups(self.clock)
         self.streams = OutcomeStreams(self.store, self.clock, self.wakeups, streams_max=streams_max)
@@ -106,13 +109,13 @@ class World:
                 yield page
 
     async def log(self) -> list[Seen]:
-        found = []
+        seen = []
         for partition, span in (await self.store.spans(WORKSPACE)).items():
-            page = await MemoryStore.read_outcomes(
-                self.store, WORKSPACE, partition, 0, span.head, OutcomeFilter()
+            read = await MemoryStore.read_outcomes(
+                self.store, WORKSPACE, partition, 0, span.head, OutcomeFilter(), 100
             )
-            found += [Seen(partition, at, body.decode()) for at, body in page.records]
-        return found
+            seen += [Seen(partition, at, name) for at, name in found(read)]
+        return seen
 
     async def cursor(self, at: dict[int, int], epoch: str = "", workspace: str = WORKSPACE) -> str:
         return encode(Cursor(epoch or await self.store.log_epoch(), workspace, at))
@@ -122,10 +125,6 @@ class World:
 
     async def check(self) -> None:
         self.validator.check(await self.log())
-
-
-def _body(outcome: Outcome, partition: int, position: int) -> bytes:
-    return outcome.outcome_id.encode()
 
 
 async def settled() -> None:

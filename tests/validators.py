@@ -4,7 +4,7 @@ Every test that opens a stream records it and lets `StreamValidator` judge at th
 
     validator = StreamValidator()
     stream = validator.opened(after_cursor=cursor)
-    stream.saw(response)              # of the contract, or a StreamPage with `identify`
+    stream.saw(response)              # of the contract, or a StreamPage
     validator.check()
 
 Each rule returns its findings as sentences, none when all is well. A validator judges the streams
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.stores import decode
 from upshotd.application import cursor as cursors
 from upshotd.application.outcomes import StreamPage
 
@@ -55,10 +56,10 @@ class Stream:
     max_batch: int = BATCH_DEFAULT
     responses: list[Response] = field(default_factory=list)
 
-    def saw(self, response: Any, identify: Callable[[bytes], str] = bytes.decode) -> None:
-        """Record a response of the contract, or a StreamPage whose bodies *identify* names."""
+    def saw(self, response: Any) -> None:
+        """Record a response of the contract, or a StreamPage of a store with `stores.encode`."""
         if isinstance(response, StreamPage):
-            seen = [Seen(r.partition, r.position, identify(r.body)) for r in response.records]
+            seen = [Seen(*place) for place in decode(response.joined)]
         else:
             seen = [Seen(o.partition, o.position, o.outcome_id, o) for o in response.outcomes]
         self.responses.append(Response(tuple(seen), response.cursor, response.partition_count))

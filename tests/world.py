@@ -191,10 +191,11 @@ class World:
         """Return the whole log, decoded."""
         found = []
         for partition in range(self.store.partitions):
-            page = await self.store.read_outcomes(
-                workspace_id, partition, 0, 100_000, OutcomeFilter()
+            read = await self.store.read_outcomes(
+                workspace_id, partition, 0, 100_000, OutcomeFilter(), 100_000
             )
-            found += service_pb2.StreamOutcomesResponse.FromString(page.joined).outcomes
+            for page in read.pages:
+                found += service_pb2.StreamOutcomesResponse.FromString(page.joined).outcomes
         return found
 
     async def story(self, user_id: str = "") -> list[str]:

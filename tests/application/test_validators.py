@@ -7,7 +7,6 @@ import pytest
 
 from tests.validators import Response, Seen, Stream, StreamValidator
 from upshotd.application.cursor import Cursor, encode
-from upshotd.application.outcome_page import OutcomePage
 from upshotd.application.outcomes import StreamPage
 from upshotd.domain.values import replace
 
@@ -120,10 +119,10 @@ def test_readers_that_saw_different_logs_are_found() -> None:
 def test_what_is_wrong_is_raised() -> None:
     validator = StreamValidator()
     stream = validator.opened(max_batch=1)
-    stream.saw(StreamPage(OutcomePage.of((), 0), at(p0=0), 1))
-    stream.saw(StreamPage(OutcomePage.of([(1, b"a")], 1), at(p0=1)))
+    stream.saw(StreamPage(b"", at(p0=0), 1))
+    stream.saw(StreamPage(b"0 1 a\n", at(p0=1)))
     validator.check()
-    stream.saw(StreamPage(OutcomePage.of([(3, b"c")], 3), at(p0=3)))
+    stream.saw(StreamPage(b"0 3 c\n", at(p0=3)))
     with pytest.raises(AssertionError, match="c at 3 of partition 0 where 2 was next"):
         validator.check()
 

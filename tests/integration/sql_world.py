@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.stores import encode
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import Outcome, OutcomeKind
@@ -14,7 +15,7 @@ NOW = 1_760_000_000_000_000
 
 
 def made(path: Path) -> SqlStore:
-    return SqlStore(path, encode_outcome=lambda outcome, *_: outcome.outcome_id.encode())
+    return SqlStore(path, encode_outcome=encode)
 
 
 def journey(name: str, outcomes: int = 2, payload: bytes = b"payload") -> Changes:

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from tests.integration.sql_world import WS, journey, made
+from tests.stores import found
 from upshotd.adapters.storage import migrating
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.storage.tables import metadata
@@ -42,9 +43,8 @@ async def store(path: Path) -> AsyncIterator[SqlStore]:
     await store.close()
 
 
-async def positions(store: SqlStore) -> list[tuple[int, bytes]]:
-    page = await store.read_outcomes(WS, 0, 0, 100_000, OutcomeFilter())
-    return list(page.records)
+async def positions(store: SqlStore) -> list[tuple[int, str]]:
+    return found(await store.read_outcomes(WS, 0, 0, 100_000, OutcomeFilter(), 100))
 
 
 # -- one process ---------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ async def test_canceled_callers_tear_nothing(store: SqlStore) -> None:
         log = await positions(store)
         # Whole or not at all: each run has its two outcomes, and the positions have no gap.
         assert [position for position, _ in log] == list(range(1, 2 * len(runs) + 1))
-        whose = {body.decode().split("-")[1] for _, body in log}
+        whose = {name.split("-")[1] for _, name in log}
         assert whose == {run.run_id.removeprefix("run-") for run in runs}
         assert "last" in whose
         await store.close()

@@ -5,6 +5,7 @@ last one that was read; 0 is before the first outcome.
 """
 
 import base64
+import binascii
 import json
 import zlib
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ LENGTH_MAX: Final = 4_096
 #: Positions are 64-bit integers in every store.
 POSITION_MAX: Final = 2**63 - 1
 _CHECKSUM_BYTES: Final = 4
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class CursorWriter:
 
     def __init__(self, epoch: str, workspace_id: str) -> None:
         names = json.dumps([epoch, workspace_id], separators=(",", ":"))
-        self._begin = f"{names[:-1]},["
+        # What all of them begin with. The checksum goes on from its own.
+        self._begin = bytes((FORMAT,)) + f"{names[:-1]},[".encode()
+        self._checksum = zlib.crc32(self._begin)
 
     def text(self, positions: Mapping[int, int]) -> str:
         """Return the cursor at *positions*."""
@@ -53,10 +57,12 @@ class CursorWriter:
             pairs = f"[{pair[0]},{pair[1]}]"
         else:
             pairs = ",".join(f"[{place},{positions[place]}]" for place in sorted(positions))
-        body = bytes((FORMAT,)) + f"{self._begin}{pairs}]]".encode()
+        end = f"{pairs}]]".encode()
         # The checksum finds what was cut, mistyped or put together by hand.
-        sealed = body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big")
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        checksum = zlib.crc32(end, self._checksum).to_bytes(_CHECKSUM_BYTES, "big")
+        sealed = self._begin + end + checksum
+        text = binascii.b2a_base64(sealed, newline=False).translate(_URL_SAFE)
+        return text.rstrip(b"=").decode()
 
 
 def parse(text: str) -> Cursor | None:

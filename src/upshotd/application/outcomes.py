@@ -1,17 +1,17 @@
 """StreamOutcomes: the log as an endless stream, in order, without gaps, resumable by cursor."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
 from upshotd.application.cursor import CursorWriter, check_head, check_kept, decode
+from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Clock,
     OutcomeFilter,
-    OutcomePage,
     PartitionSpan,
     Store,
     Wakeups,
@@ -29,7 +29,7 @@ READ_ROWS: Final = 6_000
 #: Rows of the first read, and the fewest of any.
 READ_LEAST: Final = 300
 #: What a read should bring at most, in bytes: large outcomes are read in fewer rows.
-READ_BYTES: Final = 2 * 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
 #: Streams of one process that may be open at once.
 STREAMS_MAX: Final = 1_000
 
@@ -62,36 +62,15 @@ class StreamRequest:
     partitions: tuple[int, ...] = ()
 
 
-NONE_FOUND: Final = OutcomePage.of((), 0)
-
-
-class OutcomeRecord(NamedTuple):
-    """An outcome as the log has it."""
-
-    partition: int
-    position: int
-    #: Encoded as one field of a response.
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPage:
+class StreamPage(NamedTuple):
     """One response of a stream, of one partition; without outcomes it is a checkpoint."""
 
-    #: As the store gave them: nothing is made anew per outcome.
-    found: OutcomePage
+    #: Encoded outcomes as the store gave them: nothing is made anew per outcome.
+    joined: bytes
     #: Everything up to here has been sent or does not pass the filter.
     cursor: str
     #: Partitions of the log in the first page, 0 afterwards.
     partition_count: int = 0
-    #: Partition of the outcomes.
-    partition: int = 0
-
-    @property
-    def records(self) -> list[OutcomeRecord]:
-        """The outcomes one by one, each with its partition."""
-        found = self.found.records
-        return [OutcomeRecord(self.partition, position, body) for position, body in found]
 
 
 @dataclass(slots=True)
@@ -111,31 +90,26 @@ class _Reader:
     #: Rows of the next read.
     rows: int = field(init=False, default=READ_LEAST)
     #: partition -> the read after the present one, begun while that one goes out.
-    ahead: dict[int, "asyncio.Task[OutcomePage]"] = field(init=False, default_factory=dict)
+    ahead: dict[int, "asyncio.Task[OutcomeRead]"] = field(init=False, default_factory=dict)
 
-    def page(
-        self, found: OutcomePage = NONE_FOUND, partition: int = 0, partition_count: int = 0
-    ) -> StreamPage:
-        """Return what goes out now, with the cursor of this moment."""
+    def checkpoint(self, partition_count: int = 0) -> StreamPage:
+        """Return the cursor of this moment."""
         self.yielded_us = self.clock.monotonic_us()
-        return StreamPage(found, self.writer.text(self.positions), partition_count, partition)
+        return StreamPage(b"", self.writer.text(self.positions), partition_count)
 
-    def pages(self, partition: int, found: OutcomePage) -> Iterator[StreamPage]:
-        """Yield what was found in pieces of at most `max_batch`, and move past all of it."""
-        for first in range(0, len(found), self.max_batch):
-            piece = found.piece(first, self.max_batch)
-            self.positions[partition] = piece.through
-            yield self.page(piece, partition)
+    def pages(self, partition: int, found: OutcomeRead) -> Iterator[StreamPage]:
+        """Yield what was found, page by page, and move past all of it."""
+        for page in found.pages:
+            self.positions[partition] = page.through
+            yield StreamPage(page.joined, self.writer.text(self.positions))
             self.yielded_us = self.clock.monotonic_us()  # however long the reader took over it
         self.positions[partition] = found.through
 
-    def size_reads(self, found: OutcomePage) -> None:
+    def size_reads(self, found: OutcomeRead) -> None:
         """Fit the next reads to the size of what was found; where nothing passes, look at more."""
-        if not found:
-            self.rows = min(2 * self.rows, READ_ROWS)
-        else:
-            size = len(found.joined) // len(found)
-            self.rows = max(READ_LEAST, min(READ_BYTES // max(size, 1), READ_ROWS))
+        looked_at, size = found.through - found.after, found.size
+        wanted = READ_BYTES * looked_at // size if size else 2 * self.rows
+        self.rows = max(READ_LEAST, min(wanted, READ_ROWS))
 
     async def close(self) -> None:
         """End the reads that nobody will look at."""
@@ -194,17 +168,19 @@ class OutcomeStreams:
         self._open += 1
         try:
             reader = await self._reader(workspace_id, request)
-            yield reader.page(partition_count=self._store.partitions)
+            yield reader.checkpoint(self._store.partitions)
             try:
-                async with aclosing(self._follow(reader)) as pages:
-                    async for page in pages:
-                        yield page
+                async with aclosing(self._follow(reader)) as found:
+                    async for pages in found:
+                        for page in pages:
+                            yield page
+                            self._refuse_when_draining()
             finally:
                 await reader.close()
         finally:
             self._open -= 1
 
-    async def _follow(self, reader: _Reader) -> AsyncGenerator[StreamPage, None]:
+    async def _follow(self, reader: _Reader) -> AsyncGenerator[Iterable[StreamPage], None]:
         """Yield what comes after the reader's place, and checkpoints where nothing comes."""
         while True:
             # The ticket comes before the read, and the level is tested before the wait: what
@@ -215,11 +191,9 @@ class OutcomeStreams:
                 self._refuse_when_draining()
                 found = await self._read(reader, partition)
                 idle = idle and found.through == after
-                for page in reader.pages(partition, found):
-                    yield page
-                    self._refuse_when_draining()
+                yield reader.pages(partition, found)
                 if reader.quiet_us <= 0:
-                    yield reader.page()
+                    yield (reader.checkpoint(),)
             self._refuse_when_draining()
             if idle:
                 await self._wakeups.wait(ticket, reader.quiet_us)
@@ -289,12 +263,12 @@ class OutcomeStreams:
 
     # reading
 
-    async def _read(self, reader: _Reader, partition: int) -> OutcomePage:
+    async def _read(self, reader: _Reader, partition: int) -> OutcomeRead:
         """Return what comes next in *partition*; raises CursorExpired when that is gone."""
         after = reader.positions[partition]
         ahead = reader.ahead.pop(partition, None)
-        found = await ahead if ahead is not None else OutcomePage.of((), after)
-        if found.through == after:
+        found = await ahead if ahead is not None else None
+        if found is None or found.through == after:
             # Also after a read ahead: it may be older than the ticket.
             found = await self._look(reader, partition, after)
         reader.size_reads(found)
@@ -302,17 +276,14 @@ class OutcomeStreams:
             # There is more. While these go out, the store's thread reads what comes next.
             next_read = self._look(reader, partition, found.through)
             reader.ahead[partition] = asyncio.create_task(next_read)
-        if found.through == after or (found and found.positions[0] == after + 1):
-            return found
-        # The row after the last one was not among those that passed: filtered out, or pruned
-        # under our feet. Asked after the read, so that what went before it is noticed.
-        spans = await self._store.spans(reader.workspace_id)
-        check_kept(reader.positions, spans, reader.writer)
+        if found.after != after:  # pruned under our feet
+            spans = await self._store.spans(reader.workspace_id)
+            check_kept(reader.positions, spans, reader.writer)
         return found
 
-    async def _look(self, reader: _Reader, partition: int, after: int) -> OutcomePage:
+    async def _look(self, reader: _Reader, partition: int, after: int) -> OutcomeRead:
         return await self._store.read_outcomes(
-            reader.workspace_id, partition, after, reader.rows, reader.chosen
+            reader.workspace_id, partition, after, reader.rows, reader.chosen, reader.max_batch
         )
 
 

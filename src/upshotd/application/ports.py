@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from upshotd.application.outcome_page import OutcomePage
+from upshotd.application.outcome_page import OutcomeRead
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import Channel, Delivery, Message, SendResult
@@ -14,7 +14,7 @@ from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, Identity, State, StoredEvent, Wanted
 from upshotd.domain.workflow import Workflow
 
-__all__ = ["Ids", "OutcomePage"]  # re-exported
+__all__ = ["Ids"]  # re-exported
 
 # -- time ----------------------------------------------------------------------------------
 
@@ -260,9 +260,15 @@ class Store(Protocol):
         """Return what each partition holds, all partitions named."""
 
     async def read_outcomes(
-        self, workspace_id: str, partition: int, after: int, limit: int, chosen: OutcomeFilter
-    ) -> OutcomePage:
-        """Return outcomes after a position, looking at up to *limit* rows."""
+        self,
+        workspace_id: str,
+        partition: int,
+        after: int,
+        limit: int,
+        chosen: OutcomeFilter,
+        batch: int,
+    ) -> OutcomeRead:
+        """Return outcomes after a position, looking at up to *limit*, in pages of *batch*."""
 
     async def outcome_time(self, workspace_id: str, partition: int, position: int) -> int | None:
         """Return when the first outcome at or after *position* was recorded, in microseconds."""

@@ -104,9 +104,7 @@ class UpshotService:
         stream = self._streams.stream(workspace_id, stream_request(request))
         async with aclosing(stream) as pages:
             async for page in pages:
-                yield outcome_codec.response_bytes(
-                    page.found.joined, page.cursor, page.partition_count
-                )
+                yield outcome_codec.response_bytes(*page)
 
 
 def _ingest_result(result: IngestResult) -> pb.IngestResult:

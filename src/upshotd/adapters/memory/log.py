@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from upshotd.adapters.memory.journal import Journal
-from upshotd.application.ports import OutcomeCount, OutcomeFilter, OutcomePage, PartitionSpan
+from upshotd.application.outcome_page import OutcomeRead
+from upshotd.application.ports import OutcomeCount, OutcomeFilter, PartitionSpan
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import Outcome, OutcomeKind
 
@@ -69,17 +70,16 @@ class Log:
             for number, partition in self._partitions.items()
         }
 
-    def read(self, number: int, after: int, limit: int, chosen: OutcomeFilter) -> OutcomePage:
+    def read(
+        self, number: int, after: int, limit: int, chosen: OutcomeFilter, batch: int
+    ) -> OutcomeRead:
         """Return what passes *chosen* of the next *limit* outcomes."""
-        records: list[tuple[int, bytes]] = []
-        through = after
-        for looked_at, (position, entry) in enumerate(self._partitions[number].after(after)):
-            if looked_at == limit:
-                break
-            through = position
-            if _passes(entry.outcome, chosen):
-                records.append((position, entry.body))
-        return OutcomePage.of(records, through)
+        partition = self._partitions[number]
+        begin = max(after, partition.earliest - 1)
+        through = max(begin, min(begin + limit, partition.head))
+        entries = [(at, partition.entries[at]) for at in range(begin + 1, through + 1)]
+        records = [(at, entry.body) for at, entry in entries if _passes(entry.outcome, chosen)]
+        return OutcomeRead.of(records, begin, through, batch)
 
     def recorded_us(self, number: int, position: int) -> int | None:
         """Return when the first outcome at or after *position* was recorded, in microseconds."""

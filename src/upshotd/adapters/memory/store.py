@@ -11,13 +11,13 @@ from upshotd.adapters.memory.due import Timer, Timers
 from upshotd.adapters.memory.journal import Journal
 from upshotd.adapters.memory.log import Encode, Log
 from upshotd.adapters.memory.tables import Tables
+from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
     Due,
     MessageFilter,
     OutcomeCount,
     OutcomeFilter,
-    OutcomePage,
     PartitionSpan,
     Retention,
     RunFilter,
@@ -177,9 +177,15 @@ class MemoryStore:
         return self._tables(workspace_id).log.spans()
 
     async def read_outcomes(
-        self, workspace_id: str, partition: int, after: int, limit: int, chosen: OutcomeFilter
-    ) -> OutcomePage:
-        return self._tables(workspace_id).log.read(partition, after, limit, chosen)
+        self,
+        workspace_id: str,
+        partition: int,
+        after: int,
+        limit: int,
+        chosen: OutcomeFilter,
+        batch: int,
+    ) -> OutcomeRead:
+        return self._tables(workspace_id).log.read(partition, after, limit, chosen, batch)
 
     async def outcome_time(self, workspace_id: str, partition: int, position: int) -> int | None:
         return self._tables(workspace_id).log.recorded_us(partition, position)

@@ -1,9 +1,8 @@
 """The outcome log as readers see it, and the subscriptions to it."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
@@ -13,18 +12,17 @@ from sqlalchemy import (
     Select,
     delete,
     func,
-    literal_column,
     select,
     update,
 )
 
-from upshotd.adapters.storage.bulk import into, marks, on_postgresql
+from upshotd.adapters.storage.bulk import into, marks
 from upshotd.adapters.storage.rows import Row, dump, load
 from upshotd.adapters.storage.tables import outcome_counts, outcome_heads, outcomes, subscriptions
+from upshotd.application.outcome_page import OutcomePage, OutcomeRead
 from upshotd.application.ports import (
     OutcomeCount,
     OutcomeFilter,
-    OutcomePage,
     PartitionSpan,
     Subscription,
 )
@@ -40,19 +38,28 @@ def _joins_bytes() -> bool:
         return bool(connection.execute(query).fetchone()[0] == b"a\0\xff\0b")
 
 
-#: All rows as one, as `bulk` reads them, but with one value for all bodies: a log is read more
-#: than everything else. Both lists are of one pass, so they are in the same order.
-_BODIES: ColumnElement[Any] = literal_column(
+_BODIES = (
     "CAST(group_concat(body, '') AS BLOB)" if _joins_bytes() else "group_concat(hex(body), '')"
 )
-_PLACES: ColumnElement[Any] = literal_column(
-    "'[' || group_concat(position || ',' || length(body), ',') || ']'"
-)
-#: The usual read, and the busiest, on either database: its text is ready.
-_ALL_SQLITE = (
-    f"SELECT {_BODIES}, '[' || group_concat(length(body)) || ']', count(*) FROM outcomes "  # noqa: S608
-    "WHERE workspace_id = ? AND partition = ? AND position > ? AND position <= ?"
-)
+#: The usual read, and the busiest, of SQLite: everything behind a position, in pages that are ready
+#: to go out. Positions are contiguous, so a page is a range of them. One statement is one snapshot.
+#: Its values are workspace, partition, position, most to look at, most of a page; its rows where
+#: a page begins and ends, and its bodies joined (or their hexadecimal digits). SQLite goes by the
+#: key, so that they are in order.
+PAGES = f"""
+WITH RECURSIVE
+span(first, last) AS MATERIALIZED (
+  SELECT max(?3, earliest - 1), min(head, max(?3, earliest - 1) + ?4)
+  FROM outcome_heads WHERE workspace_id = ?1 AND partition = ?2 AND head > ?3),
+page(first, last) AS (
+  SELECT first, last FROM span UNION ALL SELECT first + ?5, last FROM page WHERE first + ?5 < last)
+SELECT first, min(first + ?5, last), (
+  SELECT {_BODIES} FROM outcomes
+  WHERE workspace_id = ?1 AND partition = ?2
+  AND position > first AND position <= min(first + ?5, last))
+FROM page
+"""  # noqa: S608
+#: The same of PostgreSQL, row by row: its driver reads rows in one go.
 _ALL_POSTGRESQL = (
     "SELECT position, body FROM outcomes "
     "WHERE workspace_id = $1 AND partition = $2 AND position > $3 AND position <= $4"
@@ -78,53 +85,52 @@ def size(connection: Connection) -> int:
     )
 
 
+def read_of(pages: Iterable[tuple[int, int, bytes | str | None]], after: int) -> OutcomeRead:
+    """Return the read behind *after* that found the rows of `PAGES`."""
+    begin, through, found = None, after, []
+    for first, through, body in pages:
+        begin = first if begin is None else begin
+        if body:  # there is none where nothing is kept
+            joined = bytes.fromhex(body) if isinstance(body, str) else body
+            found.append(OutcomePage(joined, through))
+    return OutcomeRead(found, after if begin is None else begin, through)
+
+
 def read(
     connection: Connection,
-    workspace_id: str,
-    partition: int,
-    after: int,
+    place: tuple[str, int, int],
     limit: int,
     chosen: OutcomeFilter,
-) -> OutcomePage:
-    """Return outcomes after a position; positions are contiguous, so looking is counting."""
+    batch: int,
+) -> OutcomeRead:
+    """Return what passes *chosen* behind a (workspace, partition, position), on a snapshot.
+
+    Positions are contiguous, so looking is counting.
+    """
+    workspace_id, partition, after = place
     span = connection.exec_driver_sql(_span_text(connection), (workspace_id, partition)).fetchone()
     if span is None or span[1] <= after:
-        return OutcomePage.of((), after)
+        return OutcomeRead((), after, after)
     earliest, head = span
-    through = min(head, max(after, earliest - 1) + limit)
-    place = (workspace_id, partition, after, through)
-    if on_postgresql(connection):
-        return OutcomePage.of(_rows(connection, place, chosen), through)
+    begin = max(after, earliest - 1)
+    through = min(head, begin + limit)
     if chosen.open:
-        # Positions are contiguous: their lengths are enough.
-        bodies, lengths, count = connection.exec_driver_sql(_ALL_SQLITE, place).one()
-        first = max(after + 1, earliest)
-        if count == through - first + 1:
-            return _joined(bodies, range(first, through + 1), load(lengths), through)
-    bodies, places = connection.execute(_chosen((_BODIES, _PLACES), place, chosen)).one()
-    flat = load(places) if bodies else []
-    return _joined(bodies, flat[::2], flat[1::2], through)
-
-
-def _rows(
-    connection: Connection, place: tuple[str, int, int, int], chosen: OutcomeFilter
-) -> list[tuple[int, bytes]]:
-    """Return what passes, as PostgreSQL gives it: its driver reads rows in one go."""
-    if chosen.open:
-        found = connection.exec_driver_sql(_ALL_POSTGRESQL, place)
+        # Of PostgreSQL: SQLite has `PAGES` for it.
+        found = connection.exec_driver_sql(
+            _ALL_POSTGRESQL, (workspace_id, partition, begin, through)
+        )
     else:
-        found = connection.execute(_chosen((outcomes.c.position, outcomes.c.body), place, chosen))
+        found = connection.execute(_chosen(workspace_id, partition, begin, through, chosen))
     rows = [(position, body) for position, body in found]
     rows.sort(key=itemgetter(0))
-    return rows
+    return OutcomeRead.of(rows, begin, through, batch)
 
 
 def _chosen(
-    what: tuple[ColumnElement[Any], ...], place: tuple[str, int, int, int], chosen: OutcomeFilter
+    workspace_id: str, partition: int, after: int, through: int, chosen: OutcomeFilter
 ) -> Select[Any]:
     table = outcomes.c
-    workspace_id, partition, after, through = place
-    return select(*what).where(
+    return select(table.position, table.body).where(
         table.workspace_id == workspace_id,
         table.partition == partition,
         table.position > after,
@@ -137,17 +143,6 @@ def _span_text(connection: Connection) -> str:
     first, second = marks(connection, 1, 1), marks(connection, 2, 1)
     where = f"workspace_id = {first} AND partition = {second}"
     return f"SELECT earliest, head FROM outcome_heads WHERE {where}"  # noqa: S608
-
-
-def _joined(
-    joined: bytes | str | None, positions: Sequence[int], lengths: Sequence[int], through: int
-) -> OutcomePage:
-    """Return the page of all bodies (or their hexadecimal digits, or none), joined.
-
-    SQLite goes by the key, so that they are in order.
-    """
-    bodies = bytes.fromhex(joined) if isinstance(joined, str) else joined or b""
-    return OutcomePage(positions, tuple(accumulate(lengths)), bodies, through)
 
 
 def _passing(chosen: OutcomeFilter) -> list[ColumnElement[bool]]:

@@ -14,11 +14,12 @@ thereby never met, whatever the version.
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+import aiosqlite
 import structlog
 from sqlalchemy import (
     AsyncAdaptedQueuePool,
@@ -147,7 +148,21 @@ class SqliteDatabase:
             async with self._readers.begin() as connection:
                 return await connection.run_sync(work)
         except DatabaseError as error:
-            raise _unavailable(error) from error
+            raise _unavailable(error.orig) from error
+
+    async def fetch(self, text: str, values: tuple[object, ...]) -> Iterable[Any]:
+        """Return the rows of one statement that reads: a snapshot too, and a single hop."""
+        self._check_open()
+        return await self._running.finished(asyncio.ensure_future(self._fetched(text, values)))
+
+    async def _fetched(self, text: str, values: tuple[object, ...]) -> Iterable[Any]:
+        async with self._readers.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, aiosqlite.Connection)
+            try:
+                return await driver.execute_fetchall(text, values)
+            except sqlite3.DatabaseError as error:
+                raise _unavailable(error) from error
 
     async def load(self, work: Callable[[Connection], T]) -> T:
         """Run *work*, which only reads: on the writing connection while it has nothing to do.
@@ -203,7 +218,7 @@ def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
     except IntegrityError as error:
         raise _refused(error) from error
     except DatabaseError as error:
-        raise _unavailable(error) from error
+        raise _unavailable(error.orig) from error
 
 
 def _refused(error: IntegrityError) -> UpshotError:
@@ -214,9 +229,9 @@ def _refused(error: IntegrityError) -> UpshotError:
     return ConstraintFailure(f"a constraint does not hold: {error.orig}")
 
 
-def _unavailable(error: DatabaseError) -> UpshotError:
-    code = getattr(error.orig, "sqlite_errorcode", 0)
-    log.error("database.failed", code=getattr(error.orig, "sqlite_errorname", ""))
+def _unavailable(error: BaseException | None) -> UpshotError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    log.error("database.failed", code=getattr(error, "sqlite_errorname", ""))
     if code & 0xFF in _FULL or code in _FULL:
         return ResourceExhausted("the database is full", reason="DATABASE_FULL")
-    return Unavailable(f"the database failed: {error.orig}", reason="DATABASE_FAILED")
+    return Unavailable(f"the database failed: {error}", reason="DATABASE_FAILED")

@@ -17,13 +17,13 @@ from upshotd.adapters.storage import (
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase, url_of
 from upshotd.adapters.storage.replica import Replica
 from upshotd.adapters.storage.sqlite import SqliteDatabase
+from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
     Due,
     MessageFilter,
     OutcomeCount,
     OutcomeFilter,
-    OutcomePage,
     PartitionSpan,
     Retention,
     RunFilter,
@@ -213,11 +213,19 @@ class SqlStore:
         return await self._database.read(lambda c: log.spans(c, workspace_id, self._partitions))
 
     async def read_outcomes(
-        self, workspace_id: str, partition: int, after: int, limit: int, chosen: OutcomeFilter
-    ) -> OutcomePage:
-        return await self._database.read(
-            lambda c: log.read(c, workspace_id, partition, after, limit, chosen)
-        )
+        self,
+        workspace_id: str,
+        partition: int,
+        after: int,
+        limit: int,
+        chosen: OutcomeFilter,
+        batch: int,
+    ) -> OutcomeRead:
+        place = (workspace_id, partition, after)
+        if isinstance(self._database, SqliteDatabase) and chosen.open:
+            rows = await self._database.fetch(log.PAGES, (*place, limit, batch))
+            return log.read_of(rows, after)
+        return await self._database.read(lambda c: log.read(c, place, limit, chosen, batch))
 
     async def outcome_time(self, workspace_id: str, partition: int, position: int) -> int | None:
         return await self._database.read(

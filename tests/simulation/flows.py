@@ -1,0 +1,223 @@
+"""Workflows at random: nested, of every kind of step. A new kind joins with one generator."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from upshotd.domain.event import EventType
+from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.steps.branch import Branch, Case
+from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
+from upshotd.domain.values import replace
+from upshotd.domain.workflow import (
+    ExitRule,
+    Purpose,
+    Reentry,
+    ReentryMode,
+    Step,
+    StepKind,
+    Trigger,
+    Workflow,
+)
+
+STARTS = ("Start A", "Start B", "Start C")
+MIDDLES = ("Used", "Paid", "Seen")
+TOPICS = ("", "news", "orders")
+#: Workflows of a workspace; the last one starts by enrolment only.
+NAMES = ("always", "once", "ever", "listed", "grouped", "enrolled")
+#: Says which workspace it is of, so that one that crosses over is seen.
+TEXTS = ("{{ traits.home }}: hello", "{{ traits.home }}: {{ event.name }}", "{{ traits.home }}")
+FAULTY = "{{ traits.home }} {{ traits.never_set }}"
+CONDITIONS = ('traits.plan == "pro"', 'traits.plan != "pro"', "event.properties.n > 3")
+DEPTH = 2
+
+
+@dataclass
+class Scope:
+    """Where the generator is inside a workflow."""
+
+    chance: random.Random
+    #: What durations are multiples of, in microseconds.
+    unit_us: int
+    workflow_id: str
+    depth: int = 0
+    #: Send steps that precede this place on every way to it.
+    sends: tuple[str, ...] = ()
+    #: Step ids given so far, in the whole workflow.
+    made: list[str] = field(default_factory=list)
+
+    def inner(self) -> "Scope":
+        """Return the scope of a list inside a step here."""
+        return replace(self, depth=self.depth + 1)
+
+    def duration(self) -> int:
+        """Return a duration, now and then a very short one."""
+        return self.chance.choice((1_000_000, self.unit_us // 10, *range_of(self.unit_us)))
+
+
+def range_of(unit_us: int) -> tuple[int, ...]:
+    """Return one to five units."""
+    return tuple(n * unit_us for n in range(1, 6))
+
+
+def a_send(scope: Scope) -> StepKind:
+    """Any channel; now and then with a template that fails."""
+    text = FAULTY if scope.chance.random() < 0.05 else scope.chance.choice(TEXTS)
+    channel, content = scope.chance.choice(
+        (
+            (Channel.EMAIL, Email(text, f"<p>{text}</p>", text)),
+            (Channel.SMS, Sms(text)),
+            (Channel.WEBHOOK, Webhook(text)),
+        )
+    )
+    typed: Content = content
+    return Send(channel, typed)
+
+
+def a_delay(scope: Scope) -> StepKind:
+    """By a duration, or until a moment of the event."""
+    if scope.chance.random() < 0.2:
+        return Delay(until=f'event.time + duration("{scope.duration() // 1_000_000}s")')
+    return Delay(scope.duration())
+
+
+def a_wait(scope: Scope) -> StepKind:
+    """For engagement, for events, or for both."""
+    conditions: list[WaitCondition] = []
+    if scope.sends and scope.chance.random() < 0.8:
+        kinds = scope.chance.choice(
+            (
+                (EngagementKind.OPENED, EngagementKind.CLICKED),
+                (EngagementKind.CLICKED, EngagementKind.REPLIED),
+                (EngagementKind.DELIVERED,),
+            )
+        )
+        machine = scope.chance.random() < 0.2
+        conditions.append(EngagementWait(scope.chance.choice(scope.sends), kinds, machine))
+    if not conditions or scope.chance.random() < 0.4:
+        condition = scope.chance.choice(("", "event.properties.n > 3"))
+        since = scope.chance.random() < 0.3
+        conditions.append(EventWait(scope.chance.choice(MIDDLES), condition, since))
+    return Wait(
+        tuple(conditions),
+        scope.duration(),
+        on_match=steps(scope.inner(), 0, 2),
+        on_timeout=steps(scope.inner(), 0, 2),
+        on_undeliverable=steps(scope.inner(), 0, 1),
+        any_of=len(conditions) > 1,
+    )
+
+
+def a_branch(scope: Scope) -> StepKind:
+    """By a trait or the event."""
+    conditions = scope.chance.sample(CONDITIONS, scope.chance.randint(1, 2))
+    cases = tuple(Case(condition, steps(scope.inner(), 0, 2)) for condition in conditions)
+    return Branch(cases, steps(scope.inner(), 0, 2))
+
+
+def an_emit(scope: Scope) -> StepKind:
+    """An outcome of our own."""
+    return Emit("Something Happened", {"home": "{{ traits.home }}", "n": scope.chance.randint(1, 9)})
+
+
+def an_enroll(scope: Scope) -> StepKind:
+    """Into another workflow; now and then into one that is not there."""
+    others = [name for name in NAMES if name != scope.workflow_id]
+    return Enroll(scope.chance.choice([*others, "nowhere"]))
+
+
+def a_suppress(scope: Scope) -> StepKind:
+    """A channel or a topic, for a time."""
+    if scope.chance.random() < 0.5:
+        return Suppress(topic=scope.chance.choice(TOPICS[1:]), duration_us=scope.duration())
+    return Suppress(Channel.SMS, duration_us=scope.duration())
+
+
+def an_exit(scope: Scope) -> StepKind:
+    """The end."""
+    return Exit(scope.chance.choice(("EXITED", "DONE_HERE")))
+
+
+#: Every kind of step, how it is made, and how often.
+GENERATORS: dict[type, tuple[Callable[[Scope], StepKind], int]] = {
+    Send: (a_send, 10),
+    Delay: (a_delay, 4),
+    Wait: (a_wait, 8),
+    Branch: (a_branch, 3),
+    Emit: (an_emit, 2),
+    Enroll: (an_enroll, 2),
+    Suppress: (a_suppress, 1),
+    Exit: (an_exit, 1),
+}
+_NESTING = (Wait, Branch)
+
+
+def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
+    """Return a list of steps; nothing follows an exit."""
+    kinds = [kind for kind in GENERATORS if scope.depth < DEPTH or kind not in _NESTING]
+    weights = [GENERATORS[kind][1] for kind in kinds]
+    made: list[Step] = []
+    for _ in range(scope.chance.randint(least, most)):
+        (kind,) = scope.chance.choices(kinds, weights)
+        step_id = f"s{len(scope.made)}"
+        scope.made.append(step_id)
+        condition = scope.chance.choice(CONDITIONS) if scope.chance.random() < 0.1 else ""
+        made.append(Step(step_id, GENERATORS[kind][0](scope), condition))
+        if kind is Send:
+            scope = replace(scope, sends=(*scope.sends, step_id))
+        if kind is Exit:
+            break
+    return tuple(made)
+
+
+def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
+    """Return a workflow; its trigger and re-entry follow from its name, its steps are random."""
+    scope = Scope(chance, unit_us, workflow_id)
+    return Workflow(
+        workflow_id,
+        TRIGGERS[workflow_id],
+        (Step("first", Send(Channel.EMAIL, Email(TEXTS[0], "", TEXTS[0]))),)
+        + steps(replace(scope, sends=("first",)), 1, 5),
+        reentry=REENTRIES.get(workflow_id, Reentry(ReentryMode.ONCE_ACTIVE)),
+        exits=(ExitRule("Used"),) if chance.random() < 0.5 else (),
+        topic=chance.choice(TOPICS),
+        purpose=chance.choice(list(Purpose)),
+        cancellation_key="event.name" if chance.random() < 0.5 else "",
+    )
+
+
+TRIGGERS = {
+    "always": Trigger(EventType.TRACK, STARTS[0]),
+    "once": Trigger(EventType.TRACK, STARTS[1], CONDITIONS[2]),
+    "ever": Trigger(EventType.TRACK, STARTS[2]),
+    "listed": Trigger(EventType.IDENTIFY, condition=CONDITIONS[0]),
+    "grouped": Trigger(EventType.GROUP),
+    "enrolled": Trigger(None),
+}
+REENTRIES = {
+    "always": Reentry(ReentryMode.ALWAYS),
+    "ever": Reentry(ReentryMode.ONCE_EVER),
+    "grouped": Reentry(ReentryMode.ONCE_ACTIVE, key="event.name", cooldown_us=1_000_000),
+}
+
+
+def kinds_in(found: tuple[Step, ...]) -> set[type]:
+    """Return every kind of step in a list, at any depth."""
+    kinds: set[type] = set()
+    for step in found:
+        kinds.add(type(step.kind))
+        match step.kind:
+            case Wait(on_match=a, on_timeout=b, on_undeliverable=c):
+                kinds |= kinds_in(a) | kinds_in(b) | kinds_in(c)
+            case Branch(cases=cases, otherwise=otherwise):
+                for case in cases:
+                    kinds |= kinds_in(case.steps)
+                kinds |= kinds_in(otherwise)
+    return kinds

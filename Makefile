@@ -9,6 +9,8 @@ PYTHON ?= $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 
   && echo python3 || echo python3.11)
 BASE   ?= main
 CYCLES ?= 50
+SEEDS  ?= 300
+FIRST  ?= 0
 DIST   ?= dist
 MAX_LINES := 400
 MIN_BRANCHES := 95
@@ -49,11 +51,13 @@ run: $(READY) ## Serve on loopback, with a clock that `upshot advance` can move
 .PHONY: test
 test: static ## Everything: static checks and all tests (less than 5 minutes)
 	@$(BIN)/coverage erase
-	@# Two halves at once. The one with real processes and sockets is told when it has ended; the
-	@# other one is where domain and application must be covered.
+	@# Three parts at once. Those with real processes and sockets, and the simulation, are told when
+	@# they have ended; the other one is where domain and application must be covered.
 	@$(BIN)/python -m pytest tests/integration > $(VENV)/integration.log 2>&1 & real=$$!; \
+	  $(BIN)/python -m tests.simulation --seeds 300 --jobs 1 > $(VENV)/simulation.log 2>&1 & sim=$$!; \
 	  $(BIN)/coverage run -m pytest $(INNER); inner=$$?; \
-	  wait $$real; outer=$$?; cat $(VENV)/integration.log; exit $$((inner + outer))
+	  wait $$sim; played=$$?; cat $(VENV)/simulation.log; \
+	  wait $$real; outer=$$?; cat $(VENV)/integration.log; exit $$((inner + played + outer))
 	$(BIN)/coverage report
 	@$(BIN)/coverage json -q --fail-under=0 -o - | $(BIN)/python -c 'import json, sys; \
 	  sum = json.load(sys.stdin)["totals"]; \
@@ -61,7 +65,7 @@ test: static ## Everything: static checks and all tests (less than 5 minutes)
 	  print(f"Branches of domain and application: {share:.1f} %"); \
 	  sys.exit(share < $(MIN_BRANCHES))'
 
-INNER := tests/unit tests/application tests/contract tests/scenarios
+INNER := tests/unit tests/application tests/contract tests/scenarios tests/simulation
 
 .PHONY: check
 check: test ## The same as test; what CI runs
@@ -73,6 +77,10 @@ quick: $(READY) ## Unit and application tests only (seconds)
 .PHONY: chaos
 chaos: $(READY) ## Crash stories over real processes on both databases (CYCLES=50)
 	$(BIN)/python tests/chaos.py --cycles $(CYCLES)
+
+.PHONY: simulate
+simulate: $(READY) ## Histories of several servers on a virtual clock, with faults (SEEDS=300 FIRST=0)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 .PHONY: bench
 bench: $(READY) ## Every figure beside its reference of the same run

@@ -12,6 +12,7 @@ from upshotd.application.inbox import Limits
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import (
     Conflict,
+    ConstraintFailure,
     Unavailable,
 )
 from upshotd.domain.event import Event, EventType
@@ -47,6 +48,16 @@ async def test_endless_conflict_ends_with_the_item_set_aside():
         store.troubles = [Conflict("moved on") for _ in range(6)]
         (result,) = await w.ingest(go("a"))
         assert (result.state, result.reason) == (IngestState.REJECTED, "INTERNAL")
+
+
+async def test_a_constraint_broken_by_a_race_is_decided_again():
+    """Two replicas moved one run; the enrolment of the other was there first (simulation, 118)."""
+    store = TroubledStore()
+    await store.open()
+    async with world(store) as w:
+        store.troubles = [ConstraintFailure("the start is taken")]
+        (result,) = await w.ingest(go("a"))
+        assert result.state is IngestState.ACCEPTED
 
 
 async def test_a_constraint_failure_splits_the_batch_and_refuses_only_its_cause():

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 import pytest
 
 from tests.fakes import ManualClock
-from tests.flows import sms, track
+from tests.flows import delay, sms, track
 from tests.loops import TroubledStore, go
 from tests.world import world
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.ports import Due, RunFilter
 from upshotd.application.watching import IDLE_US, LOOK_US, watch
 from upshotd.domain.errors import LeaseLost, Unavailable
+from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import IngestState
 
@@ -25,6 +27,8 @@ class SharedStore(TroubledStore):
         self.owners: list[str] = []
         self.taken_over = False
         self.size: list[int | Exception] = []
+        #: Whether another replica has claimed everything.
+        self.elsewhere = False
 
     @property
     def shared(self) -> bool:
@@ -38,6 +42,10 @@ class SharedStore(TroubledStore):
         if self.taken_over:
             raise LeaseLost("another replica has taken over")
         await super().commit(batch)
+
+    async def claim(self, now_us: int, limit: int) -> list[Due]:
+        found = await super().claim(now_us, limit)
+        return [] if self.elsewhere else found
 
     async def log_size(self) -> int:
         if not self.size:
@@ -110,6 +118,25 @@ async def test_timers_that_others_set_are_looked_for():
         async with asyncio.timeout(5):
             while store.looks == looks:
                 await asyncio.sleep(0.05)
+
+
+async def test_what_others_are_at_is_not_asked_for_again_and_again():
+    store = await shared()
+    async with world(store) as w:
+        await w.define(track("Go", delay("pause", 60_000_000)))
+        await w.track("u", "Go")
+        await w.settle()
+        store.elsewhere = True
+        w.clock.advance(61_000_000)
+        w.loop.poke()
+        await asyncio.sleep(0.05)
+        looks = store.looks
+        await asyncio.sleep(0.25)
+        assert store.looks - looks <= 2
+        store.elsewhere = False
+        w.clock.advance(1_000_000)
+        await w.settle()
+        assert (await w.store.runs("default", RunFilter(), "", 9))[0].state is RunState.COMPLETED
 
 
 async def test_readers_are_woken_by_what_others_append():

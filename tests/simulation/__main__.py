@@ -106,7 +106,9 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="this one alone")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--twice", type=int, default=20, help="of them, how many twice [20]")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes [all cores]")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes [all cores]"
+    )
     given = parser.parse_args()
     if given.only is not None and given.trace:
         return 1 if _traced(given.only) else 0

@@ -1,4 +1,4 @@
-"""Everybody who calls: applications that send events, readers of the log, people who change things."""
+"""Everybody who calls: applications that send events, readers of the log, operators."""
 
 import asyncio
 import random
@@ -80,7 +80,10 @@ class Client:
 
     def _identify(self, workspace_id: str, user_id: str) -> event_pb2.Event:
         event = event_pb2.Event(event_id=self._id(), user_id=user_id)
-        traits: dict[str, object] = {"home": workspace_id, "plan": self._chance.choice(("pro", "x"))}
+        traits: dict[str, object] = {
+            "home": workspace_id,
+            "plan": self._chance.choice(("pro", "x")),
+        }
         if self._chance.random() < 0.9:
             traits["email"] = f"{user_id}@{workspace_id}.example"
         if self._chance.random() < 0.8:

@@ -99,7 +99,7 @@ class SimDatabase(MemoryStore):
 
     def commit_as(self, owner: str, batch: Sequence[Changes]) -> None:
         """Write *batch*, if *owner* is not taken for dead."""
-        if self.between_processes and owner not in self.leases:
+        if self.fenced(owner):
             raise LeaseLost("another replica has taken over")
         before = self.watching.before(batch) if self.watching is not None else None
         at_once(super().commit(batch))
@@ -110,6 +110,10 @@ class SimDatabase(MemoryStore):
                 self.claims.pop((changes.workspace_id, run_id), None)
             for message_id, message in changes.messages.items():
                 self.claims[changes.workspace_id, message_id] = message.owner
+
+    def fenced(self, owner: str) -> bool:
+        """Return whether somebody has taken over what *owner* had."""
+        return self.between_processes and owner not in self.leases
 
     def claim_as(self, owner: str, now_us: int, limit: int) -> list[Due]:
         """Claim what is due and nobody else is at; alone there is nobody else."""

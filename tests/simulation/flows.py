@@ -124,7 +124,9 @@ def a_branch(scope: Scope) -> StepKind:
 
 def an_emit(scope: Scope) -> StepKind:
     """An outcome of our own."""
-    return Emit("Something Happened", {"home": "{{ traits.home }}", "n": scope.chance.randint(1, 9)})
+    return Emit(
+        "Something Happened", {"home": "{{ traits.home }}", "n": scope.chance.randint(1, 9)}
+    )
 
 
 def an_enroll(scope: Scope) -> StepKind:

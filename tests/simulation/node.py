@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -141,10 +141,8 @@ class Node:
         await server.dispatcher.close(GRACE_S)
         server.loop.stop()
         await asyncio.wait([server.working], timeout=GRACE_S)
-        try:
+        with suppress(UpshotError):
             await server.store.leave()
-        except UpshotError:
-            pass
         if not over.done():
             over.set_result(None)
 
@@ -177,9 +175,7 @@ class Node:
             route.provider: SimProvider(sim, route.provider, idempotent=route.idempotent)
             for route in ROUTES.values()
         }
-        dispatcher = Dispatcher(
-            providers, loop.settle, concurrency=8, may_send=store.holds_lease
-        )
+        dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
         loop.attach(dispatcher)
         self.server = Server(
             store=store,
@@ -217,9 +213,7 @@ class Node:
         except TimeoutError:
             raise Unavailable("no answer in time") from None
 
-    def _arrive(
-        self, work: Callable[[Server], Awaitable[T]], answer: "asyncio.Future[T]"
-    ) -> None:
+    def _arrive(self, work: Callable[[Server], Awaitable[T]], answer: "asyncio.Future[T]") -> None:
         server = self.server
         if server is None:
             self._answer_later(answer, None, Unavailable("connection refused"))
@@ -244,9 +238,7 @@ class Node:
         self, answer: "asyncio.Future[Any]", result: object, error: UpshotError | None
     ) -> None:
         delay = self._sim.network.delay()
-        self._loop.call_later(
-            delay, self._answer, answer, result, error, context=OUTSIDE.copy()
-        )
+        self._loop.call_later(delay, self._answer, answer, result, error, context=OUTSIDE.copy())
 
     def _answer(
         self, answer: "asyncio.Future[Any]", result: object, error: UpshotError | None

@@ -124,7 +124,9 @@ class Providers:
 
     def _follow(self, taken: Taken) -> None:
         unit_s = self.sim.unit_us / 1e6
-        kinds = [EngagementKind.BOUNCED if self.chance.random() < 0.04 else EngagementKind.DELIVERED]
+        kinds = [
+            EngagementKind.BOUNCED if self.chance.random() < 0.04 else EngagementKind.DELIVERED
+        ]
         kinds += [kind for kind, share in _PEOPLE if self.chance.random() < share]
         for kind in kinds:
             if self.sim.faults.strikes("callback_lost", 0.03):

@@ -141,7 +141,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         return timer
 
     def abandon(self) -> None:
-        """Close; what was not over never will be, and what its end would set off does not happen."""
+        """Close; what was not over never will be, nor what its end would set off."""
         self._over = True
         for task in self.tasks:
             if not task.done():

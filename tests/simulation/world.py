@@ -1,4 +1,4 @@
-"""A whole history from one seed: servers, their database, providers, clients, readers, and faults."""
+"""A whole history from one seed: servers, database, providers, clients, readers, and faults."""
 
 import asyncio
 import gc

@@ -257,6 +257,10 @@ class Loop:
         failpoint("claim.after")
         if len(found) < self._limits.batch:
             self._next_due_us = await self._store.next_due()
+            if not found and self._is_due(now_us):
+                # Others are at it. It is ours only when they are gone, and not worth a question
+                # after the other until then.
+                self._next_due_us = now_us + PAUSE_US
         mine = [due for due in found if not self._held(due)]
         if found and not mine:
             # All of it is being sent here; leases are looked at again when results come.

@@ -28,6 +28,8 @@ Ended: TypeAlias = Callable[[Sequence[Batch]], None]
 
 #: How often a batch is decided again after a conflict before it is split.
 CONFLICTS_MAX = 5
+#: How often an item alone is decided again before it counts as one that cannot be stored.
+ALONE_TRIES = 2
 
 
 class Work:
@@ -129,9 +131,9 @@ class Work:
         What had moved on is decided again, what breaks a constraint is split; *ended* is told of
         each part that is committed. Returns False when something could not even be set aside.
         """
-        conflicts = 0
-        while isinstance(error, Conflict) and conflicts < CONFLICTS_MAX:
-            conflicts += 1
+        tries = 0
+        while tries < CONFLICTS_MAX and (isinstance(error, Conflict) or _may_pass(items, tries)):
+            tries += 1
             batches = await self.load(items)
             for batch in batches:
                 self.decide(batch)
@@ -176,6 +178,15 @@ class Work:
                 profile = state.profiles[state.runs[message.run_id].profile_id]
                 intents.append(intent(changes.workspace_id, message, profile.user_id))
         return intents
+
+
+def _may_pass(items: list[Item], tries: int) -> bool:
+    """Return whether one item that broke a constraint may keep it when it is decided again.
+
+    Another replica may have made the same row in the same moment; decided by what is there now it
+    makes none.
+    """
+    return len(items) == 1 and tries < ALONE_TRIES
 
 
 @dataclass(slots=True)

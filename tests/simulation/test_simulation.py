@@ -1,0 +1,146 @@
+"""The simulation itself: it covers what there is, repeats itself, and sees what is wrong."""
+
+import asyncio
+import random
+from typing import get_args
+
+import pytest
+
+from tests.simulation import flows
+from tests.simulation.database import SimDatabase
+from tests.simulation.faults import FAULTS, Faults
+from tests.simulation.node import SimClock
+from tests.simulation.virtual import Process, Stuck, VirtualLoop
+from tests.simulation.world import play
+from upshotd.adapters.cel import CelConditions
+from upshotd.adapters.templates import SandboxTemplates
+from upshotd.application.work import Work
+from upshotd.domain.names import ROOTS
+from upshotd.domain.validation import validate
+from upshotd.domain.workflow import StepKind
+
+
+def test_every_kind_of_step_has_a_generator_and_comes_up():
+    assert set(flows.GENERATORS) == set(get_args(StepKind))
+    found: set[type] = set()
+    for seed in range(50):
+        for name in flows.NAMES:
+            workflow = flows.workflow(random.Random(seed), name, 60_000_000)
+            assert not validate(workflow, CelConditions(), SandboxTemplates(ROOTS)).violations
+            found |= flows.kinds_in(workflow.steps)
+    assert found == set(flows.GENERATORS)
+
+
+def test_a_history_is_the_same_every_time():
+    for seed in (4, 5):
+        first, second = [], []
+        reports = [play(seed, first), play(seed, second)]
+        assert first == second
+        assert reports[0].trace == reports[1].trace
+        assert reports[0].findings == []
+        assert reports[0].commits > 50
+
+
+def test_every_fault_can_be_on_and_off():
+    on = [Faults(random.Random(seed)).on for seed in range(50)]
+    assert set().union(*on) == set(FAULTS)
+    assert set.intersection(*on) == set()
+
+
+#: What is broken, and which invariant sees it.
+INVARIANTS = {"no fence": "I7", "answered before the commit": "I1", "fires early": "I3"}
+
+
+@pytest.mark.parametrize("fault", INVARIANTS)
+def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):
+    match fault:
+        case "no fence":
+            monkeypatch.setattr(SimDatabase, "fenced", lambda *_: False)
+        case "answered before the commit":
+            monkeypatch.setattr(Work, "commit", _lost_now_and_then(Work.commit))
+        case "fires early":
+            monkeypatch.setattr(SimClock, "follow", _an_hour_ahead(SimClock.follow))
+    found = [finding for seed in range(12) for finding in play(seed).findings]
+    assert [finding for finding in found if finding.startswith(INVARIANTS[fault])]
+
+
+def _lost_now_and_then(commit):
+    chance = random.Random(1)
+
+    async def forgetful(self, batches):
+        if chance.random() > 0.05:
+            await commit(self, batches)
+
+    return forgetful
+
+
+def _an_hour_ahead(follow):
+    return lambda self, now_us: follow(self, now_us + 3_600_000_000)
+
+
+def in_virtual_time(work):
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(work(loop))
+    finally:
+        loop.abandon()
+
+
+def test_time_jumps_to_the_next_timer():
+    async def work(loop):
+        await asyncio.sleep(86_400 * 40)
+        return loop.time()
+
+    assert in_virtual_time(work) == 86_400 * 40
+
+
+def test_waiting_for_nothing_is_an_error():
+    async def work(loop):
+        await loop.create_future()
+
+    with pytest.raises(Stuck):
+        in_virtual_time(work)
+
+
+def test_what_is_killed_runs_no_further_and_cleans_up_nothing():
+    seen = []
+
+    async def victim():
+        try:
+            seen.append("begun")
+            await asyncio.sleep(10)
+            seen.append("went on")
+        finally:
+            seen.append("cleaned up")
+
+    async def work(loop):
+        process = Process("p")
+        process.spawn(victim())
+        await asyncio.sleep(5)
+        process.kill()
+        await asyncio.sleep(100)
+        return list(seen)
+
+    assert in_virtual_time(work) == ["begun"]
+
+
+def test_what_is_frozen_goes_on_where_it_was():
+    seen = []
+
+    async def sleeper(loop):
+        async with asyncio.timeout(30):
+            await asyncio.sleep(10)
+        seen.append(loop.time())
+
+    async def work(loop):
+        process = Process("p")
+        process.spawn(sleeper(loop))
+        await asyncio.sleep(5)
+        process.freeze()
+        await asyncio.sleep(15)
+        assert seen == []
+        process.thaw()
+        await asyncio.sleep(1)
+        return seen
+
+    assert in_virtual_time(work) == [20]

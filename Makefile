@@ -76,6 +76,10 @@ check: test ## The same as test; what CI runs
 quick: $(READY) ## Unit and application tests only (seconds)
 	$(BIN)/python -m pytest tests/unit tests/application
 
+.PHONY: bugs
+bugs: $(READY) ## Bugs put in on purpose, each of which a named test must find
+	$(BIN)/python -m tests.bugs
+
 .PHONY: chaos
 chaos: $(READY) ## Crash stories over real processes on both databases (CYCLES=50)
 	$(BIN)/python tests/chaos.py --cycles $(CYCLES)

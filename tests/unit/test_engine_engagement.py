@@ -75,6 +75,16 @@ def test_a_pending_callback_is_applied_when_the_name_comes_after_acceptance():
     assert sim.messages_kinds() == ["SENT EMAIL", "DELIVERED EMAIL", "CLICKED EMAIL"]
 
 
+def test_two_providers_may_use_the_same_id_for_two_messages():
+    sim = Sim([track("Go", email(), sms())])
+    sim.identify("u", first_name="U", email="u@example.com", phone="+15550000")
+    sim.track("u", "Go")
+    sim.answer(Accepted("1"))
+    sim.answer(Accepted("1"))
+    sim.engage("", EngagementKind.REPLIED, provider="sms", provider_message_id="1")
+    assert sim.messages_kinds() == ["SENT EMAIL", "SENT SMS", "REPLIED SMS"]
+
+
 def test_unsubscribing_stops_the_topic_and_subscribing_again_lifts_it():
     sim, message_id = sent(topic="news")
     sim.engage(message_id, EngagementKind.UNSUBSCRIBED)

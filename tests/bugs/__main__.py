@@ -3,8 +3,8 @@
     python -m tests.bugs              all of them
     python -m tests.bugs no_fence     one
 
-A test that does not fail on its bug is blind. Exits with 1 when one is, or when a patch does not fit
-the code any more: then it is to be written anew.
+A test that does not fail on its bug is blind. Exits with 1 when one is, or when a patch does not
+fit the code any more: then it is to be written anew.
 """
 
 import argparse

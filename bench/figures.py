@@ -38,6 +38,8 @@ class Figure:
     floor: float
     ours: tuple[Sample, ...]
     reference: tuple[Sample, ...]
+    #: The share that is aimed at, where that is not the floor yet.
+    aim: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -64,13 +66,102 @@ class Figure:
         """Whether the floor is kept."""
         return self.ratio >= self.floor
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """A line of the table."""
+        return (
+            f"{self.name}: {self.unit} a second",
+            f"{self.rate:,.0f}",
+            f"{self.reference_rate:,.0f}",
+            f"{self.ratio:.1%}",
+            f"{self.floor:.0%}",
+            f"{self.aim:.0%}" if self.aim else "",
+            "yes" if self.ok else "NO",
+            f"{self.cpu_us:,.1f} us each",
+        )
 
-_HEAD = ("figure", "ours/s", "reference/s", "ratio", "floor", "ok", "server CPU")
+    @property
+    def told(self) -> str:
+        """Every round, so that a noisy machine is seen."""
+        ours = " ".join(f"{sample.rate:,.0f}" for sample in self.ours)
+        reference = " ".join(f"{sample.rate:,.0f}" for sample in self.reference)
+        return f"  {self.name}: ours {ours}; reference {reference}"
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """What a program reads."""
+        return {
+            "figure": self.name,
+            "ours": self.rate,
+            "reference": self.reference_rate,
+            "ratio": self.ratio,
+            "floor": self.floor,
+            "aim": self.aim or self.floor,
+            "ok": self.ok,
+            "cpu_us": self.cpu_us,
+        }
 
 
-def table(figures: Sequence[Figure]) -> str:
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A figure that may not be greater than a limit."""
+
+    name: str
+    #: What is measured, and of what.
+    what: str
+    value: float
+    limit: float
+    unit: str
+    #: What it is held against, in the same unit; None: nothing but the limit.
+    reference: float | None = None
+    #: The limit that is aimed at, where that is not the limit yet.
+    aim: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it keeps the limit."""
+        return self.value <= self.limit
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """A line of the table."""
+        beside = "" if self.reference is None else f"{self.reference:,.2f} {self.unit}"
+        return (
+            f"{self.name}: {self.what}",
+            f"{self.value:,.2f} {self.unit}",
+            beside,
+            "",
+            f"<= {self.limit:,.2f}",
+            "" if self.aim is None else f"<= {self.aim:,.2f}",
+            "yes" if self.ok else "NO",
+            "",
+        )
+
+    @property
+    def told(self) -> str:
+        """What was found, in a line."""
+        return f"  {self.name}: {self.value:,.2f} {self.unit}, at most {self.limit:,.2f}"
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """What a program reads."""
+        return {
+            "figure": self.name,
+            "what": self.what,
+            "ours": self.value,
+            "unit": self.unit,
+            "limit": self.limit,
+            "reference": self.reference,
+            "ok": self.ok,
+        }
+
+
+_HEAD = ("figure", "ours", "reference", "ratio", "floor", "aim", "ok", "server CPU")
+
+
+def table(figures: Sequence[Figure | Bound]) -> str:
     """Return the figures as a table for people."""
-    rows = [_HEAD, *(_row(figure) for figure in figures)]
+    rows = [_HEAD, *(figure.row for figure in figures)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
     lines = []
     for row in rows:
@@ -78,22 +169,3 @@ def table(figures: Sequence[Figure]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells))
     return "\n".join(lines)
-
-
-def _row(figure: Figure) -> tuple[str, ...]:
-    return (
-        f"{figure.name}: {figure.unit}",
-        f"{figure.rate:,.0f}",
-        f"{figure.reference_rate:,.0f}",
-        f"{figure.ratio:.1%}",
-        f"{figure.floor:.0%}",
-        "yes" if figure.ok else "NO",
-        f"{figure.cpu_us:,.0f} us each",
-    )
-
-
-def rounds_told(figure: Figure) -> str:
-    """Return every round of a figure in a line, so that a noisy machine is seen."""
-    ours = " ".join(f"{sample.rate:,.0f}" for sample in figure.ours)
-    reference = " ".join(f"{sample.rate:,.0f}" for sample in figure.reference)
-    return f"  {figure.name}: ours {ours}; reference {reference}"

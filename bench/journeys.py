@@ -9,10 +9,11 @@ import grpc
 from client import INGEST, call_all, channel_to, check_accepted, completed, define
 from events import calls, order, person, workflow
 from figures import Figure, Sample
-from references import raw_sqlite
-from serving import Server
+from postgresql import postgresql
+from references import copy_postgresql, raw_sqlite
+from serving import Server, upshot_serve
 
-FLOOR = 0.04
+FLOOR, FLOOR_PG, AIM = 0.04, 0.04, 0.06
 #: Calls of 100 events under way at once.
 _IN_FLIGHT = 8
 #: Events of one round of the reference.
@@ -48,6 +49,20 @@ async def _complete(channel: grpc.aio.Channel, target: int) -> None:
             await asyncio.sleep(_POLL_S)
 
 
+async def measure_postgresql(directory: Path, rounds: int, people: int) -> Figure:
+    """The same on PostgreSQL, against COPY of the same rows, on the same server."""
+    with postgresql(directory) as address:
+        async with upshot_serve(directory, address) as server:
+            await identify(server, people)
+            await travel(server, "warm", people // 10)
+            ours, reference = [], []
+            for number in range(rounds):
+                reference.append(await copy_postgresql(address, _REFERENCE))
+                ours.append(await travel(server, f"order-{number}", people))
+    unit = "complete journeys on PostgreSQL"
+    return Figure("journeys-pg", unit, FLOOR_PG, tuple(ours), tuple(reference), AIM)
+
+
 async def measure(server: Server, directory: Path, rounds: int, people: int) -> Figure:
     """Measure in turns; one journey of everybody beforehand warms the caches."""
     await travel(server, "warm", people // 10)
@@ -55,4 +70,4 @@ async def measure(server: Server, directory: Path, rounds: int, people: int) -> 
     for number in range(rounds):
         reference.append(raw_sqlite(directory / "raw.db", _REFERENCE))
         ours.append(await travel(server, f"order-{number}", people))
-    return Figure("journeys", "complete journeys", FLOOR, tuple(ours), tuple(reference))
+    return Figure("journeys", "complete journeys", FLOOR, tuple(ours), tuple(reference), AIM)

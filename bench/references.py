@@ -9,12 +9,14 @@ Both run on uvloop, as `upshot serve` does. `raw_sqlite` is called, it is no pro
 import asyncio
 import signal
 import sqlite3
+import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import uvloop
 
@@ -26,14 +28,14 @@ _TABLES, _ROW_BYTES, _BATCH = 5, 150, 500
 _LENGTH_BYTES = 4
 
 
-def raw_sqlite(path: Path, events: int) -> Sample:
-    """Write *events* as five rows each with the driver alone; rows are made beforehand."""
+def raw_sqlite(path: Path, events: int, tables: int = _TABLES) -> Sample:
+    """Write *events*, a row in each of *tables*, with the driver alone."""
     for old in path.parent.glob(path.name + "*"):
         old.unlink()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    for table in range(_TABLES):
+    for table in range(tables):
         connection.execute(
             f"CREATE TABLE t{table} (workspace_id TEXT NOT NULL, id TEXT NOT NULL, "
             "body BLOB NOT NULL, PRIMARY KEY (workspace_id, id)) WITHOUT ROWID"
@@ -44,12 +46,51 @@ def raw_sqlite(path: Path, events: int) -> Sample:
     begin = time.perf_counter()
     for first in range(0, events, _BATCH):
         connection.execute("BEGIN IMMEDIATE")
-        for table in range(_TABLES):
+        for table in range(tables):
             some = rows[first : first + _BATCH]
             connection.executemany(f"INSERT INTO t{table} VALUES (?, ?, ?)", some)
         connection.execute("COMMIT")
     took = time.perf_counter() - begin
     connection.close()
+    return Sample(events, took)
+
+
+def commit_s(path: Path, commits: int = 300) -> float:
+    """Return how long one commit of five rows of the driver alone takes, the median, in seconds."""
+    raw_sqlite(path, 1)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous = FULL")
+    took = []
+    for number in range(commits):
+        begin = time.perf_counter()
+        connection.execute("BEGIN IMMEDIATE")
+        for table in range(_TABLES):
+            row = ("commit", str(number), b"x" * _ROW_BYTES)
+            connection.execute(f"INSERT INTO t{table} VALUES (?, ?, ?)", row)
+        connection.execute("COMMIT")
+        took.append(time.perf_counter() - begin)
+    connection.close()
+    return statistics.median(took)
+
+
+async def copy_postgresql(address: str, events: int) -> Sample:
+    """COPY *events* as five rows each into PostgreSQL; rows are made beforehand."""
+    connection = await asyncpg.connect(address)
+    for table in range(_TABLES):
+        await connection.execute(
+            f"DROP TABLE IF EXISTS t{table}; CREATE TABLE t{table} (workspace_id text, id text, "
+            "body bytea, PRIMARY KEY (workspace_id, id))"
+        )
+    body = b"x" * (_ROW_BYTES - 43)
+    rows = [("default", f"{number:036d}", body) for number in range(events)]
+    begin = time.perf_counter()
+    for first in range(0, events, _BATCH):
+        async with connection.transaction():
+            for table in range(_TABLES):
+                some = rows[first : first + _BATCH]
+                await connection.copy_records_to_table(f"t{table}", records=some)
+    took = time.perf_counter() - begin
+    await connection.close()
     return Sample(events, took)
 
 

@@ -29,6 +29,13 @@ class Server:
     address: str
     pid: int
 
+    def rss_mib(self) -> float:
+        """Memory that the process holds, in MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
     def cpu_s(self) -> float:
         """CPU that the process has used so far, in seconds; 0 where the system does not tell."""
         try:
@@ -40,12 +47,16 @@ class Server:
 
 
 @asynccontextmanager
-async def upshot_serve(directory: Path) -> AsyncIterator[Server]:
-    """Serve an empty SQLite file in *directory* with the null provider; logs go to a file."""
+async def upshot_serve(directory: Path, database: str = "") -> AsyncIterator[Server]:
+    """Serve *database* with the null provider; logs go to a file in *directory*.
+
+    Without one it is a SQLite file there.
+    """
     config = directory / "upshot.toml"
     config.write_text(CONFIG)
     command = ["-m", "upshotd", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-    command += ["--database", str(directory / "upshot.db"), "--config", str(config)]
+    database = database or str(directory / "upshot.db")
+    command += ["--database", database, "--config", str(config)]
     async with _process(command, directory / "upshot.log", "upshot: gRPC on ") as server:
         yield server
 

@@ -12,7 +12,7 @@ from references import PAGES, write_pages
 from serving import Server, reference
 from upshot.v1 import service_pb2
 
-FLOOR = 0.40
+FLOOR = 0.60
 #: Outcomes of one journey: run started, message sent, run completed.
 _PER_JOURNEY = 3
 _PER_WRITE = 100

@@ -180,6 +180,21 @@ async def test_requests_that_are_wrong_as_a_whole_name_the_field() -> None:
             assert sorted(named) == fields
 
 
+async def test_a_burst_of_calls_waits_and_none_is_canceled() -> None:
+    """GRPC ends calls at random above a thousand that wait, unless it is told not to."""
+    async with running() as server:
+        requests = [ingest_of(f"burst-{number}") for number in range(4_000)]
+        answers = await asyncio.gather(*(server.upshot.Ingest(request) for request in requests))
+        states = {result.state for answer in answers for result in answer.results}
+        assert states == {pb.INGEST_STATE_ACCEPTED}
+
+
+def ingest_of(event_id: str) -> pb.IngestRequest:
+    event = event_pb2.Event(event_id=event_id, user_id="ana")
+    event.track.event = "Seen"
+    return pb.IngestRequest(events=[event])
+
+
 async def test_what_is_not_there_is_not_found() -> None:
     async with running() as s:
         for call in (

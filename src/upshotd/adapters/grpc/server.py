@@ -25,6 +25,8 @@ log = structlog.get_logger("upshot.grpc")
 
 #: Most bytes of one message, both ways.
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
+#: Calls that may wait to be begun.
+CALLS_PENDING: Final = 20_000
 #: Calls that were told to end have this long to say so on the wire, in seconds.
 _LAST_WORDS: Final = 0.5
 
@@ -144,6 +146,10 @@ def _options(connection_age_us: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 2),
+        # Of more than these, gRPC itself ends calls at random, with CANCELLED. By default that is
+        # 1000: a burst would be refused before the inbox, which says why and when to come again.
+        ("grpc.server.max_pending_requests", CALLS_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * CALLS_PENDING),
     ]
     if connection_age_us:
         options.append(("grpc.max_connection_age_ms", connection_age_us // 1_000))

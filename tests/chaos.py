@@ -30,7 +30,7 @@ from tests import postgres
 from tests.crash import CLIENTS, Crash
 from tests.crash_audit import RULES, History, audit
 from tests.crash_failing import Failing
-from tests.crash_scenarios import DatabaseAway, Pauses
+from tests.crash_scenarios import DatabaseAway, Network, Pauses, Rolling
 
 #: Of replicas here, in seconds.
 LEASE_S = 2.0
@@ -59,6 +59,14 @@ STORIES = (
     Story("replicas", "kill -9, one of three on PostgreSQL", Crash, replicas=3),
     Story("pauses", "SIGSTOP for 0.5, 1, 3 leases, one of three", Pauses, 0.5, replicas=3),
     Story("away", "PostgreSQL stopped at once and started, three servers", DatabaseAway, 0.5, 3),
+    Story("rolling", "SIGTERM and a new start, one of three after the other", Rolling, 0.3, 3),
+    Story(
+        "network",
+        "slow, cut, reset or swallowed between one of three and PostgreSQL",
+        Network,
+        0.4,
+        3,
+    ),
 )
 
 

@@ -163,8 +163,13 @@ class Crash:
             listed_runs=runs,
             faults=(*self.faults, *self.ledger.faults),
             validator=self.validator,
-            **read_database(self._servers[0].database),
+            **read_database(self._database),
         )
+
+    @property
+    def _database(self) -> str:
+        """Where the rows are, without anything between."""
+        return self.database or self._servers[0].database
 
     def _server(self, number: int) -> Server:
         lease = f'[limits]\nlease = "{self.lease_s:g}s"\n'
@@ -313,7 +318,7 @@ class Crash:
 
     async def _read_to_the_end(self, reader: "asyncio.Task[None]") -> None:
         """Give the subscriber time for what is left, then send it home."""
-        head = count_outcomes(self._servers[0].database)
+        head = count_outcomes(self._database)
         until = time.monotonic() + DRAIN_S
         while sum(len(s.ids) for s in self.validator.streams) < head and time.monotonic() < until:
             await asyncio.sleep(0.1)

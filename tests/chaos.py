@@ -80,18 +80,22 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=50, help="kills of a story [50]")
     parser.add_argument("--only", action="append", choices=names, help="this story; repeatable")
     parser.add_argument("--seed", type=int, default=None, help="when trouble comes [random]")
+    parser.add_argument("--lease", type=float, default=LEASE_S, help="of a replica, in seconds [2]")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     chosen = [story for story in STORIES if story.name in (options.only or names)]
     print(f"seed {seed}, {CLIENTS} clients", flush=True)
-    return max(_tell(story, max(1, round(options.cycles * story.share)), seed) for story in chosen)
+    return max(
+        _tell(story, max(1, round(options.cycles * story.share)), seed, options.lease)
+        for story in chosen
+    )
 
 
-def _tell(story: Story, cycles: int, seed: int) -> int:
+def _tell(story: Story, cycles: int, seed: int, lease_s: float) -> int:
     print(f"\n== {story.name}: {story.what}, {cycles} times", flush=True)
     folder = Path(tempfile.mkdtemp(prefix=f"upshot-chaos-{story.name}-"))
     began = time.monotonic()
-    crash, history = asyncio.run(_run(story, folder, cycles, seed))
+    crash, history = asyncio.run(_run(story, folder, cycles, seed, lease_s))
     findings = audit(history)
     if isinstance(crash, Failing):
         missed = sorted(set(crash.cells) - crash.hit)
@@ -108,13 +112,15 @@ def _tell(story: Story, cycles: int, seed: int) -> int:
     return 0
 
 
-async def _run(story: Story, folder: Path, cycles: int, seed: int) -> tuple[Crash, History]:
+async def _run(
+    story: Story, folder: Path, cycles: int, seed: int, lease_s: float
+) -> tuple[Crash, History]:
     fields: dict[str, Any] = {"told": _told, "replicas": story.replicas}
     if not story.shared:
         crash = story.make(folder, cycles, seed, **fields)
         return crash, await crash.run()
     server = postgres.OwnServer()
-    fields |= {"database": server.address, "lease_s": LEASE_S}
+    fields |= {"database": server.address, "lease_s": lease_s}
     if story.make is DatabaseAway:
         fields["server"] = server
     crash = story.make(folder, cycles, seed, **fields)

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import orjson
 import structlog
@@ -31,6 +31,31 @@ def redact(
     return event
 
 
+class _Unfailing:
+    """A stream that loses lines rather than fail: a full log disk or a closed pipe stops no work.
+
+    How many were lost is said as soon as something can be said again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        lost, self._lost = self._lost, 0
+        try:
+            if lost:
+                self._stream.write(_json({"event": "log.lost", "lines": lost}) + "\n")
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            self._lost = lost + 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: every line is flushed as it is written."""
+
+
 def set_up(level: str, style: str, stream: TextIO | None = None) -> None:
     """Send every log line to *stream* (stderr), from *level* on.
 
@@ -38,6 +63,7 @@ def set_up(level: str, style: str, stream: TextIO | None = None) -> None:
     loggers (grpc, aiohttp, asyncio) come out the same way, from WARNING on.
     """
     out = stream or sys.stderr
+    steady = _Unfailing(out)
     console = style == "console" or (style == "auto" and out.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -56,10 +82,10 @@ def set_up(level: str, style: str, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, steady)),
         cache_logger_on_first_use=False,
     )
-    foreign = logging.StreamHandler(out)
+    foreign = logging.StreamHandler(cast(TextIO, steady))
     foreign.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -88,3 +88,24 @@ def test_traces_show_no_local_variables(style: str) -> None:
         structlog.get_logger().error("rpc.broke", exc_info=error)
     assert "15 characters" in stream.getvalue()
     assert "ana@example.com" not in stream.getvalue()
+
+
+def test_a_full_log_disk_stops_no_work_and_is_told_when_there_is_room():
+    class FullDisk(io.StringIO):
+        full = True
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+
+    stream = FullDisk()
+    logs.set_up("info", "json", stream)
+    structlog.get_logger().info("one")
+    structlog.get_logger().info("two")
+    stream.full = False
+    stream.truncate(0)
+    stream.seek(0)
+    structlog.get_logger().info("three")
+    first, second = stream.getvalue().splitlines()
+    assert json.loads(first) == {"event": "log.lost", "lines": 2}
+    assert json.loads(second)["event"] == "three"

@@ -112,6 +112,8 @@ class SqliteDatabase:
         self._open = True
         try:
             await self.write(migrate)
+            # A reader takes room when it is opened: one is, for the day when there is none.
+            await self.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM sqlite_master").one())
         except BaseException:
             await self.close()
             raise

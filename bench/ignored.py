@@ -8,7 +8,7 @@ from figures import Figure, Sample
 from references import raw_sqlite
 from serving import Server
 
-FLOOR, AIM = 0.12, 0.20
+FLOOR, AIM = 0.08, 0.20
 #: The event and its dedupe key.
 _TABLES = 2
 _IN_FLIGHT = 8

@@ -86,7 +86,9 @@ class SqliteDatabase:
         self._writer = create_engine(
             f"sqlite+pysqlite:///{path}", poolclass=StaticPool, connect_args=_CONNECT, **_ENGINE
         )
-        _begin_by("BEGIN IMMEDIATE", self._writer, WRITER_PRAGMAS)
+        _set_up(self._writer, WRITER_PRAGMAS)
+        #: The one connection that writes, from `open` on; of that thread.
+        self._connection: Connection | None = None
         self._readers = create_async_engine(
             f"sqlite+aiosqlite:///{path}",
             poolclass=AsyncAdaptedQueuePool,
@@ -99,7 +101,8 @@ class SqliteDatabase:
             connect_args=_CONNECT,
             **_ENGINE,
         )
-        _begin_by("BEGIN", self._readers.sync_engine, READER_PRAGMAS)
+        _set_up(self._readers.sync_engine, READER_PRAGMAS)
+        event.listen(self._readers.sync_engine, "begin", _begin)
         self._running = Running()
         #: Transactions that the writing connection has to do.
         self._writes = 0
@@ -111,6 +114,7 @@ class SqliteDatabase:
         self._lock = _locked(self._path)
         self._open = True
         try:
+            await self._in_writer(self._connect)
             await self.write(migrate)
             # A reader takes room when it is opened: one is, for the day when there is none.
             await self.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM sqlite_master").one())
@@ -126,7 +130,7 @@ class SqliteDatabase:
             return
         lock, self._lock = self._lock, None
         await self._readers.dispose()
-        await asyncio.get_running_loop().run_in_executor(self._writing, self._writer.dispose)
+        await self._in_writer(self._disconnect)
         self._writing.shutdown(wait=False)
         lock.close()
 
@@ -135,10 +139,24 @@ class SqliteDatabase:
         self._check_open()
         self._writes += 1
         try:
-            submitted = self._writing.submit(_transaction, self._writer, work)
-            return await self._running.finished(asyncio.wrap_future(submitted))
+            return await self._in_writer(lambda: _transaction(self._writable(), work))
         finally:
             self._writes -= 1
+
+    async def _in_writer(self, work: Callable[[], T]) -> T:
+        return await self._running.finished(asyncio.wrap_future(self._writing.submit(work)))
+
+    def _connect(self) -> None:
+        self._connection = self._writer.connect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._writer.dispose()
+
+    def _writable(self) -> Connection:
+        assert self._connection is not None, "it is open"
+        return self._connection
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on a snapshot, beside the writer."""
@@ -180,11 +198,11 @@ class SqliteDatabase:
             raise Unavailable("the store is closed")
 
 
-def _begin_by(begin: str, engine: Engine, pragmas: tuple[str, ...]) -> None:
-    """Begin the transactions of *engine* by ourselves, on connections set up with *pragmas*.
+def _set_up(engine: Engine, pragmas: tuple[str, ...]) -> None:
+    """Set up the connections of *engine*. Their transactions are begun by us.
 
-    The driver's own transactions begin at the first write, after what was read: updates are lost
-    without an error.
+    The driver's own begin at the first write, after what was read: updates are lost without an
+    error.
     """
 
     @event.listens_for(engine, "connect")
@@ -195,9 +213,9 @@ def _begin_by(begin: str, engine: Engine, pragmas: tuple[str, ...]) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _locked(path: Path) -> TextIO:
@@ -213,14 +231,30 @@ def _locked(path: Path) -> TextIO:
     return file
 
 
-def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """Run *work* in a transaction of the writing connection.
+
+    It is begun and ended on the driver's own connection. SQLAlchemy's transaction around it never
+    ends: making one, and a connection from the pool, costs more than a small batch.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
     try:
-        with engine.begin() as connection:
-            return work(connection)
+        driver.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            driver.execute("COMMIT")
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            raise
     except IntegrityError as error:
         raise _refused(error) from error
     except DatabaseError as error:
         raise _unavailable(error.orig) from error
+    except sqlite3.Error as error:
+        raise _unavailable(error) from error
+    return result
 
 
 def _refused(error: IntegrityError) -> UpshotError:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests import postgres
 from tests.crash import CLIENTS, Crash
 from tests.crash_audit import RULES, History, audit
-from tests.crash_failing import Failing
+from tests.crash_failing import Failing, cells
 from tests.crash_scenarios import DatabaseAway, Network, Pauses, Rolling
 
 #: Of replicas here, in seconds.
@@ -52,9 +52,15 @@ class Story:
     recovery_s: float = 5.0
 
 
+def _failing_shared(*arguments: Any, **fields: Any) -> Failing:
+    """The story of the failpoints, with those that only several servers pass."""
+    return Failing(*arguments, cells=cells(shared=True), **fields)
+
+
 STORIES = (
     Story("kills", "kill -9, one server on SQLite", Crash, shared=False, recovery_s=3.0),
     Story("points", "every failpoint in every way, SQLite", Failing, shared=False),
+    Story("points-pg", "every failpoint in every way, PostgreSQL", _failing_shared),
     Story("kills-pg", "kill -9, one server on PostgreSQL", Crash),
     Story("replicas", "kill -9, one of three on PostgreSQL", Crash, replicas=3),
     Story("pauses", "SIGSTOP for 0.5, 1, 3 leases, one of three", Pauses, 0.5, replicas=3),

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 
 from tests.integration.sql_world import WS, journey, made
 from tests.stores import found
+from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.storage import migrating
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.storage.tables import metadata
@@ -129,6 +130,43 @@ async def test_a_database_that_stands_before_a_revision_is_upgraded(path: Path) 
     await store.open()
     await store.commit([journey("ana")])
     assert await store.run(WS, "run-ana") is not None
+    await store.close()
+
+
+async def test_a_log_of_before_is_ready_to_be_sent_after_the_upgrade(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        migrating.migrate(connection, "0002")
+    engine.dispose()
+    old = [outcome_pb2.Outcome(outcome_id=f"o{n}", user_id="ana" * (n % 50)) for n in range(2_500)]
+    with sqlite3.connect(path) as file:
+        file.executemany(
+            "INSERT INTO outcomes (workspace_id, partition, position, kind, workflow_id, user_id, "
+            "channel, record_us, body) VALUES (?, ?, ?, 1, '', '', 0, 0, ?)",
+            [(WS, n % 2, n // 2 + 1, o.SerializeToString()) for n, o in enumerate(old)],
+        )
+        file.executemany(
+            "INSERT INTO outcome_heads (workspace_id, partition, earliest, head) "
+            "VALUES (?, ?, 1, 1250)",
+            [(WS, partition) for partition in (0, 1)],
+        )
+        file.execute("INSERT INTO settings (name, value) VALUES ('log.partitions', '2')")
+    file.close()
+    store = made(path)
+    await store.open()
+    for partition in (0, 1):
+        read = await store.read_outcomes(WS, partition, 0, 5_000, OutcomeFilter(), 100)
+        found = [
+            outcome
+            for page in read.pages
+            for outcome in service_pb2.StreamOutcomesResponse.FromString(page.joined).outcomes
+        ]
+        assert [(o.partition, o.position) for o in found] == [
+            (partition, position) for position in range(1, 1_251)
+        ]
+        assert [(o.outcome_id, o.user_id) for o in found] == [
+            (o.outcome_id, o.user_id) for o in old[partition::2]
+        ]
     await store.close()
 
 

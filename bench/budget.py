@@ -7,6 +7,7 @@ as large as they come.
 """
 
 import asyncio
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -101,7 +102,12 @@ def watch(budget: Budget) -> None:
     Dispatcher._settled = budget.timed(  # type: ignore[method-assign]
         lambda *_: "take the answer", Dispatcher._settled
     )
-    event.listen(Engine, "before_cursor_execute", budget.count)
+    event.listen(Engine, "connect", lambda driver, _: _traced(driver, budget.count))
+
+
+def _traced(driver: Any, count: Callable[[str], None]) -> None:
+    if isinstance(driver, sqlite3.Connection):
+        driver.set_trace_callback(count)
 
 
 async def journeys(server: app.App, people: int, name: str, budget: Budget | None) -> None:

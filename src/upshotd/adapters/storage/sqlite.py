@@ -29,7 +29,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from upshotd.adapters.storage.migrating import migrate
@@ -248,21 +248,21 @@ def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
             if driver.in_transaction:
                 driver.execute("ROLLBACK")
             raise
-    except IntegrityError as error:
-        raise _refused(error) from error
-    except DatabaseError as error:
-        raise _unavailable(error.orig) from error
-    except sqlite3.Error as error:
-        raise _unavailable(error) from error
+    except (DatabaseError, sqlite3.Error) as error:
+        raise _told(error.orig if isinstance(error, DatabaseError) else error) from error
     return result
 
 
-def _refused(error: IntegrityError) -> UpshotError:
-    """Return Conflict for a row that appeared since the load, else ConstraintFailure."""
-    code = getattr(error.orig, "sqlite_errorcode", 0)
-    if code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-        return Conflict(f"a row is there already: {error.orig}")
-    return ConstraintFailure(f"a constraint does not hold: {error.orig}")
+def _told(error: BaseException | None) -> UpshotError:
+    """Return what an error of the driver means to callers.
+
+    A row that appeared since the load is a Conflict, another constraint a ConstraintFailure.
+    """
+    if not isinstance(error, sqlite3.IntegrityError):
+        return _unavailable(error)
+    if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+        return Conflict(f"a row is there already: {error}")
+    return ConstraintFailure(f"a constraint does not hold: {error}")
 
 
 def _unavailable(error: BaseException | None) -> UpshotError:

@@ -51,8 +51,8 @@ class Shape:
     lease_us: int
 
 
-ALONE = Shape(0, 6 * HOUR, 15 * MINUTE, 3600.0, 60_000_000)
-SHARED = Shape(3, 15 * MINUTE, MINUTE, 150.0, 30_000_000)
+ALONE = Shape(0, 5 * HOUR, 15 * MINUTE, 3600.0, 60_000_000)
+SHARED = Shape(3, 12 * MINUTE, MINUTE, 150.0, 30_000_000)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import gc
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -271,11 +272,19 @@ class Simulation:
         )
 
 
+@contextmanager
+def sparse_polls() -> Iterator[None]:
+    """Let replicas look for each other's work as rarely as a virtual hour can bear."""
+    before = loops.SLEEP_SHARED_S, watching.LOOK_US, watching.IDLE_US
+    loops.SLEEP_SHARED_S, watching.LOOK_US, watching.IDLE_US = 20.0, 10_000_000, 10_000_000
+    try:
+        yield
+    finally:
+        loops.SLEEP_SHARED_S, watching.LOOK_US, watching.IDLE_US = before
+
+
 def play(seed: int, log: list[str] | None = None) -> Report:
     """Play one history; *log* receives every line of its trace."""
-    # Polls of other processes: as sparse as a virtual hour can bear.
-    loops.SLEEP_SHARED_S = 20.0
-    watching.LOOK_US = watching.IDLE_US = 10_000_000
     loop = VirtualLoop()
     broken: list[str] = []
     loop.set_exception_handler(lambda _, context: broken.append(str(context)))
@@ -288,7 +297,8 @@ def play(seed: int, log: list[str] | None = None) -> Report:
     asyncio.set_event_loop(loop)
     gc.disable()  # nothing here is collected before the end
     try:
-        report = loop.run_until_complete(main())
+        with sparse_polls():
+            report = loop.run_until_complete(main())
     finally:
         asyncio.set_event_loop(None)
         loop.abandon()

@@ -285,5 +285,6 @@ class SimStore:
             return
         if error is not None:
             answer.set_exception(error)
+            answer.exception()  # whoever asked may be killed before they hear of it
         else:
             answer.set_result(result)

@@ -49,7 +49,7 @@ MOMENT_S = 1.0
 STILLBORN = 0.1
 #: Longest wait of the clients for an answer, of the end for its timers, in seconds.
 CALL_S = 10.0
-DRAIN_S = 60.0
+DRAIN_S = 1_000.0
 #: Longest that the provider thinks, in seconds; a kill then finds some calls taken, not answered.
 ANSWER_S = 0.1
 #: Moves the clock past what a kill left leased, and past the longest pause between attempts.

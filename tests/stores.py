@@ -8,6 +8,7 @@ from pathlib import Path
 from tests import postgres
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore
+from upshotd.adapters.storage.tail import TAIL_BYTES
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import Store, Subscription
 from upshotd.domain.outcome import Outcome
@@ -16,6 +17,8 @@ from upshotd.domain.outcome import Outcome
 KINDS = ("memory", "sqlite", "postgresql")
 #: Those that keep what was written when they are closed.
 DURABLE = ("sqlite", "postgresql")
+#: Ways to read the log: SQLite's end of it can be in memory, which other tests leave out.
+LOG_KINDS = (*KINDS, "sqlite-tail")
 
 Encode = Callable[[Outcome, int, int], bytes]
 
@@ -50,7 +53,8 @@ def made(kind: str, where: str, *, encode: Encode = encode, partitions: int = 1)
     """Return a store that is not open yet; one made again has what was written before."""
     if kind == "memory":
         return MemoryStore(encode_outcome=encode, partitions=partitions)
-    return SqlStore(where, encode_outcome=encode, partitions=partitions)
+    tail_bytes = TAIL_BYTES if kind == "sqlite-tail" else 0
+    return SqlStore(where, encode_outcome=encode, partitions=partitions, tail_bytes=tail_bytes)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The outcome log of every store: contiguous, in order, resumable, pruned from the front."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from itertools import chain
 from pathlib import Path
 from zlib import crc32
@@ -21,7 +22,7 @@ from tests.builders import (
     an_outcome,
     changes,
 )
-from tests.stores import KINDS, Durable, found, opened, put_subscription
+from tests.stores import LOG_KINDS, Durable, found, opened, put_subscription
 from upshotd.application.ports import (
     OutcomeCount,
     OutcomeFilter,
@@ -38,6 +39,20 @@ from upshotd.domain.run import RunState
 from upshotd.domain.state import Wanted
 
 ALL = OutcomeFilter()
+
+
+@pytest.fixture(params=LOG_KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """A store with one partition."""
+    async with opened(request.param, tmp_path) as store:
+        yield store
+
+
+@pytest.fixture(params=LOG_KINDS)
+async def partitioned(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """A store with four partitions."""
+    async with opened(request.param, tmp_path, partitions=4) as store:
+        yield store
 
 
 async def append(store: Store, *ids: str, workspace_id: str = "default", **fields: object) -> None:
@@ -126,7 +141,7 @@ async def test_a_log_knows_itself_again_and_no_other(store: Store, tmp_path: Pat
     assert epoch
     assert await store.log_epoch() == epoch
     (tmp_path / "other").mkdir()
-    for kind in KINDS:
+    for kind in LOG_KINDS:
         async with opened(kind, tmp_path / "other") as other:
             assert await other.log_epoch() != epoch
 
@@ -327,7 +342,7 @@ COMMIT = st.tuples(
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LOG_KINDS)
 @settings(
     max_examples=12,
     deadline=None,

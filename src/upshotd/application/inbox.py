@@ -92,7 +92,9 @@ def by_workspace(items: Iterable[Item]) -> list[Batch]:
     """Return *items* in batches of one workspace each, in their order."""
     batches: dict[str, Batch] = {}
     for item in items:
-        batch = batches.setdefault(item.workspace_id, Batch(item.workspace_id))
+        batch = batches.get(item.workspace_id)
+        if batch is None:
+            batch = batches[item.workspace_id] = Batch(item.workspace_id)
         batch.items.append(item)
     return list(batches.values())
 

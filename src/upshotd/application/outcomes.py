@@ -189,8 +189,9 @@ class OutcomeStreams:
             idle = True
             for partition, after in tuple(reader.positions.items()):
                 self._refuse_when_draining()
-                found = await self._read(reader, partition)
-                idle = idle and found.through == after
+                found, fresh = await self._read(reader, partition)
+                # Fewer than were looked for: the log ended there, at a time behind the ticket.
+                idle = idle and fresh and found.through - after < READ_LEAST
                 yield reader.pages(partition, found)
                 if reader.quiet_us <= 0:
                     yield (reader.checkpoint(),)
@@ -263,13 +264,16 @@ class OutcomeStreams:
 
     # reading
 
-    async def _read(self, reader: _Reader, partition: int) -> OutcomeRead:
-        """Return what comes next in *partition*; raises CursorExpired when that is gone."""
+    async def _read(self, reader: _Reader, partition: int) -> tuple[OutcomeRead, bool]:
+        """Return what comes next in *partition*, and whether it was looked for just now.
+
+        Raises CursorExpired when it is gone.
+        """
         after = reader.positions[partition]
         ahead = reader.ahead.pop(partition, None)
         found = await ahead if ahead is not None else None
-        if found is None or found.through == after:
-            # Also after a read ahead: it may be older than the ticket.
+        fresh = found is None or found.through == after
+        if found is None or fresh:
             found = await self._look(reader, partition, after)
         reader.size_reads(found)
         if found.through - after >= READ_LEAST:
@@ -279,7 +283,7 @@ class OutcomeStreams:
         if found.after != after:  # pruned under our feet
             spans = await self._store.spans(reader.workspace_id)
             check_kept(reader.positions, spans, reader.writer)
-        return found
+        return found, fresh
 
     async def _look(self, reader: _Reader, partition: int, after: int) -> OutcomeRead:
         return await self._store.read_outcomes(

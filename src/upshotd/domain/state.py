@@ -66,6 +66,20 @@ class Wanted:
     #: Workflows with a cooldown or ONCE_EVER: the starts of the profiles in them.
     entry_workflow_ids: set[str] = field(default_factory=set)
 
+    @property
+    def size(self) -> int:
+        """How many ids are asked for."""
+        return (
+            len(self.event_ids)
+            + len(self.identities)
+            + len(self.group_ids)
+            + len(self.run_ids)
+            + len(self.message_ids)
+            + len(self.provider_keys)
+            + len(self.engagement_ids)
+            + len(self.cancellation_keys)
+        )
+
 
 @dataclass(slots=True)
 class State:

@@ -36,7 +36,7 @@ def on_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def _run_ready(connection: Connection, text: str, values: tuple[Any, ...]) -> tuple[Any, int]:
+def run_ready(connection: Connection, text: str, values: tuple[Any, ...]) -> tuple[Any, int]:
     """Run a ready text on SQLite; return the first value of its first row, if any, and its rows.
 
     On the writing connection by the driver alone: what SQLAlchemy adds to a statement is as much as
@@ -120,21 +120,24 @@ class Insert:
             size = _size(left)
             flat = [workspace_id, *chain.from_iterable(islice(values, size))]
             flat += [None] * (size * width + 1 - len(flat))
-            _, count = _run_ready(connection, self._text(connection, size), tuple(flat))
+            _, count = run_ready(connection, self._text(connection, size), tuple(flat))
             written += count
             left -= min(size, left)
         return written
 
     def returning(
         self, connection: Connection, workspace_id: str, rows: Sequence[Row]
-    ) -> list[Row]:
-        """Write *rows* one after the other, and return what the tail's RETURNING names of each."""
+    ) -> dict[Any, Any]:
+        """Write *rows* one after the other; return by first column what the tail's RETURNING says.
+
+        It names the value, then the first column.
+        """
         if on_postgresql(connection):
             arrays = [list(column) for column in zip(*rows, strict=True)]
             done = connection.exec_driver_sql(self._unnest, (workspace_id, *arrays))
-            return list(done.all())
+            return {key: value for value, key in done.all()}
         text = self._text(connection, 1)
-        return [connection.exec_driver_sql(text, (workspace_id, *row)).one() for row in rows]
+        return {row[0]: run_ready(connection, text, (workspace_id, *row))[0] for row in rows}
 
     def _text(self, connection: Connection, rows: int) -> str:
         key = (on_postgresql(connection), rows)
@@ -266,7 +269,7 @@ class Lookup:
             size = next(size for size in KEYS if size >= len(some))
             filled = (workspace_id, *some, *(some[-1:] * (size - len(some))))
             text = self._text(connection, size)
-            packed, _ = _run_ready(connection, text, filled)
+            packed, _ = run_ready(connection, text, filled)
             found += self._shape.unpacked(packed)
         return found
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert, select, update
 
-from upshotd.adapters.storage.bulk import into, marks
+from upshotd.adapters.storage.bulk import into, marks, run_ready
 from upshotd.adapters.storage.rows import Row
 from upshotd.adapters.storage.tables import settings, workflow_versions, workflows
 from upshotd.application.ports import Defined, StoredWorkflow
@@ -73,7 +73,8 @@ def revision(connection: Connection, workspace_id: str) -> int:
     """Return the sum of the current versions: it grows with each one that is defined."""
     mark = marks(connection, 1, 1)
     text = f"SELECT coalesce(sum(version), 0) FROM workflows WHERE workspace_id = {mark}"  # noqa: S608
-    return int(connection.exec_driver_sql(text, (workspace_id,)).scalar_one())
+    found, _ = run_ready(connection, text, (workspace_id,))
+    return int(found)
 
 
 def workflow(

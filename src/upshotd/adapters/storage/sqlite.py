@@ -137,14 +137,17 @@ class SqliteDatabase:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run *work* in a transaction of the writing connection."""
         self._check_open()
-        self._writes += 1
-        try:
-            return await self._in_writer(lambda: _transaction(self._writable(), work))
-        finally:
-            self._writes -= 1
+        return await self._in_writer(lambda: _transaction(self._writable(), work))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
-        return await self._running.finished(asyncio.wrap_future(self._writing.submit(work)))
+        self._writes += 1
+        future = asyncio.wrap_future(self._writing.submit(work))
+        # Counted by its end, not by the caller's: that one may be canceled before.
+        future.add_done_callback(self._wrote)
+        return await self._running.finished(future)
+
+    def _wrote(self, _: object) -> None:
+        self._writes -= 1
 
     def _connect(self) -> None:
         self._connection = self._writer.connect()
@@ -184,13 +187,17 @@ class SqliteDatabase:
             except sqlite3.DatabaseError as error:
                 raise _unavailable(error) from error
 
-    async def load(self, work: Callable[[Connection], T]) -> T:
+    async def load(self, work: Callable[[Connection], T], *, small: bool) -> T:
         """Run *work*, which only reads: on the writing connection while it has nothing to do.
 
         Only that connection keeps its pages in memory; the others forget theirs at every commit.
+        A *small* one is done at once, in the thread of the event loop.
         """
         if self._writes:
             return await self.read(work)
+        if small:
+            self._check_open()
+            return _transaction(self._writable(), work)
         return await self.write(work)
 
     def _check_open(self) -> None:

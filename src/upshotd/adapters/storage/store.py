@@ -17,6 +17,7 @@ from upshotd.adapters.storage import (
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase, url_of
 from upshotd.adapters.storage.replica import Replica
 from upshotd.adapters.storage.sqlite import SqliteDatabase
+from upshotd.adapters.storage.tail import TAIL_BYTES, Tail
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
@@ -44,6 +45,8 @@ POSTGRESQL = ("postgresql://", "postgresql+asyncpg://", "postgres://")
 #: Partitions of a new log on PostgreSQL: replicas that append to different ones do not wait.
 PARTITIONS = 16
 DEFINE_ATTEMPTS = 5
+#: Ids of a load that is done sooner than it takes to hand it to another thread and back.
+SMALL = 32
 #: How long a process that says nothing is taken for alive, in microseconds.
 LEASE_US = 15_000_000
 _SQLITE = ("sqlite+aiosqlite:///", "sqlite+pysqlite:///", "sqlite:///")
@@ -77,11 +80,13 @@ class SqlStore:
         partitions: int | None = None,
         lease_us: int = LEASE_US,
         told_time: Callable[[int], None] = lambda _: None,
+        tail_bytes: int = TAIL_BYTES,
     ) -> None:
         """Name the database; *partitions* of a new log are 1 on SQLite and 16 on PostgreSQL.
 
-        On PostgreSQL a process has a lease of *lease_us*, and *told_time* hears the database's
-        clock, in microseconds, from another thread.
+        On SQLite the last *tail_bytes* of the log are kept in memory for its readers. On PostgreSQL
+        a process has a lease of *lease_us*, and *told_time* hears the database's clock, in
+        microseconds, from another thread.
         """
         self._database = _database_of(url_or_path)
         self._replica = (
@@ -90,6 +95,7 @@ class SqlStore:
             else None
         )
         self._encode = encode_outcome
+        self._tail = Tail(tail_bytes)
         self._partitions = partitions or (1 if self._replica is None else PARTITIONS)
         self._epoch = ""
 
@@ -124,21 +130,31 @@ class SqlStore:
     # the loop
 
     async def load(self, workspace_id: str, wanted: Wanted) -> State:
-        return await self._database.load(lambda c: loading.load(c, workspace_id, wanted))
+        return await self._database.load(
+            lambda c: loading.load(c, workspace_id, wanted), small=wanted.size <= SMALL
+        )
 
     async def commit(self, batch: Sequence[Changes]) -> None:
         encode, partitions = self._encode, self._partitions
         owner = self._replica.owner if self._replica is not None else ""
-        await self._database.write(lambda c: writing.commit(c, batch, encode, partitions, owner))
+        try:
+            appended = await self._database.write(
+                lambda c: writing.commit(c, batch, encode, partitions, owner)
+            )
+        except BaseException:
+            self._tail.clear()  # it may have been committed all the same
+            raise
+        if not self.shared:
+            self._tail.append(appended)
 
     async def claim(self, now_us: int, limit: int) -> list[Due]:
         if self._replica is None:
-            return await self._database.load(lambda c: reading.due(c, now_us, limit))
+            return await self._database.load(lambda c: reading.due(c, now_us, limit), small=False)
         owner = self._replica.owner
         return await self._database.write(lambda c: leases.claim(c, owner, now_us, limit))
 
     async def next_due(self) -> int | None:
-        return await self._database.load(reading.next_due)
+        return await self._database.load(reading.next_due, small=True)
 
     # replicas
 
@@ -223,6 +239,9 @@ class SqlStore:
     ) -> OutcomeRead:
         place = (workspace_id, partition, after)
         if isinstance(self._database, SqliteDatabase) and chosen.open:
+            at_end = self._tail.read(place, limit, batch)
+            if at_end is not None:
+                return at_end
             rows = await self._database.fetch(log.PAGES, (*place, limit, batch))
             return log.read_of(rows, after)
         return await self._database.read(lambda c: log.read(c, place, limit, chosen, batch))
@@ -306,4 +325,6 @@ class SqlStore:
         return await self._database.write(lambda c: definitions.settled(c, name, value))
 
     async def prune(self, retention: Retention, limit: int) -> int:
-        return await self._database.write(lambda c: pruning.prune(c, retention, limit))
+        gone = await self._database.write(lambda c: pruning.prune(c, retention, limit))
+        self._tail.clear()
+        return gone

@@ -1,7 +1,7 @@
 """What a batch of decisions writes, in one transaction: rows first, the log last."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TypeAlias
 from zlib import crc32
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, delete, tuple_
 
 from upshotd.adapters.storage import leases, merging, rows, tables
 from upshotd.adapters.storage.bulk import Insert, Lookup, upsert
+from upshotd.adapters.storage.tail import Appended
 from upshotd.application.failpoints import failpoint
 from upshotd.domain.errors import Conflict
 from upshotd.domain.outcome import Outcome
@@ -71,15 +72,16 @@ _HEADS = Insert(
     tables.outcome_heads,
     ("partition", "head", "earliest"),
     "ON CONFLICT (workspace_id, partition) "
-    "DO UPDATE SET head = outcome_heads.head + excluded.head RETURNING partition, head",
+    "DO UPDATE SET head = outcome_heads.head + excluded.head RETURNING head, partition",
 )
 
 
 def commit(
     connection: Connection, batch: Sequence[Changes], encode: Encode, partitions: int, owner: str
-) -> None:
-    """Write *batch*; raises Conflict where a row has moved on since it was loaded.
+) -> list[Appended]:
+    """Write *batch* and return what the log grew by.
 
+    Raises Conflict where a row has moved on since it was loaded.
     *owner* is who has a lease here, empty where nobody needs one; raises LeaseLost without it.
     """
     if owner:
@@ -100,8 +102,7 @@ def commit(
         _write_counts(connection, changes)
     failpoint("write.before_log")
     # The counter of a partition is locked from here to the commit, in order of its key.
-    for changes in joined:
-        _append(connection, changes, encode, partitions)
+    return [a for changes in joined for a in _append(connection, changes, encode, partitions)]
 
 
 def _by_workspace(batch: Sequence[Changes]) -> list[Changes]:
@@ -213,7 +214,9 @@ def _write_counts(connection: Connection, changes: Changes) -> None:
     _write(connection, _COUNTS, changes, ((*key, count) for key, count in sorted(counted.items())))
 
 
-def _append(connection: Connection, changes: Changes, encode: Encode, partitions: int) -> None:
+def _append(
+    connection: Connection, changes: Changes, encode: Encode, partitions: int
+) -> Iterator[Appended]:
     parts: defaultdict[int, list[Outcome]] = defaultdict(list)
     for outcome in changes.outcomes:
         parts[partition_of(outcome.profile_id, partitions)].append(outcome)
@@ -221,11 +224,14 @@ def _append(connection: Connection, changes: Changes, encode: Encode, partitions
         return
     # One statement for all counters, in order of their key.
     wanted = [(partition, len(parts[partition]), 1) for partition in sorted(parts)]
-    moved = _HEADS.returning(connection, changes.workspace_id, wanted)
-    found = (
-        (partition, position, int(o.kind), o.workflow_id, o.user_id)
-        + (int(o.channel), o.record_us, encode(o, partition, position))
-        for partition, head in moved
-        for position, o in enumerate(parts[partition], head - len(parts[partition]) + 1)
-    )
-    _write(connection, _OUTCOMES, changes, found)
+    written: list[rows.Row] = []
+    for partition, head in _HEADS.returning(connection, changes.workspace_id, wanted).items():
+        some = parts[partition]
+        after = head - len(some)
+        bodies = [encode(outcome, partition, at) for at, outcome in enumerate(some, after + 1)]
+        written += (
+            (partition, at, int(o.kind), o.workflow_id, o.user_id, int(o.channel), o.record_us, b)
+            for at, (o, b) in enumerate(zip(some, bodies, strict=True), after + 1)
+        )
+        yield Appended(changes.workspace_id, partition, after, bodies)
+    _write(connection, _OUTCOMES, changes, written)

@@ -18,7 +18,7 @@ from upshotd.domain.outcome import Engagement, EngagementKind, Outcome
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.run import Run
-from upshotd.domain.state import IdKind, State, StoredEvent
+from upshotd.domain.state import Changes, IdKind, State, StoredEvent
 from upshotd.domain.stimulus import (
     Answer,
     CancelRequested,
@@ -94,6 +94,8 @@ class Sim:
         self.events: dict[str, Event] = {}
         self.state = State()
         self.outcomes: list[Outcome] = []
+        #: What the last decision wrote.
+        self.changes = Changes(WORKSPACE)
         self.ids = CountingIds()
         self.counter = 0
         plans = {
@@ -121,6 +123,7 @@ class Sim:
         """Decide one stimulus and absorb what follows."""
         decision = decide(WORKSPACE, self.definitions, self.state, stimulus, self.now, self.ids)
         self.state.absorb(decision.changes)
+        self.changes = decision.changes
         self.outcomes += decision.changes.outcomes
         return decision.answer
 

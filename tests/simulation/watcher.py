@@ -35,8 +35,6 @@ _RESOLVED = ("matched", "timed_out", "undeliverable")
 _CLOSED = (MessageState.UNDELIVERABLE, MessageState.UNROUTABLE, MessageState.SUPPRESSED)
 #: What is due is done within this, once nothing breaks any more, in microseconds.
 LATE_US = 60_000_000
-#: How old the rows may be by which another replica decides, in microseconds.
-STALE_US = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,6 @@ class Watcher:
         #: How far the database's clock was ahead at most when it told its time, in microseconds.
         self._ahead_us = 0
         self.commits = 0
-        #: (workspace, profile, scope) -> when that was last forbidden or allowed.
-        self._forbidden_us: dict[tuple[str, str, str], int] = {}
         #: (workspace, profile) -> its outcomes in the order of their commits.
         self._appended: dict[str, list[str]] = {}
 
@@ -95,10 +91,6 @@ class Watcher:
         database = self._sim.database
         lives = owner in database.leases or not database.between_processes
         self.expect(lives, f"I7 {owner} writes, and was taken over")
-        for changes in batch:
-            for profile_id, scope in changes.suppressions:
-                key = (changes.workspace_id, profile_id, scope)
-                self._forbidden_us[key] = self._sim.now_us()
         for changes, old in zip(batch, before, strict=True):
             tables = self._sim.database._tables(changes.workspace_id)
             for run in changes.runs.values():
@@ -160,13 +152,9 @@ class Watcher:
         topic = self._sim.topic(changes.workspace_id, run.workflow_id, run.workflow_version)
         for held in old.suppressions[message.profile_id].values():
             about = held.channel is message.channel or (bool(topic) and held.topic == topic)
-            key = (changes.workspace_id, message.profile_id, held.scope)
-            lifted = key[1:] in changes.suppressions
-            # Between replicas a decision may be as old as its load; alone nothing comes between.
-            since_us = self._sim.now_us() - self._forbidden_us.get(key, 0)
-            known = not self._sim.shape.replicas or since_us > STALE_US
+            lifted = (message.profile_id, held.scope) in changes.suppressions
             self.expect(
-                not (about and held.holds(self.latest_us) and known and not lifted),
+                not (about and held.holds(self.latest_us) and not lifted),
                 f"{message.message_id} is sent after an opt-out ({held.scope})",
             )
 

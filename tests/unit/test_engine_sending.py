@@ -228,6 +228,24 @@ def test_opting_out_between_two_attempts_stops_the_second():
     assert sim.run().step_id == "nudge"
 
 
+def test_every_attempt_says_by_which_row_the_person_wants_it():
+    sim = started(email())
+    profile = sim.profile("u")
+    assert sim.changes.consents == {profile.profile_id: profile.row_version}
+    sim.settle(the_message(sim), Deferred("421"))
+    assert sim.changes.consents == {}
+    sim.advance(MINUTE)
+    assert sim.changes.consents == {profile.profile_id: profile.row_version}
+
+
+def test_opting_out_writes_the_person_so_that_sends_decided_before_are_refused():
+    sim = started(email())
+    sim.settle(the_message(sim), Accepted("p1"))
+    sim.engage(the_message(sim).message_id, EngagementKind.UNSUBSCRIBED)
+    assert list(sim.changes.profiles.values()) == [sim.profile("u")]
+    assert list(sim.changes.suppressions) == [(sim.profile("u").profile_id, "channel:1")]
+
+
 def test_a_canceled_run_makes_no_second_attempt():
     sim = started(email())
     sim.settle(the_message(sim), Deferred("421"))

@@ -108,7 +108,8 @@ class Draft:
         self.changes.messages[message.message_id] = message
 
     def put_suppression(self, profile_id: str, suppression: Suppression) -> None:
-        """Hold a channel or a topic back."""
+        """Hold a channel or a topic back; sends that were decided without it are refused then."""
+        self.put_profile(self.profile(profile_id))
         self.changes.suppressions[profile_id, suppression.scope] = suppression
 
     def append(self, outcome: Outcome) -> None:

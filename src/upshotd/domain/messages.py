@@ -105,6 +105,9 @@ def attempt(
     *content* is given at the first attempt, and frozen from then on.
     """
     definitions = draft.definitions
+    run = draft.run(message.run_id)
+    profile = draft.profile(run.profile_id if run is not None else message.profile_id)
+    draft.changes.consents[profile.profile_id] = profile.row_version
     message = replace(
         message,
         state=MessageState.SENDING,

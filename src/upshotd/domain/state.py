@@ -217,6 +217,9 @@ class Changes:
     pending: dict[str, Engagement] = field(default_factory=dict)
     #: Pending engagements that were applied now and go.
     applied_pending: list[ProviderKey] = field(default_factory=list)
+    #: Whose consent a send relies on, and the row version of the profile by which it was found. The
+    #: store refuses the send where the row has moved on: whoever opts out writes it.
+    consents: dict[str, int] = field(default_factory=dict)
     #: By (profile_id, scope); None removes it.
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
@@ -242,6 +245,7 @@ class Changes:
         self.engagements.update(later.engagements)
         self.pending.update(later.pending)
         self.applied_pending += later.applied_pending
+        self.consents.update(later.consents)
         self.suppressions.update(later.suppressions)
         self.outcomes += later.outcomes
         self.last_starts.update(later.last_starts)

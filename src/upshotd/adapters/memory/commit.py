@@ -52,6 +52,7 @@ class _Application:
         self._into = _targets(changes.merges)
 
     def apply(self) -> None:
+        self._consents()
         self._events()
         self._identities()
         self._people()
@@ -59,6 +60,12 @@ class _Application:
         self._messages()
         self._engagements()
         self._suppressions()
+
+    def _consents(self) -> None:
+        for profile_id, version in self._changes.consents.items():
+            profile = self._tables.profiles.get(profile_id)
+            if version and (profile is None or profile.row_version != version):
+                raise Conflict("a profile was written or merged since it was loaded")
 
     # events
 

@@ -244,11 +244,19 @@ def fetch(
 class Lookup:
     """The rows of a table by many keys of a workspace.
 
-    *also* are further conditions; *tail* and *source* (instead of the columns) allow a GROUP BY.
+    *also* are further conditions; *source* (instead of the table) allows a GROUP BY. With *lock*
+    nobody else writes the rows until the transaction ends; they are locked in order of the key.
     """
 
     def __init__(
-        self, table: Table, columns: Sequence[str], key: str, also: str = "", source: str = ""
+        self,
+        table: Table,
+        columns: Sequence[str],
+        key: str,
+        also: str = "",
+        source: str = "",
+        *,
+        lock: bool = False,
     ) -> None:
         self._shape = _Shape(table, columns)
         self._from = source or table.name
@@ -256,7 +264,8 @@ class Lookup:
         self._also = also
         self._texts: dict[int, str] = {}
         where = f" WHERE workspace_id = $1 AND {key} = ANY($2::text[]){also}"
-        self._any = f"SELECT {self._shape.columns} FROM {self._placed(where)}"  # noqa: S608
+        locked = f" ORDER BY {key} FOR UPDATE" if lock else ""
+        self._any = f"SELECT {self._shape.columns} FROM {self._placed(where)}{locked}"  # noqa: S608
 
     def rows(self, connection: Connection, workspace_id: str, keys: Collection[str]) -> list[Row]:
         """Return the rows of all *keys*; no keys, no statement."""

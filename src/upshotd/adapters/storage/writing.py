@@ -29,7 +29,7 @@ def _columns(table: Table) -> list[str]:
 _EVENTS = Insert(tables.events, _columns(tables.events))
 _REJECTED = Insert(tables.rejected_events, rows.REJECTED_COLUMNS)
 _PROFILES = upsert(tables.profiles, rows.PROFILE_COLUMNS, ("workspace_id", "profile_id"), ("body",))
-_KNOWN_PROFILES = Lookup(tables.profiles, ("profile_id",), "profile_id")
+_HELD_PROFILES = Lookup(tables.profiles, ("profile_id", "row_version"), "profile_id", lock=True)
 #: An identity that names somebody else by now is not written, nor counted.
 _IDENTITIES = Insert(
     tables.identities,
@@ -89,6 +89,7 @@ def commit(
     failpoint("write.begun")
     joined = _by_workspace(batch)
     for changes in joined:
+        _hold_people(connection, changes)
         if changes.merges:
             changes = merging.followed(changes)
             for merge in changes.merges:
@@ -141,13 +142,21 @@ def _write_events(connection: Connection, changes: Changes) -> None:
     _write(connection, _REJECTED, changes, map(rows.rejected_row, changes.rejected))
 
 
+def _hold_people(connection: Connection, changes: Changes) -> None:
+    """Lock everybody who is written or whose consent a send relies on; all must be as loaded."""
+    versions = dict(changes.consents)
+    for profile in changes.profiles.values():
+        versions[profile.profile_id] = profile.row_version
+    known = {profile_id: version for profile_id, version in versions.items() if version}
+    found = _HELD_PROFILES.rows(connection, changes.workspace_id, sorted(known))
+    # One that was merged away meanwhile would come back.
+    if {row[0]: row[1] for row in found} != known:
+        raise Conflict("profiles were written or merged since they were loaded")
+
+
 def _write_people(connection: Connection, changes: Changes) -> None:
     # In key order: replicas that write the same rows then wait for each other, and never in a ring.
     people = sorted(changes.profiles.values(), key=attrgetter("profile_id"))
-    known = [profile.profile_id for profile in people if profile.row_version]
-    # A profile that was merged away meanwhile would come back.
-    if len(_KNOWN_PROFILES.rows(connection, changes.workspace_id, known)) != len(known):
-        raise Conflict("profiles were merged since they were loaded")
     _write(connection, _PROFILES, changes, map(rows.profile_row, people))
     names = changes.identities.items()
     named = sorted((rows.identity_key(identity), profile_id) for identity, profile_id in names)

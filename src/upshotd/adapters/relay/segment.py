@@ -121,7 +121,7 @@ class SegmentRelay:
     async def _deliver(self, batch: Batch) -> None:
         if batch.calls:
             await self._post(batch.calls)
-        failpoint("relay.posted")
+            failpoint("relay.posted")
         if batch.cursor:
             await self._log.commit(batch.cursor)
 

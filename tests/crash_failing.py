@@ -20,8 +20,8 @@ from upshotd.application.failpoints import POINTS
 ACTIONS = ("exit", "raise", "pause(0.5)", "disk-full")
 #: How long a server lives with a failpoint, in seconds.
 LIFE_S = 1.5
-#: Points that are passed once in a life fail always, the others now and then.
-ONCE = ("migration.", "prune.", "drain.", "cursor.", "define.", "engagement.")
+#: Points that are passed seldom in a life fail always, the others now and then.
+SELDOM = ("prune.", "drain.", "cursor.", "define.", "engagement.", "claim.", "lease.")
 CHANCE = 0.2
 #: Points of other programs, and of PostgreSQL.
 ELSEWHERE = ("relay.", "lease.")
@@ -61,7 +61,7 @@ class Failing(Crash):
 
     async def _live(self, server: Server, name: str, action: str) -> None:
         """Let *server* live for a while, failing."""
-        chance = "" if name.startswith(ONCE) else f":{CHANCE}"
+        chance = "" if name.startswith(SELDOM) else f":{CHANCE}"
         await self._again(server, f"{name}={action}{chance}")
         until = time.monotonic() + LIFE_S
         while time.monotonic() < until:

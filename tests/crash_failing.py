@@ -46,6 +46,7 @@ class Failing(Crash):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._died_starting = False
         # An error that nobody could foresee is told as one; and what gRPC has taken in, but not
         # yet given to the server, it ends with CANCELLED at the end of a drain.
         self.passing |= {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
@@ -62,6 +63,7 @@ class Failing(Crash):
     async def _live(self, server: Server, name: str, action: str) -> None:
         """Let *server* live for a while, failing."""
         chance = "" if name.startswith(SELDOM) else f":{CHANCE}"
+        self._died_starting = False
         await self._again(server, f"{name}={action}{chance}")
         until = time.monotonic() + LIFE_S
         while time.monotonic() < until:
@@ -75,7 +77,7 @@ class Failing(Crash):
         self._note(server, name, action)
 
     def _note(self, server: Server, name: str, action: str) -> None:
-        if "failpoint.hit" in server.said() or not server.running:
+        if "failpoint.hit" in server.said() or not server.running or self._died_starting:
             self.hit.add((name, action))
 
     async def _again(self, server: Server, failpoints: str) -> None:
@@ -86,9 +88,11 @@ class Failing(Crash):
         killed = time.monotonic()
         for text in (failpoints, failpoints, ""):
             server.environ[VARIABLE] = text
-            with contextlib.suppress(ServerDied):
+            try:
                 await server.started()
                 break
+            except ServerDied:
+                self._died_starting |= "failpoint.hit" in server.said()
         self.recoveries_s.append(time.monotonic() - killed)
         self._up.set()
 

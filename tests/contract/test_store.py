@@ -65,6 +65,7 @@ async def test_a_profile_comes_back_as_it_was_with_the_next_row_version(store: S
         contact={"email": "ana@example.org"},
         group_ids=("acme",),
         identify_us=NOON,
+        passes={"welcome/limit/": (NOON, NOON + 1), "welcome/limit/p1": (NOON,)},
     )
     await store.commit([changes(profile)])
     state = await store.load("default", Wanted(identities={ANA}))

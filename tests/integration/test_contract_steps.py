@@ -123,6 +123,29 @@ async def test_a_branch_takes_the_first_case_that_holds(wire: Wire) -> None:
     ], "a field that is missing makes a condition false"
 
 
+async def test_what_does_not_pass_a_throttle_rolls_into_one_digest(
+    wire: Wire, watched_stream: Watch
+) -> None:
+    digest = {"step_id": "later", "digest": {"window": f"{HOUR_S}s", "keep": {"count": 2}}}
+    summary = mail("summary", subject="{{ steps.later.count }}: {{ steps.later.items[1].id }}")
+    limit = {"max": 1, "period": f"{DAY_S}s", "on_throttled": [digest, summary]}
+    steps = ({"step_id": "few", "throttle": limit}, mail("at_once"))
+    await wire.define(workflow("news", "News", *steps, reentry={"mode": "REENTRY_MODE_ALWAYS"}))
+    await wire.ingest(identify("i1"))
+    started = await runs(wire, *(track(f"e{n}", "News") for n in range(4)))
+    await wire.advance(HOUR_S)
+    shown = [
+        (await wire.admin.GetMessage(admin_pb2.GetMessageRequest(message_id=m.message_id))).message
+        for m in await wire.messages()
+    ]
+    assert [m.step_id for m in shown] == ["at_once", "summary"]
+    assert shown[1].content["subject"] == "3: e2"
+    ended = [(await wire.run(run)).reason for run in started]
+    assert ended == ["", "", "DIGESTED", "DIGESTED"]
+    told = [o.reason for o in await watched_stream.all(wire) if o.reason]
+    assert told == ["DIGESTED", "DIGESTED"]
+
+
 async def test_a_wait_for_an_event_counts_from_entry_or_from_the_start(
     wire: Wire, watched_stream: Watch
 ) -> None:

@@ -9,11 +9,13 @@ from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import (
@@ -31,7 +33,7 @@ STARTS = ("Start A", "Start B", "Start C")
 MIDDLES = ("Used", "Paid", "Seen")
 TOPICS = ("", "news", "orders")
 #: Workflows of a workspace; the last one starts by enrolment only.
-NAMES = ("always", "once", "ever", "listed", "grouped", "enrolled")
+NAMES = ("always", "once", "ever", "listed", "grouped", "gathered", "enrolled")
 #: Says which workspace it is of, so that one that crosses over is seen.
 TEXTS = ("{{ traits.home }}: hello", "{{ traits.home }}: {{ event.name }}", "{{ traits.home }}")
 FAULTY = "{{ traits.home }} {{ traits.never_set }}"
@@ -122,6 +124,21 @@ def a_branch(scope: Scope) -> StepKind:
     return Branch(cases, steps(scope.inner(), 0, 2))
 
 
+def a_throttle(scope: Scope) -> StepKind:
+    """A few in a time; the others end, or take steps of their own."""
+    return Throttle(
+        scope.chance.randint(1, 3), scope.duration(), on_throttled=steps(scope.inner(), 0, 2)
+    )
+
+
+def a_digest(scope: Scope) -> StepKind:
+    """By one of its limits or several."""
+    window_us = scope.duration() if scope.chance.random() < 0.6 else None
+    most_us = scope.duration() if window_us is None or scope.chance.random() < 0.5 else None
+    key = scope.chance.choice(("", "event.name"))
+    return Digest(window_us, most_us, key, max_items=scope.chance.choice((2, 3, 100)))
+
+
 def an_emit(scope: Scope) -> StepKind:
     """An outcome of our own."""
     return Emit(
@@ -153,12 +170,14 @@ GENERATORS: dict[type, tuple[Callable[[Scope], StepKind], int]] = {
     Delay: (a_delay, 4),
     Wait: (a_wait, 8),
     Branch: (a_branch, 3),
+    Throttle: (a_throttle, 2),
+    Digest: (a_digest, 3),
     Emit: (an_emit, 2),
     Enroll: (an_enroll, 2),
     Suppress: (a_suppress, 1),
     Exit: (an_exit, 1),
 }
-_NESTING = (Wait, Branch)
+_NESTING = (Wait, Branch, Throttle)
 
 
 def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
@@ -182,11 +201,12 @@ def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
 def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
     """Return a workflow; its trigger and re-entry follow from its name, its steps are random."""
     scope = Scope(chance, unit_us, workflow_id)
+    first = Step("first", Send(Channel.EMAIL, Email(TEXTS[0], "", TEXTS[0])))
+    begin = (*_crowded(scope), first) if workflow_id == "gathered" else (first,)
     return Workflow(
         workflow_id,
         TRIGGERS[workflow_id],
-        (Step("first", Send(Channel.EMAIL, Email(TEXTS[0], "", TEXTS[0]))),)
-        + steps(replace(scope, sends=("first",)), 1, 5),
+        begin + steps(replace(scope, sends=("first",)), 1, 5),
         reentry=REENTRIES.get(workflow_id, Reentry(ReentryMode.ONCE_ACTIVE)),
         exits=(ExitRule("Used"),) if chance.random() < 0.5 else (),
         topic=chance.choice(TOPICS),
@@ -195,16 +215,29 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
     )
 
 
+def _crowded(scope: Scope) -> tuple[Step, ...]:
+    """Return steps at which many runs of one person meet."""
+    long_us = 20 * scope.unit_us
+    digest = Step("gather", replace(a_digest(scope), max_window_us=long_us, window_us=None))
+    if scope.chance.random() < 0.5:
+        return (digest,)
+    told = Step("told", Send(Channel.EMAIL, Email(TEXTS[0], "", "{{ steps.gather.count }}")))
+    limit = Throttle(scope.chance.randint(1, 3), long_us, on_throttled=(digest, told))
+    return (Step("limit", limit),)
+
+
 TRIGGERS = {
     "always": Trigger(EventType.TRACK, STARTS[0]),
     "once": Trigger(EventType.TRACK, STARTS[1], CONDITIONS[2]),
     "ever": Trigger(EventType.TRACK, STARTS[2]),
     "listed": Trigger(EventType.IDENTIFY, condition=CONDITIONS[0]),
     "grouped": Trigger(EventType.GROUP),
+    "gathered": Trigger(EventType.TRACK, STARTS[0]),
     "enrolled": Trigger(None),
 }
 REENTRIES = {
     "always": Reentry(ReentryMode.ALWAYS),
+    "gathered": Reentry(ReentryMode.ALWAYS),
     "ever": Reentry(ReentryMode.ONCE_EVER),
     "grouped": Reentry(ReentryMode.ONCE_ACTIVE, key="event.name", cooldown_us=1_000_000),
 }
@@ -222,4 +255,6 @@ def kinds_in(found: tuple[Step, ...]) -> set[type]:
                 for case in cases:
                     kinds |= kinds_in(case.steps)
                 kinds |= kinds_in(otherwise)
+            case Throttle(on_throttled=inner):
+                kinds |= kinds_in(inner)
     return kinds

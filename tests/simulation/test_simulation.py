@@ -16,6 +16,7 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.application.work import Work
 from upshotd.domain.names import ROOTS
+from upshotd.domain.steps import digest, throttle
 from upshotd.domain.validation import validate
 from upshotd.domain.workflow import StepKind
 
@@ -48,7 +49,13 @@ def test_every_fault_can_be_on_and_off():
 
 
 #: What is broken, and which invariant sees it.
-INVARIANTS = {"no fence": "I7", "answered before the commit": "I1", "fires early": "I3"}
+INVARIANTS = {
+    "no fence": "I7",
+    "answered before the commit": "I1",
+    "fires early": "I3",
+    "an item forgotten": "I11",
+    "passes not counted": "I12",
+}
 
 
 @pytest.mark.parametrize("fault", INVARIANTS)
@@ -60,6 +67,11 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):
             monkeypatch.setattr(Work, "commit", _lost_now_and_then(Work.commit))
         case "fires early":
             monkeypatch.setattr(SimClock, "follow", _an_hour_ahead(SimClock.follow))
+        case "an item forgotten":
+            items = digest._items
+            monkeypatch.setattr(digest, "_items", lambda *args: items(*args)[:1])
+        case "passes not counted":
+            monkeypatch.setattr(throttle, "_live", lambda *_: {})
     findings = (finding for seed in range(12) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 

@@ -1,4 +1,4 @@
-"""The invariants I1 to I10 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I12 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation import flows
+from tests.simulation import accounts, flows
 from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
 from upshotd.domain.message import OPEN, Delivery, Message, MessageState
 from upshotd.domain.outcome import Engagement, OutcomeKind
+from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes
@@ -35,6 +36,14 @@ _RESOLVED = ("matched", "timed_out", "undeliverable")
 _CLOSED = (MessageState.UNDELIVERABLE, MessageState.UNROUTABLE, MessageState.SUPPRESSED)
 #: What is due is done within this, once nothing breaks any more, in microseconds.
 LATE_US = 60_000_000
+
+
+def _together(one: Run, other: Run) -> bool:
+    """Return whether two active runs stand in the same digest."""
+    place = (one.workflow_id, one.workflow_version, one.step_id)
+    keys = [run.steps.get(run.step_id, {}).get("key") for run in (one, other)]
+    same = place == (other.workflow_id, other.workflow_version, other.step_id)
+    return one.active and same and keys[0] == keys[1]
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Watcher:
         self.commits = 0
         #: (workspace, profile) -> its outcomes in the order of their commits.
         self._appended: dict[str, list[str]] = {}
+        #: Profiles that others became part of.
+        self._merged: set[str] = set()
 
     def expect(self, holds: bool, text: str) -> None:
         """Record a violation unless *holds*."""
@@ -93,8 +104,10 @@ class Watcher:
         self.expect(lives, f"I7 {owner} writes, and was taken over")
         for changes, old in zip(batch, before, strict=True):
             tables = self._sim.database._tables(changes.workspace_id)
+            self._merged.update(merge.into_profile_id for merge in changes.merges)
             for run in changes.runs.values():
                 self._run(changes.workspace_id, old.runs[run.run_id], run)
+                self._digest(tables, run)
             for message in changes.messages.values():
                 self._message(tables, changes, old, message, owner)
             for outcome in changes.outcomes:
@@ -129,6 +142,15 @@ class Watcher:
             if entry.what in ("timed_out", "went_on") and entry.step_id == before.step_id:
                 due = before.due_us is not None and before.due_us <= self.latest_us
                 self.expect(due, f"I3 {run.run_id}: {entry.step_id} {entry.what} before its time")
+
+    def _digest(self, tables: Tables, run: Run) -> None:
+        """I11: an open digest has one timer; of two that are one person now, one for each."""
+        left = run.steps.get(run.step_id, {})
+        if not (run.active and left.get("open")) or run.profile_id in self._merged:
+            return
+        others = (tables.runs[run_id] for run_id in tables.runs_of.get(run.profile_id, ()))
+        timers = [o.run_id for o in others if o.due_us is not None and _together(o, run)]
+        self.expect(len(timers) == 1, f"I11 the digest of {run.run_id} has the timers {timers}")
 
     def _message(
         self, tables: Tables, changes: Changes, old: Before, message: Message, owner: str
@@ -244,6 +266,7 @@ class Watcher:
             self._runs(workspace_id, tables)
             self._messages(workspace_id, tables)
             self._starts(workspace_id, tables)
+            self._limits(workspace_id, tables)
             self._readers(workspace_id, tables)
 
     def _log(self, workspace_id: str, tables: Tables) -> None:
@@ -288,6 +311,18 @@ class Watcher:
                 continue  # too old perhaps, or enrolled into it once more
             count = started[event_id]
             self.expect(count == 1, f"I1 {workspace_id}/{event_id} started {count} runs")
+
+    def _limits(self, workspace_id: str, tables: Tables) -> None:
+        """I11: each item of a digest once; I12: nobody passes a throttle beyond its number."""
+
+        def plans(workflow_id: str, version: int) -> Plan:
+            return self._sim.plan(workspace_id, workflow_id, version)
+
+        for text in accounts.digests(tables.runs, plans):
+            self.expect(False, f"I11 {workspace_id}: {text}")
+        if "clock_jump" not in self._sim.faults.injected:  # a clock set back counts anew
+            for text in accounts.throttles(tables.runs, plans, self._merged):
+                self.expect(False, f"I12 {workspace_id}: {text}")
 
     def _readers(self, workspace_id: str, tables: Tables) -> None:
         """I6: what every reader saw, in order, without a gap, and nothing missing in the end."""

@@ -165,7 +165,7 @@ class Simulation:
 
     # what the watcher asks about definitions
 
-    def _plan(self, workspace_id: str, workflow_id: str, version: int) -> Plan:
+    def plan(self, workspace_id: str, workflow_id: str, version: int) -> Plan:
         stored = self.database._tables(workspace_id).workflows[workflow_id][version - 1]
         key = (workflow_id, version, stored.definition)
         if key not in self._plans:
@@ -174,17 +174,17 @@ class Simulation:
 
     def waits(self, workspace_id: str, workflow_id: str, version: int) -> set[str]:
         """Return the wait steps of a workflow."""
-        plan = self._plan(workspace_id, workflow_id, version)
+        plan = self.plan(workspace_id, workflow_id, version)
         return {name for name, step in plan.steps.items() if isinstance(step.kind, Wait)}
 
     def topic(self, workspace_id: str, workflow_id: str, version: int) -> str:
         """Return the topic of a workflow."""
-        return self._plan(workspace_id, workflow_id, version).workflow.topic
+        return self.plan(workspace_id, workflow_id, version).workflow.topic
 
     def purpose(self, workspace_id: str, run_id: str) -> Purpose:
         """Return what the messages of a run are for."""
         run = self.database._tables(workspace_id).runs[run_id]
-        return self._plan(workspace_id, run.workflow_id, run.workflow_version).workflow.purpose
+        return self.plan(workspace_id, run.workflow_id, run.workflow_version).workflow.purpose
 
     # a history
 

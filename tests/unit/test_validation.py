@@ -9,11 +9,13 @@ from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.step_validation import SPAN_MAX_US
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
+from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.validation import CEL_WORDS, Faults, validate
 from upshotd.domain.values import replace
@@ -222,6 +224,22 @@ def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
         (Branch((Case("x"), Case(BAD))), "branch.cases[1].condition"),
         (Branch((Case("x", (Step("in", Exit()),)),)), "branch.cases[0].steps[0].step_id"),
         (Branch((Case("x"),), (Step("a", Exit(), BAD),)), "branch.otherwise[0].condition"),
+        (Throttle(0, 1), "throttle.max"),
+        (Throttle(1001, 1), "throttle.max"),
+        (Throttle(1, 0), "throttle.period"),
+        (Throttle(1, WAIT_MAX_US + 1), "throttle.period"),
+        (Throttle(1, 1, BAD), "throttle.key"),
+        (Throttle(1, 1, "", (Step("inner", Exit("no")),)), "throttle.on_throttled[0].exit.reason"),
+        (Digest(), "digest.window"),
+        (Digest(0), "digest.window"),
+        (Digest(1, WAIT_MAX_US + 1), "digest.max_window"),
+        (Digest(1, key=BAD), "digest.key"),
+        (Digest(1, max_items=0), "digest.max_items"),
+        (Digest(1, max_items=501), "digest.max_items"),
+        (Digest(1, keep_count=101), "digest.keep.count"),
+        (Digest(1, keep=Keep.HIGHEST), "digest.keep.by"),
+        (Digest(1, keep=Keep.LAST, by="event.properties.n"), "digest.keep.by"),
+        (Digest(1, keep=Keep.LOWEST, by=BAD), "digest.keep.by"),
         (Emit(""), "emit.event"),
         (Emit("Message Sent"), "emit.event"),
         (Emit("upshot thing"), "emit.event"),
@@ -280,6 +298,13 @@ def test_a_wait_may_look_back_into_a_branch_and_out_of_one() -> None:
     assert paths(flow(same)) == []
 
 
+def test_a_wait_after_a_throttle_is_not_of_those_that_did_not_pass() -> None:
+    limit = Throttle(1, DAY_US, "", (email(), Step("within", wait_for())))
+    assert paths(flow(limit)) == []
+    after = Step("opened", wait_for())
+    assert paths(flow(limit, after)) == ["workflow.steps[1].wait.engagement.step_id"]
+
+
 def nest(depth: int) -> Step:
     step = email()
     for level in range(depth - 1):
@@ -312,5 +337,11 @@ def test_what_is_legal_and_probably_not_meant() -> None:
     assert warned(flow(unused)) == ["workflow.steps[0].wait.on_undeliverable"]
     gone = replace(flow(wait_for(EventWait("Gone"))), exits=(ExitRule("Gone"),))
     assert warned(gone) == ["workflow.steps[0].wait.event.event"]
+    lone = replace(flow(Digest(DAY_US)), reentry=Reentry(ReentryMode.ONCE_ACTIVE))
+    assert warned(lone) == ["workflow.reentry.mode"]
+    assert warned(replace(lone, reentry=Reentry(ReentryMode.ALWAYS))) == []
+    assert warned(replace(lone, reentry=Reentry(key="event.id"))) == []
+    long = replace(flow(Digest(2, 1)), reentry=Reentry(ReentryMode.ALWAYS))
+    assert warned(long) == ["workflow.steps[0].digest.window"]
     key = replace(BASE, reentry=Reentry(ReentryMode.ALWAYS, key="x"))
     assert warned(key) == ["workflow.reentry.key"]

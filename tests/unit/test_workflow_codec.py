@@ -21,11 +21,13 @@ from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Step, Trigger, Workflow
@@ -57,6 +59,16 @@ plain_steps = st.builds(
     | st.builds(Delay, duration_us=spans)
     | st.builds(Delay, until_us=instants)
     | st.builds(Delay, until=words)
+    | st.builds(
+        Digest,
+        window_us=st.none() | spans,
+        max_window_us=st.none() | spans,
+        key=texts,
+        max_items=st.integers(1, 500),
+        keep=st.sampled_from(Keep),
+        keep_count=st.integers(1, 100),
+        by=texts,
+    )
     | st.builds(Emit, texts, plains)
     | st.builds(Enroll, texts)
     | st.builds(Suppress, channel=st.sampled_from(Channel), duration_us=st.none() | spans)
@@ -74,7 +86,8 @@ def _around(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
         Wait, several, spans, lists, any_of=st.just(True)
     )
     cases = st.lists(st.builds(Case, texts, lists), max_size=2).map(tuple)
-    return st.builds(Step, words, waits | st.builds(Branch, cases, lists), texts)
+    throttles = st.builds(Throttle, st.integers(1, 1000), spans, texts, lists)
+    return st.builds(Step, words, waits | throttles | st.builds(Branch, cases, lists), texts)
 
 
 workflows = st.builds(

@@ -104,6 +104,38 @@ WAIT_SINCE_RUN_STARTED: WaitSince.ValueType  # 2
 """From the start of the run."""
 Global___WaitSince: _TypeAlias = WaitSince  # noqa: Y015
 
+class _DigestOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DigestOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DigestOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIGEST_ORDER_UNSPECIFIED: _DigestOrder.ValueType  # 0
+    """The same as FIRST."""
+    DIGEST_ORDER_FIRST: _DigestOrder.ValueType  # 1
+    """Those that came first, in the order in which they came."""
+    DIGEST_ORDER_LAST: _DigestOrder.ValueType  # 2
+    """Those that came last, in the order in which they came."""
+    DIGEST_ORDER_HIGHEST: _DigestOrder.ValueType  # 3
+    """Those with the highest value, the highest one first."""
+    DIGEST_ORDER_LOWEST: _DigestOrder.ValueType  # 4
+    """Those with the lowest value, the lowest one first."""
+
+class DigestOrder(_DigestOrder, metaclass=_DigestOrderEnumTypeWrapper):
+    """Which items of a digest come first."""
+
+DIGEST_ORDER_UNSPECIFIED: DigestOrder.ValueType  # 0
+"""The same as FIRST."""
+DIGEST_ORDER_FIRST: DigestOrder.ValueType  # 1
+"""Those that came first, in the order in which they came."""
+DIGEST_ORDER_LAST: DigestOrder.ValueType  # 2
+"""Those that came last, in the order in which they came."""
+DIGEST_ORDER_HIGHEST: DigestOrder.ValueType  # 3
+"""Those with the highest value, the highest one first."""
+DIGEST_ORDER_LOWEST: DigestOrder.ValueType  # 4
+"""Those with the lowest value, the lowest one first."""
+Global___DigestOrder: _TypeAlias = DigestOrder  # noqa: Y015
+
 @_typing.final
 class Workflow(_message.Message):
     """A trigger and a list of steps. One profile going through one version is a run.
@@ -423,6 +455,8 @@ class Step(_message.Message):
     DELAY_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     BRANCH_FIELD_NUMBER: _builtins.int
+    THROTTLE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     EMIT_FIELD_NUMBER: _builtins.int
     ENROLL_FIELD_NUMBER: _builtins.int
     SUPPRESS_FIELD_NUMBER: _builtins.int
@@ -446,6 +480,14 @@ class Step(_message.Message):
     @_builtins.property
     def branch(self) -> Global___Branch:
         """Takes the first case that holds."""
+
+    @_builtins.property
+    def throttle(self) -> Global___Throttle:
+        """Lets through only so many in a time."""
+
+    @_builtins.property
+    def digest(self) -> Global___Digest:
+        """Collects runs of one person into one."""
 
     @_builtins.property
     def emit(self) -> Global___Emit:
@@ -472,16 +514,18 @@ class Step(_message.Message):
         delay: Global___Delay | None = ...,
         wait: Global___Wait | None = ...,
         branch: Global___Branch | None = ...,
+        throttle: Global___Throttle | None = ...,
+        digest: Global___Digest | None = ...,
         emit: Global___Emit | None = ...,
         enroll: Global___Enroll | None = ...,
         suppress: Global___Suppress | None = ...,
         exit: Global___Exit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "suppress", b"suppress", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -902,6 +946,125 @@ class BranchCase(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BranchCase: _TypeAlias = BranchCase  # noqa: Y015
+
+@_typing.final
+class Throttle(_message.Message):
+    """Lets through only so many runs of one person in a time; the others take other steps, and end.
+    What passes is counted when it does, exactly once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    ON_THROTTLED_FIELD_NUMBER: _builtins.int
+    max: _builtins.int
+    """Most runs that pass in any stretch of the period, 1 to 1000; required."""
+    key: _builtins.str
+    """CEL for a key that is counted apart; empty: one count for the person."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """How long a run that passed is counted, above 0 and at most 400 days; required."""
+
+    @_builtins.property
+    def on_throttled(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps of a run that does not pass. After them it ends; without any it ends with THROTTLED."""
+
+    def __init__(
+        self,
+        *,
+        max: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+        key: _builtins.str = ...,
+        on_throttled: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max", b"max", "on_throttled", b"on_throttled", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Throttle: _TypeAlias = Throttle  # noqa: Y015
+
+@_typing.final
+class Digest(_message.Message):
+    """Collects the runs of one person that come to it, and goes on as one: the first of them, with all
+    their trigger events in `steps.<step_id>.items` and how many there were in `.count`. The others
+    end with DIGESTED. A run that is canceled before takes its item along.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    MAX_WINDOW_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """CEL for a key that is collected apart; empty: one digest for the person."""
+    max_items: _builtins.int
+    """It closes at once when so many are in it, 1 to 500; 0 means 100."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """It closes when none came for this long; above 0 and at most 400 days."""
+
+    @_builtins.property
+    def max_window(self) -> _duration_pb2.Duration:
+        """It closes this long after the first one, whatever still comes; above 0 and at most 400 days.
+        This or `window` is required.
+        """
+
+    @_builtins.property
+    def keep(self) -> Global___DigestKeep:
+        """Which items are kept; unset means the first 100."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        max_items: _builtins.int = ...,
+        window: _duration_pb2.Duration | None = ...,
+        max_window: _duration_pb2.Duration | None = ...,
+        keep: Global___DigestKeep | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "max_window", b"max_window", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "key", b"key", "max_items", b"max_items", "max_window", b"max_window", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Digest: _TypeAlias = Digest  # noqa: Y015
+
+@_typing.final
+class DigestKeep(_message.Message):
+    """Which items of a digest are kept. The others are counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    order: Global___DigestOrder.ValueType
+    """By what; unspecified means FIRST."""
+    count: _builtins.int
+    """Most items, 1 to 100; 0 means 100."""
+    by: _builtins.str
+    """CEL for a number or text, over the `event` of each item; for HIGHEST and LOWEST."""
+    def __init__(
+        self,
+        *,
+        order: Global___DigestOrder.ValueType = ...,
+        count: _builtins.int = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "count", b"count", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestKeep: _TypeAlias = DigestKeep  # noqa: Y015
 
 @_typing.final
 class Emit(_message.Message):

@@ -12,8 +12,9 @@ from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, MessageState
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
-from upshotd.domain.steps import delay, wait
+from upshotd.domain.steps import delay, digest, wait
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import (
@@ -186,6 +187,8 @@ def _timer(moving: journey.Journey) -> Move:
             return delay.resume(moving)
         case Wait():
             return wait.timed_out(step, step.kind, moving)
+        case Digest():
+            return digest.due(step, step.kind, moving)
         case _:
             raise AssertionError(f"a {type(step.kind).__name__} has no timer")
 

@@ -7,6 +7,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.profile import ContactRules, Group, Merge, Profile
 from upshotd.domain.state import IdKind
+from upshotd.domain.steps.throttle import joined
 from upshotd.domain.values import plain, replace, text_at
 
 #: Contact fields that the context of any event can give, where traits do not.
@@ -95,6 +96,7 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         group_ids=tuple(dict.fromkeys((*known.group_ids, *other.group_ids))),
         identify_us=max(known.identify_us, other.identify_us),
         create_us=min(known.create_us, other.create_us),
+        passes=joined(known.passes, other.passes),
     )
     held = {s.scope: s for s in draft.suppressions(known.profile_id)}
     for suppression in draft.suppressions(other.profile_id):

@@ -14,15 +14,28 @@ from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Merge, Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import StartedRun
-from upshotd.domain.steps import branch, delay, emit, enroll, exit, send, suppress, wait
+from upshotd.domain.steps import (
+    branch,
+    delay,
+    digest,
+    emit,
+    enroll,
+    exit,
+    send,
+    suppress,
+    throttle,
+    wait,
+)
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.move import End, Hold, Into, Move, Next
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
@@ -116,6 +129,14 @@ class Journey:
             )
         return self._names
 
+    def key(self, source: str) -> str:
+        """Return the value of a key of this run, empty without one; raises ConditionError."""
+        return key_of(self.draft, source, self.names())
+
+    def of(self, run: Run) -> "Journey":
+        """Return another run of this person, to be moved in the same decision."""
+        return Journey(self.draft, run)
+
     def holds(self, condition: str) -> bool:
         """Return whether *condition* holds; why it could not be evaluated is noted."""
         verdict = self.draft.definitions.conditions.holds(condition, self.names())
@@ -204,8 +225,11 @@ class Journey:
         self.note("ended", detail or reason or state.name, step_id="")
         self._drop_open_message()
         self.outcome(_END_KINDS[state], reason=reason)
+        left = replace(self._run, step_id=self.step_id, due_us=self.due_us, steps=self.steps)
         self.step_id, self.due_us = "", None
         self.save(state, reason)
+        if reason != digest.DIGESTED:
+            digest.pass_on(self.draft, left)
 
     def _drop_open_message(self) -> None:
         """An attempt that has not begun is not begun any more."""
@@ -232,7 +256,7 @@ class Journey:
         self.draft.put_run(self._run)
 
 
-def enter(step: Step, journey: Journey) -> Move:
+def enter(step: Step, journey: Journey) -> Move:  # noqa: C901
     """Enter *step*: the one place that knows every kind."""
     match step.kind:
         case Send():
@@ -243,6 +267,10 @@ def enter(step: Step, journey: Journey) -> Move:
             return wait.enter(step, step.kind, journey)
         case Branch():
             return branch.enter(step.kind, journey)
+        case Throttle():
+            return throttle.enter(step, step.kind, journey)
+        case Digest():
+            return digest.enter(step, step.kind, journey)
         case Emit():
             return emit.enter(step, step.kind, journey)
         case Enroll():
@@ -275,8 +303,8 @@ def start(
         if not verdict.holds:
             return None, verdict.note or "its condition does not hold"
     try:
-        key = _key(draft, workflow.reentry.key, known)
-        cancellation_key = _key(draft, workflow.cancellation_key, known)
+        key = key_of(draft, workflow.reentry.key, known)
+        cancellation_key = key_of(draft, workflow.cancellation_key, known)
     except ConditionError as error:
         return None, f"a key has no value: {error}"
     barred = _barred(draft, plan, profile_id, key)
@@ -305,7 +333,8 @@ def start(
     return StartedRun(run.workflow_id, run.workflow_version, run.run_id), ""
 
 
-def _key(draft: Draft, source: str, known: Mapping[str, object]) -> str:
+def key_of(draft: Draft, source: str, known: Mapping[str, object]) -> str:
+    """Return the value of a key, cut to 255 characters; empty without a *source*."""
     if not source:
         return ""
     return str(draft.definitions.conditions.value(source, known))[:255]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from upshotd.domain.reading import PARTS, parts_read
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EventWait, Wait
 from upshotd.domain.workflow import ReentryMode, Step, Workflow, nested
 
@@ -20,7 +21,7 @@ class Plan:
     workflow: Workflow
     steps: Mapping[str, Step]
     #: The step after each one; None at the end of the workflow. The lists inside a step
-    #: are followed by what follows the step.
+    #: are followed by what follows the step, those of a throttle by nothing.
     following: Mapping[str, str | None]
     #: Waits for events that count from the start of the run.
     remembering: tuple[Step, ...] = ()
@@ -39,7 +40,8 @@ class Plan:
                 steps[step.step_id] = step
                 following[step.step_id] = follows
                 for _, inner in nested(step):
-                    walk(inner, follows)
+                    # A run that does not pass a throttle ends with its other steps.
+                    walk(inner, None if isinstance(step.kind, Throttle) else follows)
 
         walk(workflow.steps, None)
         remembering = tuple(step for step in steps.values() if _remembers(step))

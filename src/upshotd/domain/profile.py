@@ -63,6 +63,8 @@ class Profile:
     #: Event time of the newest identify, in microseconds; 0 before the first.
     identify_us: int = 0
     create_us: int = 0
+    #: What has passed throttles: by the throttle's name, when each one stops to count.
+    passes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from upshotd.domain.message import Content, Email, Sms, Webhook
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EventWait, Wait
 from upshotd.domain.workflow import Step, Workflow, nested
 
@@ -54,6 +56,10 @@ def _of_kind(step: Step) -> Iterator[str]:
             yield from (w.condition for w in conditions if isinstance(w, EventWait))
         case Branch(cases=cases):
             yield from (case.condition for case in cases)
+        case Throttle(key=key):
+            yield key
+        case Digest(key=key, by=by):
+            yield from (key, by)
         case Emit(properties=properties):
             yield repr(properties)
         case _:

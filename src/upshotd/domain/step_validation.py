@@ -12,11 +12,13 @@ from upshotd.domain.message import Channel, Email, Sms, Webhook
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
+from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.workflow import DAY_US, Step
 
@@ -24,6 +26,10 @@ from upshotd.domain.workflow import DAY_US, Step
 SPAN_MAX_US = 36_500 * DAY_US
 ANY_OF_MIN, ANY_OF_MAX = 2, 10
 CASES_MAX = 50
+#: Most runs that a throttle lets pass in a period.
+PASSES_MAX = 1_000
+#: Most runs in one digest, and most items that it keeps.
+DIGEST_MAX, KEEP_MAX = 500, 100
 #: Most texts in the properties of an emit step: each is a template.
 TEXTS_MAX = 200
 #: What the names of emitted events may not begin with, in any case.
@@ -32,6 +38,7 @@ RESERVED_PREFIX = "upshot"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 NAME_FORM = "1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
 _WORD = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+_NO_PASS = "throttle.on_throttled"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -92,13 +99,20 @@ class Findings:
         if not NAME.fullmatch(name):
             self.fault(path, f"{name!r} is not {NAME_FORM}")
 
+    def count(self, path: str, count: int, most: int) -> None:
+        """Look at a number from 1 to *most*."""
+        if not 1 <= count <= most:
+            self.fault(path, f"is {count}; must be 1 to {most}")
+
     def span(self, path: str, span_us: int, *, most_us: int = SPAN_MAX_US) -> None:
         """Look at a span that must be above 0."""
         if not 0 < span_us <= most_us:
             self.fault(path, f"must be above 0 and at most {most_us // DAY_US} days")
 
 
-def check(placed: Placed, known: Mapping[str, Placed], findings: Findings) -> None:
+def check(  # noqa: C901
+    placed: Placed, known: Mapping[str, Placed], findings: Findings
+) -> None:
     """Note what is wrong with the kind of one step.
 
     *known* are the steps by id in document order, the first of each id.
@@ -113,6 +127,10 @@ def check(placed: Placed, known: Mapping[str, Placed], findings: Findings) -> No
             _wait(placed, kind, known, findings)
         case Branch():
             _branch(kind, f"{path}.branch", findings)
+        case Throttle():
+            _throttle(kind, f"{path}.throttle", findings)
+        case Digest():
+            _digest(kind, f"{path}.digest", findings)
         case Emit():
             _emit(kind, f"{path}.emit", findings)
         case Enroll():
@@ -233,8 +251,10 @@ def _target(placed: Placed, step_id: str, known: Mapping[str, Placed]) -> Send |
         return f"no step {step_id!r} stands before this wait"
     if not isinstance(target.step.kind, Send):
         return f"{step_id!r} is no send step"
-    for owner, arm in placed.arms.items():
-        if target.arms.get(owner, arm) != arm:
+    for owner, arm in target.arms.items():
+        # Steps after a throttle are not those of a run that did not pass it.
+        apart = _NO_PASS in arm and owner not in placed.arms
+        if apart or placed.arms.get(owner, arm) != arm:
             return f"{step_id!r} stands on another path: no run comes through both"
     return target.step.kind
 
@@ -256,6 +276,28 @@ def _branch(branch: Branch, path: str, findings: Findings) -> None:
         if not case.condition:
             findings.fault(at, "is required; steps without a condition go into otherwise")
         findings.expression(at, case.condition)
+
+
+def _throttle(throttle: Throttle, path: str, findings: Findings) -> None:
+    findings.count(f"{path}.max", throttle.most, PASSES_MAX)
+    findings.span(f"{path}.period", throttle.period_us, most_us=WAIT_MAX_US)
+    findings.expression(f"{path}.key", throttle.key, yields="key")
+
+
+def _digest(digest: Digest, path: str, findings: Findings) -> None:
+    findings.expression(f"{path}.key", digest.key, yields="key")
+    findings.count(f"{path}.max_items", digest.max_items, DIGEST_MAX)
+    for name, span_us in (("window", digest.window_us), ("max_window", digest.max_window_us)):
+        if span_us is not None:
+            findings.span(f"{path}.{name}", span_us, most_us=WAIT_MAX_US)
+    if digest.window_us is None and digest.max_window_us is None:
+        findings.fault(f"{path}.window", "this or max_window is required")
+    elif digest.window_us and digest.max_window_us and digest.window_us > digest.max_window_us:
+        findings.warn(f"{path}.window", "is longer than max_window and has no effect")
+    findings.count(f"{path}.keep.count", digest.keep_count, KEEP_MAX)
+    findings.expression(f"{path}.keep.by", digest.by, yields="key")
+    if (digest.keep in (Keep.HIGHEST, Keep.LOWEST)) != bool(digest.by):
+        findings.fault(f"{path}.keep.by", "is for HIGHEST and LOWEST, which require it")
 
 
 def _emit(emit: Emit, path: str, findings: Findings) -> None:

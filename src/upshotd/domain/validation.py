@@ -8,6 +8,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import EventType
 from upshotd.domain.language import Conditions, Templates
 from upshotd.domain.step_validation import SPAN_MAX_US, Findings, Placed, check
+from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.workflow import DAY_US, Reentry, ReentryMode, Step, Trigger, Workflow, nested
 
@@ -91,6 +92,16 @@ def _reentry(reentry: Reentry, findings: Findings) -> None:
         findings.warn("workflow.reentry.key", "has no effect with ALWAYS and no cooldown")
 
 
+def _collecting(workflow: Workflow, placed: list[Placed], findings: Findings) -> None:
+    """Warn of a digest to which no second run can come."""
+    reentry = workflow.reentry
+    if reentry.key or reentry.mode is ReentryMode.ALWAYS:
+        return
+    if any(isinstance(one.step.kind, Digest) for one in placed):
+        text = "lets no second run come while one is in the digest: ALWAYS is meant, or a key"
+        findings.warn("workflow.reentry.mode", text)
+
+
 def _exits(workflow: Workflow, findings: Findings) -> None:
     if len(workflow.exits) > EXITS_MAX:
         text = f"{len(workflow.exits)} given; at most {EXITS_MAX} are taken"
@@ -109,6 +120,7 @@ def _steps(workflow: Workflow, findings: Findings) -> None:
     if len(placed) > STEPS_MAX:
         text = f"{len(placed)} with those nested in them; at most {STEPS_MAX} are taken"
         findings.fault("workflow.steps", text)
+    _collecting(workflow, placed, findings)
     known: dict[str, Placed] = {}
     for one in placed[:STEPS_MAX]:
         _step_id(one, known, findings)

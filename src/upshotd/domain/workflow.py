@@ -8,14 +8,18 @@ from typing import TypeAlias
 from upshotd.domain.event import EventType
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import Wait
 
-StepKind: TypeAlias = Send | Delay | Wait | Branch | Emit | Enroll | Suppress | Exit
+StepKind: TypeAlias = (
+    Send | Delay | Wait | Branch | Throttle | Digest | Emit | Enroll | Suppress | Exit
+)
 
 DAY_US = 86_400_000_000
 #: Events older than this start nothing, unless the trigger says otherwise.
@@ -111,5 +115,7 @@ def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
             for index, case in enumerate(step.kind.cases):
                 yield f"branch.cases[{index}].steps", case.steps
             yield "branch.otherwise", step.kind.otherwise
+        case Throttle():
+            yield "throttle.on_throttled", step.kind.on_throttled
         case _:
             return

@@ -12,11 +12,13 @@ from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.workflow import Step, StepKind
 
@@ -34,7 +36,8 @@ def step(message: pb.Step, path: str, reading: Reading) -> Step:
     return Step(message.step_id, _kind(message, path, reading), message.condition)
 
 
-def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:
+# A case for each kind, here and below.
+def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C901, PLR0911
     match message.WhichOneof("kind"):
         case "send":
             return _send(message.send, f"{path}.send", reading)
@@ -44,6 +47,10 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:
             return _wait(message.wait, f"{path}.wait", reading)
         case "branch":
             return _branch(message.branch, f"{path}.branch", reading)
+        case "throttle":
+            return _throttle(message.throttle, f"{path}.throttle", reading)
+        case "digest":
+            return _digest(message.digest, f"{path}.digest", reading)
         case "emit":
             properties = reading.plain(message.emit.properties, f"{path}.emit.properties")
             return Emit(message.emit.event, properties)
@@ -54,7 +61,10 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:
         case "exit":
             return Exit(message.exit.reason or EXIT_REASON_DEFAULT)
         case None:
-            text = "one of send, delay, wait, branch, emit, enroll, suppress, exit is required"
+            text = (
+                "one of send, delay, wait, branch, throttle, digest, emit, enroll, suppress, exit"
+            )
+            text = f"{text} is required"
             reading.missing(message, path, "kind", text)
             return HARMLESS_STEP.kind
 
@@ -167,6 +177,33 @@ def _branch(message: pb.Branch, path: str, reading: Reading) -> Branch:
     return Branch(cases, _steps(message.otherwise, f"{path}.otherwise", reading))
 
 
+def _throttle(message: pb.Throttle, path: str, reading: Reading) -> Throttle:
+    return Throttle(
+        most=message.max,
+        period_us=reading.span_us(message.period, f"{path}.period"),
+        key=message.key,
+        on_throttled=_steps(message.on_throttled, f"{path}.on_throttled", reading),
+    )
+
+
+def _digest(message: pb.Digest, path: str, reading: Reading) -> Digest:
+    spans = {
+        name: reading.span_us(getattr(message, name), f"{path}.{name}")
+        for name in ("window", "max_window")
+        if message.HasField(name)
+    }
+    keep = message.keep
+    return Digest(
+        window_us=spans.get("window"),
+        max_window_us=spans.get("max_window"),
+        key=message.key,
+        max_items=message.max_items or 100,
+        keep=reading.enum(Keep, keep.order or Keep.FIRST, f"{path}.keep.order", Keep.FIRST),
+        keep_count=keep.count or 100,
+        by=keep.by,
+    )
+
+
 def _suppress(message: pb.Suppress, path: str, reading: Reading) -> Suppress:
     duration_us = None
     if message.HasField("duration"):
@@ -178,7 +215,7 @@ def _suppress(message: pb.Suppress, path: str, reading: Reading) -> Suppress:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def message(step: Step) -> pb.Step:
+def message(step: Step) -> pb.Step:  # noqa: C901
     """Return *step* as a message, in canonical form."""
     written = pb.Step(step_id=step.step_id, condition=step.condition)
     kind = step.kind
@@ -191,6 +228,10 @@ def message(step: Step) -> pb.Step:
             written.wait.CopyFrom(_wait_message(kind))
         case Branch():
             written.branch.CopyFrom(_branch_message(kind))
+        case Throttle():
+            written.throttle.CopyFrom(_throttle_message(kind))
+        case Digest():
+            written.digest.CopyFrom(_digest_message(kind))
         case Emit():
             written.emit.CopyFrom(pb.Emit(event=kind.event, properties=struct(kind.properties)))
         case Enroll():
@@ -268,6 +309,26 @@ def _branch_message(branch: Branch) -> pb.Branch:
         ],
         otherwise=[message(step) for step in branch.otherwise],
     )
+
+
+def _throttle_message(throttle: Throttle) -> pb.Throttle:
+    return pb.Throttle(
+        max=throttle.most,
+        period=duration(throttle.period_us),
+        key=throttle.key,
+        on_throttled=[message(step) for step in throttle.on_throttled],
+    )
+
+
+def _digest_message(digest: Digest) -> pb.Digest:
+    order = pb.DigestOrder.ValueType(digest.keep)
+    keep = pb.DigestKeep(order=order, count=digest.keep_count, by=digest.by)
+    written = pb.Digest(key=digest.key, max_items=digest.max_items, keep=keep)
+    if digest.window_us is not None:
+        written.window.CopyFrom(duration(digest.window_us))
+    if digest.max_window_us is not None:
+        written.max_window.CopyFrom(duration(digest.max_window_us))
+    return written
 
 
 def _suppress_message(suppress: Suppress) -> pb.Suppress:

@@ -81,7 +81,7 @@ def profile_row(profile: Profile) -> Row:
     """Return *profile* in the order of `PROFILE_COLUMNS`, with the next row version."""
     body = dump(
         [profile.user_id, profile.anonymous_ids, profile.traits, profile.contact]
-        + [profile.group_ids, profile.identify_us, profile.create_us]
+        + [profile.group_ids, profile.identify_us, profile.create_us, profile.passes]
     )
     return (profile.profile_id, profile.row_version + 1, body)
 
@@ -89,7 +89,9 @@ def profile_row(profile: Profile) -> Row:
 def profile_of(row: Row) -> Profile:
     """Return the profile of a row."""
     profile_id, row_version, body = row
-    user_id, anonymous_ids, traits, contact, group_ids, identify_us, create_us = body
+    user_id, anonymous_ids, traits, contact, group_ids, identify_us, create_us, *later = body
+    # Written before there were throttles; the next write brings it.
+    passes = {name: tuple(ends) for name, ends in later[0].items()} if later and later[0] else {}
     return Profile(
         profile_id,
         user_id,
@@ -99,6 +101,7 @@ def profile_of(row: Row) -> Profile:
         tuple(group_ids),
         identify_us,
         create_us,
+        passes,
         row_version,
     )
 

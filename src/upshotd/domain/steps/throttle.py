@@ -1,0 +1,75 @@
+"""throttle: lets through only so many runs of one person in a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from upshotd.domain.errors import ConditionError
+from upshotd.domain.names import instant
+from upshotd.domain.run import RunState
+from upshotd.domain.steps.move import NEXT, End, Into, Move
+from upshotd.domain.values import replace
+
+if TYPE_CHECKING:
+    from upshotd.domain.journey import Journey
+    from upshotd.domain.workflow import Step
+
+#: Counts of one person that are kept at once; a key that would be one more is refused.
+COUNTS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Lets `most` pass in any stretch of the period; the others take other steps, and end."""
+
+    most: int
+    #: How long a run that passed is counted, in microseconds.
+    period_us: int
+    #: CEL for a key that is counted apart; empty: one count for the person.
+    key: str = ""
+    on_throttled: tuple[Step, ...] = ()
+
+
+def enter(step: Step, throttle: Throttle, journey: Journey) -> Move:
+    """Go on and be counted, or take the steps of those that do not pass.
+
+    The count is part of the profile, whose row is written with it: two runs never take one place.
+    """
+    try:
+        name = f"{journey.run.workflow_id}/{step.step_id}/{journey.key(throttle.key)}"
+    except ConditionError as error:
+        return End("NO_KEY", RunState.FAILED, f"{throttle.key}: {error}")
+    counts = _live(journey.profile.passes, journey.now_us)
+    counted = counts.get(name, ())
+    if len(counted) >= throttle.most:
+        return _throttled(step, throttle, journey, min(counted))
+    if name not in counts and len(counts) >= COUNTS_MAX:
+        return End("TOO_MANY_KEYS", RunState.FAILED, f"{COUNTS_MAX} counts are kept already")
+    counts[name] = (*counted, journey.now_us + throttle.period_us)
+    journey.draft.put_profile(replace(journey.profile, passes=counts))
+    journey.leave(step.step_id, throttled=False)
+    journey.note("passed", f"{len(counted) + 1} of {throttle.most}")
+    return NEXT
+
+
+def _throttled(step: Step, throttle: Throttle, journey: Journey, free_us: int) -> Move:
+    journey.leave(step.step_id, throttled=True)
+    again = instant(free_us).isoformat()
+    journey.note("throttled", f"{throttle.most} have passed; the next one may at {again}")
+    return Into(throttle.on_throttled) if throttle.on_throttled else End("THROTTLED")
+
+
+def _live(passes: Mapping[str, tuple[int, ...]], now_us: int) -> dict[str, tuple[int, ...]]:
+    """Return the counts without what is over."""
+    live = ((name, tuple(end for end in ends if end > now_us)) for name, ends in passes.items())
+    return {name: ends for name, ends in live if ends}
+
+
+def joined(
+    one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the counts of two profiles that are one person: all of both."""
+    names = {**one, **other}
+    return {name: tuple(sorted((*one.get(name, ()), *other.get(name, ())))) for name in names}

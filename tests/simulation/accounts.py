@@ -1,0 +1,74 @@
+"""What throttles and digests must add up to, over all runs of a workspace at the end. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from upshotd.domain.plan import Plan
+from upshotd.domain.run import Run
+from upshotd.domain.steps.digest import DIGESTED, Digest
+from upshotd.domain.steps.throttle import Throttle
+
+#: Returns the plan of a workflow and version.
+Plans: TypeAlias = Callable[[str, int], Plan]
+#: A workflow, its version, one of its steps.
+Place: TypeAlias = tuple[str, int, str]
+
+
+def digests(runs: Mapping[str, Run], plans: Plans) -> Iterator[str]:
+    """Yield what is wrong with digests: each item is in one, and of one run, exactly once."""
+    came: defaultdict[Place, Counter[str]] = defaultdict(Counter)
+    told: defaultdict[Place, Counter[str]] = defaultdict(Counter)
+    for run in runs.values():
+        for step_id in _steps(run, plans, Digest):
+            place = (run.workflow_id, run.workflow_version, step_id)
+            left = run.steps.get(step_id, {})
+            closed = [e for e in run.timeline if (e.step_id, e.what) == (step_id, "digested")]
+            if len(closed) > 1:
+                yield f"{run.run_id} closed the digest {step_id} {len(closed)} times"
+            if closed:
+                told[place].update(str(item["id"]) for item in _items(left))
+            ended_here = run.reason == DIGESTED and _last_place(run) == step_id
+            if closed or ended_here:
+                came[place][run.event_id] += 1
+    for place in came.keys() | told.keys():
+        if came[place] != told[place]:
+            lost, extra = came[place] - told[place], told[place] - came[place]
+            yield f"the digests of {place} lost {dict(lost)} and have {dict(extra)} too many"
+
+
+def _items(left: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
+    items = left.get("items", ())
+    return items if isinstance(items, list) else ()
+
+
+def _last_place(run: Run) -> str:
+    """Return the step at which the run was collected last."""
+    return next((e.step_id for e in reversed(run.timeline) if e.what == "collected"), "")
+
+
+def throttles(runs: Mapping[str, Run], plans: Plans, merged: set[str]) -> Iterator[str]:
+    """Yield where more have passed in a period than may; not of people who were *merged*."""
+    passed: defaultdict[tuple[str, Place], list[int]] = defaultdict(list)
+    limits: dict[Place, Throttle] = {}
+    for run in runs.values():
+        if run.profile_id in merged:
+            continue
+        for step_id in _steps(run, plans, Throttle):
+            place = (run.workflow_id, run.workflow_version, step_id)
+            kind = plans(run.workflow_id, run.workflow_version).steps[step_id].kind
+            assert isinstance(kind, Throttle)
+            limits[place] = kind
+            times = [e.time_us for e in run.timeline if (e.step_id, e.what) == (step_id, "passed")]
+            passed[run.profile_id, place] += times
+    for (profile_id, place), times in passed.items():
+        limit = limits[place]
+        for end in times:
+            count = sum(end - limit.period_us < time <= end for time in times)
+            if count > limit.most:
+                yield f"{count} runs of {profile_id} passed {place}, {limit.most} may"
+
+
+def _steps(run: Run, plans: Plans, kind: type) -> list[str]:
+    plan = plans(run.workflow_id, run.workflow_version)
+    return [step_id for step_id, step in plan.steps.items() if isinstance(step.kind, kind)]

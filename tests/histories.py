@@ -16,6 +16,7 @@ from upshotd.domain.message import (
     Accepted,
     Deferred,
     MessageState,
+    Purpose,
     Refused,
     Unknown,
 )
@@ -26,7 +27,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import Answer, SendSettled, Stimulus
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Step, Workflow
+from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Workflow
 
 ENDS = {OutcomeKind.RUN_COMPLETED, OutcomeKind.RUN_CANCELED, OutcomeKind.RUN_FAILED}
 

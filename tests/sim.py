@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
+from upshotd.adapters.zones import zone
 from upshotd.domain.definitions import Definitions, Policy, Route, listening
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
@@ -89,6 +90,8 @@ class Sim:
         }
     )
 
+    policy: Policy = field(default_factory=Policy)
+
     def __post_init__(self) -> None:
         conditions, templates = _LANGUAGES
         self.events: dict[str, Event] = {}
@@ -112,7 +115,8 @@ class Sim:
             plans={(p.workflow.workflow_id, p.workflow.version): p for p in plans.values()},
             current=plans,
             listening=listening(plans),
-            policy=Policy(),
+            policy=self.policy,
+            zones=zone,
             owner="me",
         )
 

@@ -13,13 +13,14 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
+from upshotd.adapters.zones import zone
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
-from upshotd.domain.definitions import Definitions, Route
+from upshotd.domain.definitions import Definitions, Policy, Route
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
 from upshotd.domain.names import ROOTS
@@ -80,7 +81,12 @@ class World:
     """Everything joined; `now` is a number, and providers are ledgers."""
 
     def __init__(
-        self, store: Store, *, limits: Limits | None = None, clock: LabManualClock | None = None
+        self,
+        store: Store,
+        *,
+        limits: Limits | None = None,
+        clock: LabManualClock | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.store = store
         self.clock = clock or LabManualClock(START, patient=False)
@@ -99,6 +105,8 @@ class World:
                 Channel.EMAIL: Route("smtp", idempotent=False),
                 Channel.SMS: Route("texts", idempotent=True),
             },
+            policy=policy or Policy(),
+            zones=zone,
             owner="me",
         )
         self.book = DefinitionBook(store, self.codec, blank)
@@ -152,6 +160,8 @@ class World:
         elif event.type is EventType.GROUP:
             pb.group.group_id = event.group_id
             pb.group.traits.update(dict(event.traits))
+        elif event.type is EventType.PAGE:
+            pb.page.name = event.name
         elif event.type is EventType.ALIAS:
             pb.alias.previous_id = event.previous_id
         return event_codec.event(pb, self.clock.now_us())

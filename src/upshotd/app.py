@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from upshotd import routing
+from upshotd.adapters import zones
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.contacts import contact_rules
@@ -198,6 +199,8 @@ class _Start:
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
             routes=routing.routes(settings, providers),
+            policy=settings.policy,
+            zones=zones.zone,
             owner=self._owner,
         )
         book = DefinitionBook(store, self._codec, blank)

@@ -7,15 +7,20 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from upshotd.application.housekeeping import KeepFor
+from upshotd.config_reading import Reader, days, duration, flag, number, one_of, time_of_day, zone
+from upshotd.domain.caps import Cap
+from upshotd.domain.definitions import Policy
 from upshotd.domain.errors import InvalidArgument, Violation
-from upshotd.domain.message import Channel
+from upshotd.domain.message import Channel, Purpose
 from upshotd.domain.profile import CONTACT_TRAITS_DEFAULT
+from upshotd.domain.window import Window
 
 PREFIX: Final = "UPSHOT_"
 #: `database` that keeps nothing: for tests and trials.
@@ -23,12 +28,10 @@ IN_MEMORY: Final = "memory:"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
 
-_DAY_US: Final = 86_400_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
-_UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 _PROVIDER_LONGEST_US = 90_000_000
 T = TypeVar("T")
+E = TypeVar("E", Channel, Purpose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +109,23 @@ class Settings:
     contact: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CONTACT_TRAITS_DEFAULT)
     #: Region of phone numbers without a country code, as `DE`; empty refuses them.
     default_region: str = ""
+    #: Time zone of people whose own is not known.
+    time_zone: tzinfo = UTC
+    #: When messages may go out, by purpose; at any time where none is.
+    hours: Mapping[Purpose, Window] = field(default_factory=dict)
+    #: How many messages a person gets.
+    caps: tuple[Cap, ...] = ()
     keep: KeepFor = field(default_factory=KeepFor)
     limits: Limits = Limits()
     log_level: str = "info"
     log_format: str = "auto"
     #: `[relay]` as it came; `upshot relay` reads it.
     relay: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        """What decisions go by."""
+        return Policy(caps=self.caps, hours=self.hours, zone=self.time_zone)
 
     @property
     def database_shown(self) -> str:
@@ -137,7 +151,7 @@ def load(
     except tomllib.TOMLDecodeError as error:
         fault = Violation("", f"is no TOML: {error}")
         raise InvalidArgument("the settings cannot be read", (fault,)) from None
-    reader = _Reader(table)
+    reader = Reader(table)
     reader.lay_over({path: environ[name] for path, name in VARIABLES.items() if environ.get(name)})
     reader.lay_over({path: value for path, value in overrides.items() if value is not None})
     settings = _settings(reader)
@@ -145,63 +159,7 @@ def load(
     return settings
 
 
-class _Reader:
-    """Takes values out of the table by path, and remembers what is wrong."""
-
-    def __init__(self, table: dict[str, object]) -> None:
-        self._table = table
-        self._over: dict[str, object] = {}
-        self.faults: list[Violation] = []
-
-    def lay_over(self, values: Mapping[str, object]) -> None:
-        self._over.update(values)
-
-    def fault(self, path: str, description: str) -> None:
-        self.faults.append(Violation(path, description))
-
-    def take(self, path: str) -> object | None:
-        """Take a value away, so that what is left at the end is unknown."""
-        section, _, key = path.rpartition(".")
-        table = self._table.get(section, {}) if section else self._table
-        value = table.pop(key, None) if isinstance(table, dict) else None
-        return self._over.get(path, value)
-
-    def read(self, path: str, default: T, parse: Callable[[object], T]) -> T:
-        """Return a parsed value; *parse* raises ValueError with what would be right."""
-        value = self.take(path)
-        if value is None:
-            return default
-        try:
-            return parse(value)
-        except ValueError as error:
-            secret = isinstance(value, str) and "://" in value  # it may hold a password
-            self.fault(path, str(error) if secret else f"is {value!r}; {error}")
-            return default
-
-    def table(self, path: str) -> dict[str, object]:
-        """Take a whole table away."""
-        value = self._table.pop(path, {})
-        if isinstance(value, dict):
-            return value
-        self.fault(path, "must be a table")
-        return {}
-
-    def check(self) -> None:
-        """Raise InvalidArgument if anything was wrong or is left."""
-        for key, value in self._table.items():
-            if key in _SECTIONS and not isinstance(value, dict):
-                self.fault(key, "must be a table")
-            elif key in _SECTIONS and isinstance(value, dict):
-                for inner in value:
-                    self.fault(f"{key}.{inner}", "is no setting")
-            else:
-                self.fault(key, "is no setting")
-        if self.faults:
-            text = "; ".join(f"{f.field} {f.description}".strip() for f in self.faults)
-            raise InvalidArgument(f"the settings have faults: {text}", tuple(self.faults))
-
-
-def _settings(reader: _Reader) -> Settings:
+def _settings(reader: Reader) -> Settings:
     keep, limits, plain = KeepFor(), Limits(), Settings()
     providers = _providers(reader)
     return Settings(
@@ -209,36 +167,38 @@ def _settings(reader: _Reader) -> Settings:
         http=reader.read("http", plain.http, _address),
         public_url=reader.read("public_url", plain.public_url, _url),
         database=reader.read("database", plain.database, _database),
-        lab=reader.read("lab", plain.lab, _flag),
+        lab=reader.read("lab", plain.lab, flag),
         providers=providers,
         channels=_channels(reader, providers),
         contact=_contact(reader),
         default_region=reader.read("default_region", plain.default_region, _region),
+        time_zone=reader.read("time_zone", plain.time_zone, zone),
+        hours=_hours(reader),
+        caps=_caps(reader),
         keep=KeepFor(
-            events_us=reader.read("retention.events_days", keep.events_us, _days(30)),
-            outcomes_us=reader.read("retention.outcomes_days", keep.outcomes_us, _days(1)),
-            rejected_us=reader.read("retention.rejected_days", keep.rejected_us, _days(7)),
+            events_us=reader.read("retention.events_days", keep.events_us, days(30)),
+            outcomes_us=reader.read("retention.outcomes_days", keep.outcomes_us, days(1)),
+            rejected_us=reader.read("retention.rejected_days", keep.rejected_us, days(7)),
         ),
         limits=Limits(
-            inbox=reader.read("limits.inbox", limits.inbox, _number(1_000, 1_000_000)),
-            batch=reader.read("limits.batch", limits.batch, _number(1, 1_000)),
-            sends=reader.read("limits.sends", limits.sends, _number(1, 1_000)),
+            inbox=reader.read("limits.inbox", limits.inbox, number(1_000, 1_000_000)),
+            batch=reader.read("limits.batch", limits.batch, number(1, 1_000)),
+            sends=reader.read("limits.sends", limits.sends, number(1, 1_000)),
             provider_us=reader.read("limits.provider", limits.provider_us, _provider_time),
-            call_us=reader.read("limits.call", limits.call_us, _duration),
-            reader_us=reader.read("limits.reader", limits.reader_us, _duration),
-            lease_us=reader.read("limits.lease", limits.lease_us, _duration),
-            drain_us=reader.read("limits.drain", limits.drain_us, _duration),
-            connection_us=reader.read("limits.connection", limits.connection_us, _duration),
+            call_us=reader.read("limits.call", limits.call_us, duration),
+            reader_us=reader.read("limits.reader", limits.reader_us, duration),
+            lease_us=reader.read("limits.lease", limits.lease_us, duration),
+            drain_us=reader.read("limits.drain", limits.drain_us, duration),
+            connection_us=reader.read("limits.connection", limits.connection_us, duration),
         ),
-        log_level=reader.read("log.level", plain.log_level, _one_of(LOG_LEVELS)),
-        log_format=reader.read("log.format", plain.log_format, _one_of(LOG_FORMATS)),
+        log_level=reader.read("log.level", plain.log_level, one_of(LOG_LEVELS)),
+        log_format=reader.read("log.format", plain.log_format, one_of(LOG_FORMATS)),
         relay=reader.table("relay"),
     )
 
 
-_SECTIONS: Final = frozenset({"retention", "limits", "log"})
 _PATHS: Final = (
-    *("listen", "http", "public_url", "database", "lab", "default_region"),
+    *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
@@ -250,7 +210,7 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def _providers(reader: _Reader) -> dict[str, ProviderTable]:
+def _providers(reader: Reader) -> dict[str, ProviderTable]:
     found = {}
     for name, table in reader.table("providers").items():
         path = f"providers.{name}"
@@ -267,7 +227,7 @@ def _providers(reader: _Reader) -> dict[str, ProviderTable]:
     return found
 
 
-def _channels(reader: _Reader, providers: Mapping[str, ProviderTable]) -> dict[Channel, str]:
+def _channels(reader: Reader, providers: Mapping[str, ProviderTable]) -> dict[Channel, str]:
     known = {c.name.lower(): c for c in Channel if c is not Channel.UNSPECIFIED}
     found: dict[Channel, str] = {}
     for word, name in reader.table("channels").items():
@@ -282,7 +242,7 @@ def _channels(reader: _Reader, providers: Mapping[str, ProviderTable]) -> dict[C
     return found
 
 
-def _contact(reader: _Reader) -> Mapping[str, tuple[str, ...]]:
+def _contact(reader: Reader) -> Mapping[str, tuple[str, ...]]:
     traits = dict(CONTACT_TRAITS_DEFAULT)
     for name, value in reader.table("contact").items():
         names: list[object] = value if isinstance(value, list) else [value]
@@ -294,6 +254,70 @@ def _contact(reader: _Reader) -> Mapping[str, tuple[str, ...]]:
         else:
             traits[name] = tuple(map(str, names))
     return MappingProxyType(traits)
+
+
+def _hours(reader: Reader) -> dict[Purpose, Window]:
+    """When messages may go out: what `[quiet_hours]` leaves of the day."""
+    known = {p.name.lower(): p for p in Purpose if p is not Purpose.TRANSACTIONAL}
+    found: dict[Purpose, Window] = {}
+    for word, table in reader.table("quiet_hours").items():
+        path = f"quiet_hours.{word}"
+        if word not in known:
+            reader.fault(path, f"is none of the purposes that can wait: {', '.join(known)}")
+        elif not isinstance(table, dict) or table.keys() != {"begin", "end"}:
+            reader.fault(path, 'must be a table as {begin = "20:00", end = "08:00"}')
+        else:
+            begin, end = (_part(reader, path, table, n, time_of_day) for n in ("begin", "end"))
+            if begin is not None and begin == end:
+                reader.fault(path, "would leave no time of day")
+            elif begin is not None and end is not None:
+                found[known[word]] = Window(end, begin)
+    return found
+
+
+def _part(
+    reader: Reader, path: str, table: Mapping[str, object], name: str, parse: Callable[[object], T]
+) -> T | None:
+    try:
+        return parse(table.get(name))
+    except ValueError as error:
+        reader.fault(f"{path}.{name}", f"is {table.get(name)!r}; {error}")
+        return None
+
+
+def _caps(reader: Reader) -> tuple[Cap, ...]:
+    found = []
+    for name, table in reader.table("caps").items():
+        path = f"caps.{name}"
+        if not _NAME.fullmatch(name) or not isinstance(table, dict):
+            reader.fault(path, f"must be a table, its name match {_NAME.pattern}")
+            continue
+        most = _part(reader, path, table, "max", number(1, 1_000))
+        period_us = _part(reader, path, table, "period", duration)
+        channels = _members(reader, path, table, "channels", Channel)
+        purposes = _members(reader, path, table, "purposes", Purpose)
+        topics = table.get("topics", [])
+        if not isinstance(topics, list) or not all(isinstance(t, str) and t for t in topics):
+            reader.fault(f"{path}.topics", "must be a list of topics")
+            continue
+        for key in table.keys() - {"max", "period", "channels", "purposes", "topics"}:
+            reader.fault(f"{path}.{key}", "is no setting")
+        if most is not None and period_us is not None:
+            found.append(Cap(name, most, period_us, channels, frozenset(topics), purposes))
+    return tuple(found)
+
+
+def _members(
+    reader: Reader, path: str, table: Mapping[str, object], name: str, kind: type[E]
+) -> frozenset[E]:
+    """Return members of an enumeration by their words; none are transactional or unspecified."""
+    none: tuple[str, ...] = ("unspecified", "transactional")
+    known = {m.name.lower(): m for m in kind if m.name.lower() not in none}
+    words = table.get(name, [])
+    if isinstance(words, list) and all(word in known for word in words):
+        return frozenset(known[word] for word in words)
+    reader.fault(f"{path}.{name}", f"must be a list of {', '.join(known)}")
+    return frozenset()
 
 
 def _address(value: object) -> Address:
@@ -337,59 +361,14 @@ def _database(value: object) -> str:
     return IN_MEMORY if text == ":memory:" else text
 
 
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = value.lower() if isinstance(value, str) else ""
-    if word in ("1", "true", "yes", "on"):
-        return True
-    if word in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be true or false")
-
-
 def _region(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z]{2}", value):
         return value.upper()
     raise ValueError("must be a country in two letters, as DE")
 
 
-def _number(low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        digits = isinstance(value, str) and value.isascii() and value.isdigit()
-        if digits or (isinstance(value, int) and not isinstance(value, bool)):
-            number = int(str(value))
-            if low <= number <= high:
-                return number
-        raise ValueError(f"must be a whole number from {low} to {high}")
-
-    return parse
-
-
-def _days(low: int) -> Callable[[object], int]:
-    count = _number(low, 3_650)
-    return lambda value: count(value) * _DAY_US
-
-
-def _duration(value: object) -> int:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    length_us = round(float(match[1]) * _UNIT_US[match[2]]) if match else 0
-    if length_us <= 0:
-        raise ValueError("must be a time as 30s, 500ms or 2m")
-    return length_us
-
-
 def _provider_time(value: object) -> int:
-    length_us = _duration(value)
+    length_us = duration(value)
     if length_us > _PROVIDER_LONGEST_US:
         raise ValueError("must be at most 90s: a message is leased to its sender for 120s")
     return length_us
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if isinstance(value, str) and value.lower() in words:
-            return value.lower()
-        raise ValueError(f"must be one of {', '.join(words)}")
-
-    return parse

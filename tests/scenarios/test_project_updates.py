@@ -12,11 +12,12 @@ from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.workflow import Workflow
 
-EXAMPLE = Path(__file__).parents[2] / "examples/project-updates.yaml"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def example() -> Workflow:
-    (node,) = yamlfile.documents(EXAMPLE.read_text())
+def workflow_of(name: str) -> Workflow:
+    """Return the workflow of an example."""
+    (node,) = yamlfile.documents((EXAMPLES / f"{name}.yaml").read_text())
     message = workflow_pb2.Workflow()
     Reader().message(node, message, "workflow")
     workflow, faults = workflow_codec.workflow(message)
@@ -35,7 +36,7 @@ async def told(scenario: World) -> list[tuple[str, str]]:
 
 
 async def test_few_at_once_and_the_rest_in_one(scenario: World) -> None:
-    await scenario.define(example())
+    await scenario.define(workflow_of("project-updates"))
     await scenario.identify("ana", email="ana@example.com")
     for n in range(5):
         await scenario.ingest(comment(n))
@@ -53,7 +54,7 @@ async def test_few_at_once_and_the_rest_in_one(scenario: World) -> None:
 
 async def test_all_at_the_same_moment_from_many_clients(scenario: World) -> None:
     """Of events in one second two were throttled as one, or opened two digests, elsewhere."""
-    await scenario.define(example())
+    await scenario.define(workflow_of("project-updates"))
     await scenario.identify("ana", email="ana@example.com")
     calls = [scenario.ingest(comment(n, project)) for n in range(12) for project in ("p1", "p2")]
     await asyncio.gather(*calls)
@@ -66,7 +67,7 @@ async def test_all_at_the_same_moment_from_many_clients(scenario: World) -> None
 
 async def test_an_event_that_comes_twice_takes_one_place(scenario: World) -> None:
     """A throttle counted the repetition of an event elsewhere."""
-    await scenario.define(example())
+    await scenario.define(workflow_of("project-updates"))
     await scenario.identify("ana", email="ana@example.com")
     for n in (0, 0, 0, 1, 1, 2):
         await scenario.ingest(comment(n))
@@ -75,7 +76,7 @@ async def test_an_event_that_comes_twice_takes_one_place(scenario: World) -> Non
 
 
 async def test_opening_one_project_lets_the_other_ones_wait(scenario: World) -> None:
-    await scenario.define(example())
+    await scenario.define(workflow_of("project-updates"))
     await scenario.identify("ana", email="ana@example.com")
     for project in ("p1", "p2"):
         for n in range(5):
@@ -88,7 +89,7 @@ async def test_opening_one_project_lets_the_other_ones_wait(scenario: World) -> 
 
 async def test_whoever_unsubscribes_while_it_collects_gets_nothing(scenario: World) -> None:
     """Mail went out after an opt-out during a digest's window elsewhere."""
-    await scenario.define(example())
+    await scenario.define(workflow_of("project-updates"))
     await scenario.identify("ana", email="ana@example.com")
     for n in range(5):
         await scenario.ingest(comment(n))
@@ -101,7 +102,7 @@ async def test_whoever_unsubscribes_while_it_collects_gets_nothing(scenario: Wor
 
 
 async def test_a_digest_is_whole_after_the_server_was_started_again(scenario: World) -> None:
-    await scenario.define(example())
+    await scenario.define(workflow_of("project-updates"))
     await scenario.identify("ana", email="ana@example.com")
     for n in range(5):
         await scenario.ingest(comment(n))

@@ -1,13 +1,19 @@
-"""What throttles and digests must add up to, over all runs of a workspace at the end. Pure."""
+"""What throttles, digests and caps must add up to in a workspace at the end. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC
 from typing import TypeAlias
 
+from upshotd.domain.caps import Cap
+from upshotd.domain.definitions import Policy
+from upshotd.domain.message import Message
+from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
 from upshotd.domain.run import Run
 from upshotd.domain.steps.digest import DIGESTED, Digest
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.window import inside
 
 #: Returns the plan of a workflow and version.
 Plans: TypeAlias = Callable[[str, int], Plan]
@@ -67,6 +73,38 @@ def throttles(runs: Mapping[str, Run], plans: Plans, merged: set[str]) -> Iterat
             count = sum(end - limit.period_us < time <= end for time in times)
             if count > limit.most:
                 yield f"{count} runs of {profile_id} passed {place}, {limit.most} may"
+
+
+def caps(
+    messages: Iterable[Message], plans: Plans, policy: Policy, merged: set[str]
+) -> Iterator[str]:
+    """Yield where somebody got more in a period than a cap allows; not who was *merged*."""
+    begun: defaultdict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        if message.attempt and message.profile_id not in merged:
+            begun[message.profile_id].append(message)
+    for profile_id, theirs in begun.items():
+        for cap in policy.caps:
+            times = [m.create_us for m in theirs if _covers(cap, m, plans)]
+            for end in times:
+                count = sum(end - cap.period_us < time <= end for time in times)
+                if count > cap.most:
+                    yield f"{profile_id} got {count} under the cap {cap.name}: {cap.most} may be"
+
+
+def _covers(cap: Cap, message: Message, plans: Plans) -> bool:
+    workflow = plans(message.workflow_id, message.workflow_version).workflow
+    return cap.covers(message.channel, workflow.topic, workflow.purpose)
+
+
+def quiet(messages: Iterable[Message], plans: Plans, policy: Policy) -> Iterator[str]:
+    """Yield what was begun in quiet hours."""
+    for message in messages:
+        purpose = plans(message.workflow_id, message.workflow_version).workflow.purpose
+        hours = policy.hours.get(purpose)
+        made = instant(message.create_us)
+        if hours is not None and message.attempt and not inside(hours, UTC, made):
+            yield f"{message.message_id} was begun at {made.isoformat()}, in quiet hours"
 
 
 def _steps(run: Run, plans: Plans, kind: type) -> list[str]:

@@ -3,9 +3,13 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import time, timedelta
 
+from upshotd.domain.caps import Cap
+from upshotd.domain.definitions import Policy
 from upshotd.domain.event import EventType
-from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.message import Channel, Content, Email, Purpose, Sms, Webhook
+from upshotd.domain.names import instant
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
@@ -18,9 +22,9 @@ from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.values import replace
+from upshotd.domain.window import Window
 from upshotd.domain.workflow import (
     ExitRule,
-    Purpose,
     Reentry,
     ReentryMode,
     Step,
@@ -85,6 +89,9 @@ def a_send(scope: Scope) -> StepKind:
 
 def a_delay(scope: Scope) -> StepKind:
     """By a duration, or until a moment of the event."""
+    if scope.chance.random() < 0.1:
+        # Histories begin at midnight, and from these minutes on it is open.
+        return Delay(window=Window(time(0, scope.chance.randint(1, 12)), time(0)))
     if scope.chance.random() < 0.2:
         return Delay(until=f'event.time + duration("{scope.duration() // 1_000_000}s")')
     return Delay(scope.duration())
@@ -212,6 +219,18 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
         topic=chance.choice(TOPICS),
         purpose=chance.choice(list(Purpose)),
         cancellation_key="event.name" if chance.random() < 0.5 else "",
+    )
+
+
+def policy(chance: random.Random, unit_us: int, start_us: int) -> Policy:
+    """Return caps and quiet hours; these are a few minutes of each day, so that histories end."""
+    some = Cap("some", chance.randint(1, 3), 8 * unit_us, purposes=frozenset({Purpose.PRODUCT}))
+    texts = Cap("texts", 2, 5 * unit_us, channels=frozenset({Channel.SMS}))
+    begin = instant(start_us + chance.randint(0, 5) * unit_us).replace(second=0, microsecond=0)
+    end = begin + timedelta(minutes=chance.randint(1, 3))
+    return Policy(
+        caps=(some, texts) if chance.random() < 0.5 else (),
+        hours={Purpose.MARKETING: Window(end.time(), begin.time())},
     )
 
 

@@ -12,6 +12,7 @@ from tests.simulation.database import OUTSIDE, SimStore
 from tests.simulation.virtual import Process
 from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.wakeups import LocalWakeups
+from upshotd.adapters.zones import zone
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.inbox import Limits
@@ -165,6 +166,8 @@ class Node:
             contact=ContactRules(email, phone),
             decode_event=sim.codec.decode_event,
             routes=ROUTES,
+            policy=sim.policy,
+            zones=zone,
             owner=owner,
         )
         book = DefinitionBook(store, sim.codec, blank)

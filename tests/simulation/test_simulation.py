@@ -16,7 +16,7 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.application.work import Work
 from upshotd.domain.names import ROOTS
-from upshotd.domain.steps import digest, throttle
+from upshotd.domain.steps import digest, send, throttle
 from upshotd.domain.validation import validate
 from upshotd.domain.workflow import StepKind
 
@@ -55,6 +55,8 @@ INVARIANTS = {
     "fires early": "I3",
     "an item forgotten": "I11",
     "passes not counted": "I12",
+    "caps not kept": "I12",
+    "quiet hours not kept": "I13",
 }
 
 
@@ -71,8 +73,12 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):
             items = digest._items
             monkeypatch.setattr(digest, "_items", lambda *args: items(*args)[:1])
         case "passes not counted":
-            monkeypatch.setattr(throttle, "_live", lambda *_: {})
-    findings = (finding for seed in range(12) for finding in play(seed).findings)
+            monkeypatch.setattr(throttle, "live", lambda *_: {})
+        case "caps not kept":
+            monkeypatch.setattr(send, "reached", lambda *_: None)
+        case "quiet hours not kept":
+            monkeypatch.setattr(send, "_opens_us", lambda journey: journey.now_us)
+    findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 
 

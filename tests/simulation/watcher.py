@@ -1,4 +1,4 @@
-"""The invariants I1 to I12 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I13 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -14,7 +14,7 @@ from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
-from upshotd.domain.message import OPEN, Delivery, Message, MessageState
+from upshotd.domain.message import OPEN, Delivery, Message, MessageState, Purpose
 from upshotd.domain.outcome import Engagement, OutcomeKind
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Suppression
@@ -27,7 +27,6 @@ from upshotd.domain.stimulus import (
     IngestResult,
     IngestState,
 )
-from upshotd.domain.workflow import Purpose
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
@@ -320,8 +319,13 @@ class Watcher:
 
         for text in accounts.digests(tables.runs, plans):
             self.expect(False, f"I11 {workspace_id}: {text}")
+        policy = self._sim.policy
+        for text in accounts.quiet(tables.messages.values(), plans, policy):
+            self.expect(False, f"I13 {workspace_id}: {text}")
         if "clock_jump" not in self._sim.faults.injected:  # a clock set back counts anew
             for text in accounts.throttles(tables.runs, plans, self._merged):
+                self.expect(False, f"I12 {workspace_id}: {text}")
+            for text in accounts.caps(tables.messages.values(), plans, policy, self._merged):
                 self.expect(False, f"I12 {workspace_id}: {text}")
 
     def _readers(self, workspace_id: str, tables: Tables) -> None:

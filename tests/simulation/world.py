@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.sim import START
+from tests.simulation import flows
 from tests.simulation.clients import WORKSPACES, Client, Operator, Relay
 from tests.simulation.database import OUTSIDE, SimDatabase
 from tests.simulation.faults import Faults
@@ -25,10 +26,10 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.application import loop as loops
 from upshotd.application import watching
+from upshotd.domain.message import Purpose
 from upshotd.domain.names import ROOTS
 from upshotd.domain.plan import Plan
 from upshotd.domain.steps.wait import Wait
-from upshotd.domain.workflow import Purpose
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -101,6 +102,7 @@ class Simulation:
         shape = ALONE if seed % 4 == 0 else SHARED
         self.shape = shape
         self.unit_us, self.span_us = shape.unit_us, shape.span_us
+        self.policy = flows.policy(self._fork(), shape.unit_us, START)
         self._loop = asyncio.get_running_loop()
         self._hash = hashlib.blake2b(digest_size=8)
         self.log: list[str] | None = None

@@ -119,7 +119,8 @@ nonsense: 1
     assert told == {
         "workflow.workflow_id": "1: is a number, 5; write it in quotes if it is a text",
         "workflow.trigger.identify": (
-            "2: excludes `track` of line 2; give one of track, identify, group, invoke"
+            "2: excludes `track` of line 2; give one of track, identify, group, page, screen, "
+            "invoke"
         ),
         "workflow.steps[0].send.channel": "5: 'email' is no Channel; did you mean CHANNEL_EMAIL?",
         "workflow.steps[0].send.email.subject": (
@@ -283,6 +284,8 @@ def _value_of(draw: Any, field: Any, depth: int) -> Any:
         return draw(st.sampled_from([value.number for value in field.enum_type.values]))
     if field.message_type is not None:
         return _message_of(draw, field.message_type, depth - 1)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_INT32:
+        return draw(st.integers(-(2**31), 2**31 - 1))
     return draw(st.booleans() if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else TEXTS)
 
 

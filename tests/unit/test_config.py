@@ -1,10 +1,14 @@
 """Settings: three sources, one order, and every fault at once."""
 
+from datetime import time
+
 import pytest
 
 from upshotd.config import IN_MEMORY, VARIABLES, Address, Settings, load
+from upshotd.domain.caps import Cap
 from upshotd.domain.errors import InvalidArgument
-from upshotd.domain.message import Channel
+from upshotd.domain.message import Channel, Purpose
+from upshotd.domain.window import Window
 
 DAY_US = 86_400_000_000
 
@@ -38,6 +42,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         database = "sqlite:///data/u.db"
         lab = true
         default_region = "de"
+        time_zone = "Europe/Berlin"
         [retention]
         events_days = 40
         outcomes_days = 10
@@ -71,6 +76,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_DATABASE": "data/u.db",
         "UPSHOT_LAB": "yes",
         "UPSHOT_DEFAULT_REGION": "DE",
+        "UPSHOT_TIME_ZONE": "Europe/Berlin",
         "UPSHOT_RETENTION_EVENTS_DAYS": "40",
         "UPSHOT_RETENTION_OUTCOMES_DAYS": "10",
         "UPSHOT_RETENTION_REJECTED_DAYS": "8",
@@ -88,6 +94,63 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
     }
     assert set(environ) == set(VARIABLES.values())
     assert load("", environ, {}) == said
+
+
+def test_quiet_hours_leave_the_rest_of_the_day() -> None:
+    toml = """
+        [quiet_hours]
+        marketing = {begin = "20:00", end = "08:00"}
+        product = {begin = "22:30", end = "06:00"}
+    """
+    assert load(toml, {}, {}).policy.hours == {
+        Purpose.MARKETING: Window(time(8), time(20)),
+        Purpose.PRODUCT: Window(time(6), time(22, 30)),
+    }
+
+
+def test_caps_say_how_many_in_what_time_and_of_what() -> None:
+    toml = """
+        [caps.weekly]
+        max = 3
+        period = "7d"
+        purposes = ["marketing"]
+        [caps.texts]
+        max = 1
+        period = "24h"
+        channels = ["sms"]
+        topics = ["news", "tips"]
+    """
+    weekly, texts = load(toml, {}, {}).policy.caps
+    assert weekly == Cap("weekly", 3, 7 * DAY_US, purposes=frozenset({Purpose.MARKETING}))
+    topics = frozenset({"news", "tips"})
+    assert texts == Cap("texts", 1, DAY_US, frozenset({Channel.SMS}), topics)
+
+
+def test_faults_of_quiet_hours_and_caps() -> None:
+    toml = """
+        time_zone = "Berlin"
+        [quiet_hours]
+        transactional = {begin = "20:00", end = "08:00"}
+        marketing = {begin = "20:00"}
+        product = {begin = "8", end = "08:00"}
+        [caps.none]
+        max = 0
+        period = "often"
+        channels = ["fax"]
+        purposes = ["transactional"]
+        topics = "news"
+        [caps.more]
+        max = 1
+        period = "1h"
+        per = "user"
+    """
+    assert set(faults(toml)) == {
+        *("time_zone", "quiet_hours.transactional", "quiet_hours.marketing"),
+        *("quiet_hours.product.begin", "caps.none.max", "caps.none.period", "caps.none.channels"),
+        *("caps.none.purposes", "caps.none.topics", "caps.more.per"),
+    }
+    same = '[quiet_hours]\nmarketing = {begin = "08:00", end = "08:00"}'
+    assert faults(same) == {"quiet_hours.marketing": "would leave no time of day"}
 
 
 def test_channels_name_their_providers() -> None:

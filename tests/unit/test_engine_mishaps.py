@@ -4,14 +4,22 @@ from tests.flows import DAY, delay, email, sms, track, wait_engagement, wait_eve
 from tests.sim import HOUR, MINUTE, START, WORKSPACE, Sim
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
-from upshotd.domain.message import Accepted, Channel, Deferred, MessageState, Refused, Unknown
+from upshotd.domain.message import (
+    Accepted,
+    Channel,
+    Deferred,
+    MessageState,
+    Purpose,
+    Refused,
+    Unknown,
+)
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.stimulus import CancelRequested, EngagementState, EventArrived, RunBroke
-from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Step, Trigger, Workflow
+from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
 
 EVER = Reentry(ReentryMode.ONCE_EVER)
 REACHABLE = {"email": "u@example.com", "phone": "+15550000", "first_name": "U"}

@@ -10,6 +10,7 @@ from upshotd.domain.message import (
     Deferred,
     Email,
     MessageState,
+    Purpose,
     Refused,
     Unknown,
     Webhook,
@@ -18,7 +19,7 @@ from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
 from upshotd.domain.steps.send import Send
-from upshotd.domain.workflow import Purpose, Step
+from upshotd.domain.workflow import Step
 
 
 def started(*steps: Step, traits: dict[str, object] | None = None, **fields: object) -> Sim:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import time
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -17,7 +18,7 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application.ports import Codec
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
-from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.message import Channel, Content, Email, Purpose, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
@@ -30,7 +31,8 @@ from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import ExitRule, Purpose, Reentry, ReentryMode, Step, Trigger, Workflow
+from upshotd.domain.window import Window
+from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
 
 #: A loaded machine makes an example slow, not wrong.
 UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,6 +54,9 @@ engagement_waits = st.builds(
     st.booleans(),
 )
 event_waits = st.builds(EventWait, texts, texts, st.booleans())
+times = st.builds(time, st.integers(0, 23), st.integers(0, 59))
+days = st.sets(st.integers(0, 6), min_size=1).map(frozenset)
+windows = st.builds(Window, times, st.none() | times, days)
 plain_steps = st.builds(
     Step,
     words,
@@ -59,6 +64,7 @@ plain_steps = st.builds(
     | st.builds(Delay, duration_us=spans)
     | st.builds(Delay, until_us=instants)
     | st.builds(Delay, until=words)
+    | st.builds(Delay, window=windows, time_zone=st.sampled_from(("", "Europe/Berlin")))
     | st.builds(
         Digest,
         window_us=st.none() | spans,
@@ -68,6 +74,7 @@ plain_steps = st.builds(
         keep=st.sampled_from(Keep),
         keep_count=st.integers(1, 100),
         by=texts,
+        schedule=st.none() | windows,
     )
     | st.builds(Emit, texts, plains)
     | st.builds(Enroll, texts)
@@ -105,7 +112,8 @@ workflows = st.builds(
         Trigger,
         type=st.sampled_from([EventType.IDENTIFY, EventType.GROUP, None]),
         condition=texts,
-    ),
+    )
+    | st.builds(Trigger, type=st.sampled_from([EventType.PAGE, EventType.SCREEN]), event=texts),
     steps=st.lists(st.recursive(plain_steps, _around, max_leaves=4), max_size=3).map(tuple),
     display_name=texts,
     reentry=st.builds(Reentry, st.sampled_from(ReentryMode), texts, spans),
@@ -245,5 +253,5 @@ def test_a_huge_definition_is_refused_without_being_read() -> None:
 
 
 def test_a_trigger_that_the_contract_cannot_say_is_not_stored() -> None:
-    with pytest.raises(ValueError, match="page starts nothing"):
-        CODEC.encode_workflow(Workflow("w", Trigger(EventType.PAGE), ()))
+    with pytest.raises(ValueError, match="alias starts nothing"):
+        CODEC.encode_workflow(Workflow("w", Trigger(EventType.ALIAS), ()))

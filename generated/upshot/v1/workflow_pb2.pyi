@@ -80,6 +80,50 @@ REENTRY_MODE_ONCE_EVER: ReentryMode.ValueType  # 3
 """Once in a life."""
 Global___ReentryMode: _TypeAlias = ReentryMode  # noqa: Y015
 
+class _DayOfWeek:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DayOfWeekEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DayOfWeek.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DAY_OF_WEEK_UNSPECIFIED: _DayOfWeek.ValueType  # 0
+    """None."""
+    DAY_OF_WEEK_MONDAY: _DayOfWeek.ValueType  # 1
+    """Monday."""
+    DAY_OF_WEEK_TUESDAY: _DayOfWeek.ValueType  # 2
+    """Tuesday."""
+    DAY_OF_WEEK_WEDNESDAY: _DayOfWeek.ValueType  # 3
+    """Wednesday."""
+    DAY_OF_WEEK_THURSDAY: _DayOfWeek.ValueType  # 4
+    """Thursday."""
+    DAY_OF_WEEK_FRIDAY: _DayOfWeek.ValueType  # 5
+    """Friday."""
+    DAY_OF_WEEK_SATURDAY: _DayOfWeek.ValueType  # 6
+    """Saturday."""
+    DAY_OF_WEEK_SUNDAY: _DayOfWeek.ValueType  # 7
+    """Sunday."""
+
+class DayOfWeek(_DayOfWeek, metaclass=_DayOfWeekEnumTypeWrapper):
+    """A day of the week."""
+
+DAY_OF_WEEK_UNSPECIFIED: DayOfWeek.ValueType  # 0
+"""None."""
+DAY_OF_WEEK_MONDAY: DayOfWeek.ValueType  # 1
+"""Monday."""
+DAY_OF_WEEK_TUESDAY: DayOfWeek.ValueType  # 2
+"""Tuesday."""
+DAY_OF_WEEK_WEDNESDAY: DayOfWeek.ValueType  # 3
+"""Wednesday."""
+DAY_OF_WEEK_THURSDAY: DayOfWeek.ValueType  # 4
+"""Thursday."""
+DAY_OF_WEEK_FRIDAY: DayOfWeek.ValueType  # 5
+"""Friday."""
+DAY_OF_WEEK_SATURDAY: DayOfWeek.ValueType  # 6
+"""Saturday."""
+DAY_OF_WEEK_SUNDAY: DayOfWeek.ValueType  # 7
+"""Sunday."""
+Global___DayOfWeek: _TypeAlias = DayOfWeek  # noqa: Y015
+
 class _WaitSince:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -237,6 +281,8 @@ class Trigger(_message.Message):
     TRACK_FIELD_NUMBER: _builtins.int
     IDENTIFY_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    SCREEN_FIELD_NUMBER: _builtins.int
     INVOKE_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
@@ -255,6 +301,14 @@ class Trigger(_message.Message):
         """A group event."""
 
     @_builtins.property
+    def page(self) -> Global___PageTrigger:
+        """A page event."""
+
+    @_builtins.property
+    def screen(self) -> Global___ScreenTrigger:
+        """A screen event."""
+
+    @_builtins.property
     def invoke(self) -> Global___InvokeTrigger:
         """Only `enroll` steps of other workflows."""
 
@@ -268,15 +322,17 @@ class Trigger(_message.Message):
         track: Global___TrackTrigger | None = ...,
         identify: Global___IdentifyTrigger | None = ...,
         group: Global___GroupTrigger | None = ...,
+        page: Global___PageTrigger | None = ...,
+        screen: Global___ScreenTrigger | None = ...,
         invoke: Global___InvokeTrigger | None = ...,
         condition: _builtins.str = ...,
         max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "source", b"source", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "source", b"source", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "identify", "group", "invoke"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "invoke"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -341,6 +397,50 @@ class GroupTrigger(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupTrigger: _TypeAlias = GroupTrigger  # noqa: Y015
+
+@_typing.final
+class PageTrigger(_message.Message):
+    """Starts on a page event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Exact name of the page; empty: any page."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PageTrigger: _TypeAlias = PageTrigger  # noqa: Y015
+
+@_typing.final
+class ScreenTrigger(_message.Message):
+    """Starts on a screen event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Exact name of the screen; empty: any screen."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScreenTrigger: _TypeAlias = ScreenTrigger  # noqa: Y015
 
 @_typing.final
 class InvokeTrigger(_message.Message):
@@ -687,27 +787,73 @@ class DelayUntil(_message.Message):
 
     TIME_FIELD_NUMBER: _builtins.int
     EXPRESSION_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
     expression: _builtins.str
     """CEL for a timestamp, as `timestamp(event.properties.starts_at) - duration("1h")`."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """A fixed instant."""
 
+    @_builtins.property
+    def window(self) -> Global___WeeklyWindow:
+        """The next time that is inside; now, when it is inside."""
+
     def __init__(
         self,
         *,
         time: _timestamp_pb2.Timestamp | None = ...,
         expression: _builtins.str = ...,
+        window: Global___WeeklyWindow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "expression", b"expression", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "expression", b"expression", "time", b"time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "expression", b"expression", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "expression", b"expression", "time", b"time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_at: _TypeAlias = _typing.Literal["time", "expression"]  # noqa: Y015
+    _WhichOneofReturnType_at: _TypeAlias = _typing.Literal["time", "expression", "window"]  # noqa: Y015
     _WhichOneofArgType_at: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_at) -> _WhichOneofReturnType_at | None: ...
 
 Global___DelayUntil: _TypeAlias = DelayUntil  # noqa: Y015
+
+@_typing.final
+class WeeklyWindow(_message.Message):
+    """Times of the week. Where a clock is set forward, what would open in the hour that does not exist
+    opens when the clock has moved.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENS_FIELD_NUMBER: _builtins.int
+    CLOSES_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    opens: _builtins.str
+    """When it opens, as `09:00`; required."""
+    closes: _builtins.str
+    """When it closes, as `17:30`; at or before `opens`: on the next day. Empty: it is nothing but the
+    moment of its opening.
+    """
+    time_zone: _builtins.str
+    """A name of the IANA time zone database; empty: the person's, else the server's."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedScalarFieldContainer[Global___DayOfWeek.ValueType]:
+        """Days on which it opens; none means every day."""
+
+    def __init__(
+        self,
+        *,
+        opens: _builtins.str = ...,
+        closes: _builtins.str = ...,
+        days: _abc.Iterable[Global___DayOfWeek.ValueType] | None = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closes", b"closes", "days", b"days", "opens", b"opens", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeeklyWindow: _TypeAlias = WeeklyWindow  # noqa: Y015
 
 @_typing.final
 class Wait(_message.Message):
@@ -1001,6 +1147,7 @@ class Digest(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     MAX_WINDOW_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """CEL for a key that is collected apart; empty: one digest for the person."""
     max_items: _builtins.int
@@ -1012,12 +1159,16 @@ class Digest(_message.Message):
     @_builtins.property
     def max_window(self) -> _duration_pb2.Duration:
         """It closes this long after the first one, whatever still comes; above 0 and at most 400 days.
-        This or `window` is required.
+        This, `window` or `schedule` is required.
         """
 
     @_builtins.property
     def keep(self) -> Global___DigestKeep:
         """Which items are kept; unset means the first 100."""
+
+    @_builtins.property
+    def schedule(self) -> Global___WeeklyWindow:
+        """It closes at the next time that is inside, counted from the first one."""
 
     def __init__(
         self,
@@ -1027,10 +1178,11 @@ class Digest(_message.Message):
         window: _duration_pb2.Duration | None = ...,
         max_window: _duration_pb2.Duration | None = ...,
         keep: Global___DigestKeep | None = ...,
+        schedule: Global___WeeklyWindow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "max_window", b"max_window", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "max_window", b"max_window", "schedule", b"schedule", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "key", b"key", "max_items", b"max_items", "max_window", b"max_window", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "key", b"key", "max_items", b"max_items", "max_window", b"max_window", "schedule", b"schedule", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

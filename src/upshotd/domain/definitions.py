@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
+from upshotd.domain.caps import Cap
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.language import Conditions, Links, Templates
-from upshotd.domain.message import Channel
-from upshotd.domain.profile import ContactRules
+from upshotd.domain.message import Channel, Purpose
+from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.state import StoredEvent
+from upshotd.domain.window import Window
 
 if TYPE_CHECKING:
     from upshotd.domain.plan import Plan
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 
-#: What a trigger listens to: the type, and the exact name of a track event.
+#: What a trigger listens to: the type, and the exact name of a track event, page or screen.
 Listening: TypeAlias = tuple[EventType, str]
 
 
@@ -49,6 +52,12 @@ class Policy:
     depth_max: int = 8
     #: Runs that one decision may start or move; what enrolls beyond it does not.
     runs_max: int = 200
+    #: How many messages a person gets.
+    caps: tuple[Cap, ...] = ()
+    #: When messages may go out, by purpose, in the person's time zone; at any time where none is.
+    hours: Mapping[Purpose, Window] = field(default_factory=dict)
+    #: Time zone of people whose own is not known.
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +77,26 @@ class Definitions:
     #: Current versions by what they listen to.
     listening: Mapping[Listening, tuple[Plan, ...]] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    #: Returns the time zone of a name, or None.
+    zones: Callable[[str], tzinfo | None] = lambda _: None
     #: This process, as the owner of leases.
     owner: str = ""
 
     def listeners(self, event: Event) -> tuple[Plan, ...]:
         """Return the current plans that listen to *event*."""
-        name = event.name if event.type is EventType.TRACK else ""
-        return self.listening.get((event.type, name), ())
+        found = self.listening.get((event.type, event.name), ())
+        if event.name and event.type is not EventType.TRACK:
+            # A page or a screen of any name.
+            found += self.listening.get((event.type, ""), ())
+        return found
+
+    def zone(self, profile: Profile, name: str = "") -> tzinfo:
+        """Return the time zone *name*, else the person's, else that of the server."""
+        for wanted in (name, profile.contact.get("timezone", "")):
+            found = self.zones(wanted) if wanted else None
+            if found is not None:
+                return found
+        return self.policy.zone
 
     def idempotent(self, provider: str) -> bool:
         """Return whether *provider* (by configured name) never delivers one message twice."""

@@ -12,10 +12,11 @@ from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, MessageState
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
-from upshotd.domain.steps import delay, digest, wait
+from upshotd.domain.steps import delay, digest, send, wait
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.move import Move
+from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import (
     Answer,
@@ -187,6 +188,8 @@ def _timer(moving: journey.Journey) -> Move:
             return delay.resume(moving)
         case Wait():
             return wait.timed_out(step, step.kind, moving)
+        case Send():
+            return send.enter(step, step.kind, moving)
         case Digest():
             return digest.due(step, step.kind, moving)
         case _:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType
+from upshotd.domain.passes import joined
 from upshotd.domain.profile import ContactRules, Group, Merge, Profile
 from upshotd.domain.state import IdKind
-from upshotd.domain.steps.throttle import joined
 from upshotd.domain.values import plain, replace, text_at
 
 #: Contact fields that the context of any event can give, where traits do not.

@@ -7,6 +7,14 @@ from typing import NamedTuple, TypeAlias
 from upshotd.domain.values import NOTHING
 
 
+class Purpose(IntEnum):
+    """What the messages of a workflow are for; the contract's numbers."""
+
+    TRANSACTIONAL = 1
+    PRODUCT = 2
+    MARKETING = 3
+
+
 class Channel(IntEnum):
     """How a message reaches a person; the numbers are those of the contract."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from upshotd.domain.message import Channel
+from upshotd.domain.passes import Passes
 
 #: Returns the usable form of a value (an e-mail address, an E.164 number), or None.
 Normalise: TypeAlias = Callable[[str], str | None]
@@ -63,8 +64,8 @@ class Profile:
     #: Event time of the newest identify, in microseconds; 0 before the first.
     identify_us: int = 0
     create_us: int = 0
-    #: What has passed throttles: by the throttle's name, when each one stops to count.
-    passes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    #: What counts against throttles and caps.
+    passes: Passes = field(default_factory=dict)
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0
 

@@ -11,6 +11,7 @@ from upshotd.domain.message import (
     Deferred,
     Message,
     MessageState,
+    Purpose,
     Refused,
     Unknown,
 )
@@ -18,7 +19,6 @@ from upshotd.domain.retry import next_attempt_us
 from upshotd.domain.steps.move import NEXT
 from upshotd.domain.stimulus import SendSettled
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Purpose
 
 
 def settle(draft: Draft, settled: SendSettled) -> None:

@@ -186,8 +186,9 @@ def _body(body: str, path: str, findings: Findings) -> None:
 
 def _delay(delay: Delay, path: str, findings: Findings) -> None:
     given = (delay.duration_us is not None) + (delay.until_us is not None) + bool(delay.until)
+    given += delay.window is not None
     if given != 1:
-        text = "exactly one of duration, until.time, until.expression is required"
+        text = "exactly one of duration, until.time, until.expression, until.window is required"
         findings.fault(f"{path}.moment", text)
     if delay.duration_us is not None and not 0 <= delay.duration_us <= WAIT_MAX_US:
         text = f"must be 0 to {WAIT_MAX_US // DAY_US} days"
@@ -290,8 +291,8 @@ def _digest(digest: Digest, path: str, findings: Findings) -> None:
     for name, span_us in (("window", digest.window_us), ("max_window", digest.max_window_us)):
         if span_us is not None:
             findings.span(f"{path}.{name}", span_us, most_us=WAIT_MAX_US)
-    if digest.window_us is None and digest.max_window_us is None:
-        findings.fault(f"{path}.window", "this or max_window is required")
+    if digest.window_us is None and digest.max_window_us is None and digest.schedule is None:
+        findings.fault(f"{path}.window", "this, max_window or schedule is required")
     elif digest.window_us and digest.max_window_us and digest.window_us > digest.max_window_us:
         findings.warn(f"{path}.window", "is longer than max_window and has no effect")
     findings.count(f"{path}.keep.count", digest.keep_count, KEEP_MAX)

@@ -79,6 +79,8 @@ def _words(workflow: Workflow, findings: Findings) -> None:
 def _trigger(trigger: Trigger, findings: Findings) -> None:
     if trigger.type is EventType.TRACK:
         findings.event_name("workflow.trigger.track.event", trigger.event)
+    elif trigger.type in (EventType.PAGE, EventType.SCREEN) and trigger.event:
+        findings.event_name(f"workflow.trigger.{trigger.type}.name", trigger.event)
     findings.expression("workflow.trigger.condition", trigger.condition)
     findings.span("workflow.trigger.max_age", trigger.max_age_us)
 

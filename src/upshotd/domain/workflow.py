@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from upshotd.domain.event import EventType
+from upshotd.domain.message import Purpose
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
@@ -24,14 +25,6 @@ StepKind: TypeAlias = (
 DAY_US = 86_400_000_000
 #: Events older than this start nothing, unless the trigger says otherwise.
 MAX_AGE_DEFAULT_US = DAY_US
-
-
-class Purpose(IntEnum):
-    """What the messages of a workflow are for; the contract's numbers."""
-
-    TRANSACTIONAL = 1
-    PRODUCT = 2
-    MARKETING = 3
 
 
 class ReentryMode(IntEnum):
@@ -58,7 +51,7 @@ class Trigger:
     """What starts a run. `type` None starts by enroll steps only."""
 
     type: EventType | None
-    #: Exact event name for TRACK; empty for the others.
+    #: Exact event name for TRACK, of a page or a screen or empty for any; empty for the others.
     event: str = ""
     #: CEL that must hold; empty holds.
     condition: str = ""

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from upshot.v1 import engagement_pb2, outcome_pb2
 from upshot.v1 import workflow_pb2 as pb
+from upshotd.adapters.grpc import window_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import duration, timestamp
@@ -109,6 +110,10 @@ def _delay(message: pb.Delay, path: str, reading: Reading) -> Delay:
             return Delay(until_us=reading.instant_us(message.until.time, f"{path}.until.time"))
         case "until", "expression":
             return Delay(until=message.until.expression)
+        case "until", "window":
+            at = f"{path}.until.window"
+            window, time_zone = window_codec.window(message.until.window, at, reading)
+            return Delay(window=window, time_zone=time_zone)
         case _:
             return Delay()  # the domain says what is missing
 
@@ -193,6 +198,10 @@ def _digest(message: pb.Digest, path: str, reading: Reading) -> Digest:
         if message.HasField(name)
     }
     keep = message.keep
+    schedule, time_zone = None, ""
+    if message.HasField("schedule"):
+        at = f"{path}.schedule"
+        schedule, time_zone = window_codec.window(message.schedule, at, reading)
     return Digest(
         window_us=spans.get("window"),
         max_window_us=spans.get("max_window"),
@@ -201,6 +210,8 @@ def _digest(message: pb.Digest, path: str, reading: Reading) -> Digest:
         keep=reading.enum(Keep, keep.order or Keep.FIRST, f"{path}.keep.order", Keep.FIRST),
         keep_count=keep.count or 100,
         by=keep.by,
+        schedule=schedule,
+        time_zone=time_zone,
     )
 
 
@@ -265,6 +276,9 @@ def _delay_message(delay: Delay) -> pb.Delay:
         return pb.Delay(duration=duration(delay.duration_us))
     if delay.until_us is not None:
         return pb.Delay(until=pb.DelayUntil(time=timestamp(delay.until_us)))
+    if delay.window is not None:
+        window = window_codec.message(delay.window, delay.time_zone)
+        return pb.Delay(until=pb.DelayUntil(window=window))
     return pb.Delay(until=pb.DelayUntil(expression=delay.until))
 
 
@@ -326,6 +340,8 @@ def _digest_message(digest: Digest) -> pb.Digest:
     written = pb.Digest(key=digest.key, max_items=digest.max_items, keep=keep)
     if digest.window_us is not None:
         written.window.CopyFrom(duration(digest.window_us))
+    if digest.schedule is not None:
+        written.schedule.CopyFrom(window_codec.message(digest.schedule, digest.time_zone))
     if digest.max_window_us is not None:
         written.max_window.CopyFrom(duration(digest.max_window_us))
     return written

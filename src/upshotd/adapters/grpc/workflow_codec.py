@@ -13,11 +13,11 @@ from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.times import duration
 from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.event import EventType
+from upshotd.domain.message import Purpose
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import (
     MAX_AGE_DEFAULT_US,
     ExitRule,
-    Purpose,
     Reentry,
     ReentryMode,
     Trigger,
@@ -113,17 +113,21 @@ def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
             kind = EventType.IDENTIFY
         case "group":
             kind = EventType.GROUP
+        case "page":
+            kind = EventType.PAGE
+        case "screen":
+            kind = EventType.SCREEN
         case "invoke":
             kind = None
         case None:
-            text = "one of track, identify, group, invoke is required"
+            text = "one of track, identify, group, page, screen, invoke is required"
             reading.missing(message, "workflow.trigger", "source", text)
     max_age_us = MAX_AGE_DEFAULT_US
     if message.HasField("max_age"):
         max_age_us = reading.span_us(message.max_age, "workflow.trigger.max_age")
     return Trigger(
         type=kind,
-        event=message.track.event,
+        event=message.track.event or message.page.name or message.screen.name,
         condition=message.condition,
         max_age_us=max_age_us,
         include_own_outcomes=message.track.include_own_outcomes,
@@ -142,6 +146,12 @@ def _trigger_message(trigger: Trigger) -> pb.Trigger:
             source = written.identify
         case EventType.GROUP:
             source = written.group
+        case EventType.PAGE:
+            source = written.page
+            written.page.name = trigger.event
+        case EventType.SCREEN:
+            source = written.screen
+            written.screen.name = trigger.event
         case None:
             source = written.invoke
         case other:

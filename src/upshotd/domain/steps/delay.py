@@ -10,6 +10,7 @@ from upshotd.domain.errors import ConditionError
 from upshotd.domain.names import instant, microseconds
 from upshotd.domain.run import RunState
 from upshotd.domain.steps.move import NEXT, End, Hold, Move
+from upshotd.domain.window import Window, next_inside
 
 if TYPE_CHECKING:
     from upshotd.domain.journey import Journey
@@ -20,7 +21,7 @@ WAIT_MAX_US = 400 * 86_400_000_000
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Lets time pass; exactly one of the three is set. A moment in the past continues at once."""
+    """Lets time pass; exactly one of the four is set. A moment in the past continues at once."""
 
     #: Microseconds from entering the step.
     duration_us: int | None = None
@@ -28,6 +29,10 @@ class Delay:
     until_us: int | None = None
     #: CEL for a timestamp; empty: none.
     until: str = ""
+    #: The next time that is inside.
+    window: Window | None = None
+    #: Of the window; empty: the person's.
+    time_zone: str = ""
 
 
 def enter(delay: Delay, journey: Journey) -> Move:
@@ -37,7 +42,8 @@ def enter(delay: Delay, journey: Journey) -> Move:
     except ConditionError as error:
         return End("NO_MOMENT", RunState.FAILED, f"{delay.until}: {error}")
     if due_us <= journey.now_us:
-        journey.note("delayed", f"{instant(due_us).isoformat()} is past: goes on at once")
+        when = "is now" if due_us == journey.now_us else "is past"
+        journey.note("delayed", f"{instant(due_us).isoformat()} {when}: goes on at once")
         return NEXT
     if due_us > journey.now_us + WAIT_MAX_US:
         text = f"{instant(due_us).isoformat()} is more than 400 days ahead"
@@ -57,6 +63,9 @@ def _moment(delay: Delay, journey: Journey) -> int:
         return journey.now_us + delay.duration_us
     if delay.until_us is not None:
         return delay.until_us
+    if delay.window is not None:
+        zone = journey.draft.definitions.zone(journey.profile, delay.time_zone)
+        return microseconds(next_inside(delay.window, zone, instant(journey.now_us)))
     value = journey.draft.definitions.conditions.value(delay.until, journey.names())
     if not isinstance(value, datetime):
         raise ConditionError(f"is {type(value).__name__}, not a timestamp")

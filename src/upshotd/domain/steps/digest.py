@@ -10,15 +10,17 @@ do so in the same moment are decided one after the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import tzinfo
 from enum import IntEnum
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from upshotd.domain.errors import ConditionError
-from upshotd.domain.names import event_names, instant
+from upshotd.domain.names import event_names, instant, microseconds
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.steps.move import NEXT, End, Hold, Move
 from upshotd.domain.values import replace
+from upshotd.domain.window import Window, next_inside
 
 if TYPE_CHECKING:
     from upshotd.domain.draft import Draft
@@ -41,7 +43,7 @@ class Keep(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Collects until one of its limits; at least one of the two spans is set."""
+    """Collects until one of its limits; at least one of the spans or the schedule is set."""
 
     #: Microseconds without another one.
     window_us: int | None = None
@@ -55,10 +57,16 @@ class Digest:
     keep_count: int = 100
     #: CEL for a number or text over an item's event; for HIGHEST and LOWEST.
     by: str = ""
+    #: The next time that is inside.
+    schedule: Window | None = None
+    #: Of the schedule; empty: the person's.
+    time_zone: str = ""
 
-    def close_us(self, first_us: int, last_us: int) -> int:
+    def close_us(self, first_us: int, last_us: int, zone: tzinfo) -> int:
         """Return when a digest closes whose first and last run came at these times."""
         ends = []
+        if self.schedule is not None:
+            ends.append(microseconds(next_inside(self.schedule, zone, instant(first_us))))
         if self.window_us is not None:
             ends.append(last_us + self.window_us)
         if self.max_window_us is not None:
@@ -84,7 +92,10 @@ def enter(step: Step, digest: Digest, journey: Journey) -> Move:
         if other.due_us is not None:
             draft.put_run(replace(other, due_us=None))
     first_us = others[0].enter_us if others else journey.now_us
-    return Hold(digest.close_us(first_us, journey.now_us))
+    close_us = digest.close_us(first_us, journey.now_us, _zone(digest, journey))
+    if close_us <= journey.now_us:  # the schedule is open
+        return _close(step, digest, journey, others)
+    return Hold(close_us)
 
 
 def due(step: Step, digest: Digest, journey: Journey) -> Move:
@@ -92,10 +103,14 @@ def due(step: Step, digest: Digest, journey: Journey) -> Move:
     key = str(journey.steps.get(step.step_id, {}).get("key", ""))
     others = _others(step, journey, key)
     came = sorted([journey.enter_us, *(other.enter_us for other in others)])
-    close_us = digest.close_us(came[0], came[-1])
+    close_us = digest.close_us(came[0], came[-1], _zone(digest, journey))
     if close_us > journey.now_us:
         return Hold(close_us)
     return _close(step, digest, journey, others)
+
+
+def _zone(digest: Digest, journey: Journey) -> tzinfo:
+    return journey.draft.definitions.zone(journey.profile, digest.time_zone)
 
 
 def pass_on(draft: Draft, left: Run) -> None:

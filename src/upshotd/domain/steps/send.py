@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from upshotd.domain import messages
+from upshotd.domain.caps import counted, reached
 from upshotd.domain.errors import TemplateError
 from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms, Webhook
+from upshotd.domain.names import instant, microseconds
 from upshotd.domain.steps.move import NEXT, Hold, Move
+from upshotd.domain.window import next_inside
 
 if TYPE_CHECKING:
+    from upshotd.domain.caps import Cap
     from upshotd.domain.journey import Journey
     from upshotd.domain.profile import Profile
     from upshotd.domain.workflow import Step
@@ -26,18 +30,45 @@ class Send:
 
 def enter(step: Step, send: Send, journey: Journey) -> Move:
     """Make the message and its intent; the run holds until the provider took it or it failed."""
+    opens_us = _opens_us(journey)
+    if opens_us > journey.now_us:
+        journey.note("quiet", f"until {instant(opens_us).isoformat()}")
+        return Hold(opens_us)
     message = _message(step, send, journey)
     refused = _refusal(message, journey)
     if refused is not None:
         return give_up(journey, message, *refused)
+    caps = _caps(message, journey)
+    cap = reached(caps, journey.profile, journey.now_us)
+    if cap is not None:
+        return give_up(journey, message, MessageState.SUPPRESSED, "CAPPED", cap.name)
     try:
         content = _rendered(send.content, message, journey)
     except TemplateError as error:
         return give_up(journey, message, MessageState.UNDELIVERABLE, "TEMPLATE_ERROR", str(error))
+    if caps:
+        journey.draft.put_profile(counted(caps, journey.profile, journey.now_us))
     message = messages.attempt(journey.draft, message, content=content)
     journey.leave(step.step_id, message_id=message.message_id, sent=False)
     journey.note("sending", f"{send.channel.name.lower()} by {message.provider}")
     return Hold(None)
+
+
+def _opens_us(journey: Journey) -> int:
+    """Return when a message of this run may go out; in quiet hours that is their end."""
+    definitions = journey.draft.definitions
+    hours = definitions.policy.hours.get(journey.plan.workflow.purpose)
+    if hours is None:
+        return journey.now_us
+    zone = definitions.zone(journey.profile)
+    return microseconds(next_inside(hours, zone, instant(journey.now_us)))
+
+
+def _caps(message: Message, journey: Journey) -> list[Cap]:
+    """Return the caps that *message* counts against."""
+    workflow, caps = journey.plan.workflow, journey.draft.definitions.policy.caps
+    about = (message.channel, workflow.topic, workflow.purpose)
+    return [cap for cap in caps if cap.covers(*about)]
 
 
 def give_up(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from upshotd.domain.errors import ConditionError
 from upshotd.domain.names import instant
+from upshotd.domain.passes import live
 from upshotd.domain.run import RunState
 from upshotd.domain.steps.move import NEXT, End, Into, Move
 from upshotd.domain.values import replace
@@ -41,7 +41,7 @@ def enter(step: Step, throttle: Throttle, journey: Journey) -> Move:
         name = f"{journey.run.workflow_id}/{step.step_id}/{journey.key(throttle.key)}"
     except ConditionError as error:
         return End("NO_KEY", RunState.FAILED, f"{throttle.key}: {error}")
-    counts = _live(journey.profile.passes, journey.now_us)
+    counts = live(journey.profile.passes, journey.now_us)
     counted = counts.get(name, ())
     if len(counted) >= throttle.most:
         return _throttled(step, throttle, journey, min(counted))
@@ -59,17 +59,3 @@ def _throttled(step: Step, throttle: Throttle, journey: Journey, free_us: int) -
     again = instant(free_us).isoformat()
     journey.note("throttled", f"{throttle.most} have passed; the next one may at {again}")
     return Into(throttle.on_throttled) if throttle.on_throttled else End("THROTTLED")
-
-
-def _live(passes: Mapping[str, tuple[int, ...]], now_us: int) -> dict[str, tuple[int, ...]]:
-    """Return the counts without what is over."""
-    live = ((name, tuple(end for end in ends if end > now_us)) for name, ends in passes.items())
-    return {name: ends for name, ends in live if ends}
-
-
-def joined(
-    one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """Return the counts of two profiles that are one person: all of both."""
-    names = {**one, **other}
-    return {name: tuple(sorted((*one.get(name, ()), *other.get(name, ())))) for name in names}

@@ -131,6 +131,7 @@ def _stands_with(run: Run, other: Run, key: str) -> bool:
         and run.step_id == other.step_id
         and run.workflow_id == other.workflow_id
         and run.workflow_version == other.workflow_version
+        and run.steps.get(run.step_id, {}).get("open") is True
         and run.steps.get(run.step_id, {}).get("key") == key
     )
 
@@ -153,6 +154,9 @@ def _close(step: Step, digest: Digest, journey: Journey, others: list[Run]) -> M
     items = _items(digest, journey, [first, *rest])
     left = {"open": False, "items": items, "count": len(rest) + 1}
     text = f"{len(rest) + 1} together, in run {first.run_id}"
+    # What goes on may start a run that comes here again: it must not find this digest open.
+    journey.leave(step.step_id, open=False)
+    journey.save()
     for run in rest:
         if run is not me:
             journey.of(run).end(RunState.COMPLETED, DIGESTED, text)
@@ -163,6 +167,7 @@ def _close(step: Step, digest: Digest, journey: Journey, others: list[Run]) -> M
     going_on = journey.of(first)
     going_on.leave(step.step_id, **left)
     going_on.note("digested", f"{len(rest) + 1} together")
+    going_on.save()
     going_on.follow(NEXT)
     return End(DIGESTED, detail=text)
 

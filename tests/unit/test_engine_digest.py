@@ -9,6 +9,7 @@ from upshotd.domain.event import Event, EventType
 from upshotd.domain.plan import Plan
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.steps.digest import Digest, Keep
+from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.stimulus import RunDue
 from upshotd.domain.values import replace
@@ -291,3 +292,14 @@ def test_another_version_collects_for_itself():
     came(sim, 1)
     sim.advance(HOUR)
     assert mails(sim) == ["1: 0", "1: 1"]
+
+
+def test_a_run_that_comes_again_from_the_digests_own_way_on_opens_the_next():
+    """The simulation found it (seed 4616): the item of the second one was lost."""
+    steps = (Step("digest", Digest(max_window_us=HOUR)), Step("again", Enroll("flow")))
+    sim = Sim([track("Go", *steps, reentry=ALWAYS)])
+    first = sim.track("u", "Go").started[0].run_id
+    sim.advance(HOUR)
+    (second,) = [r for r in sim.state.runs.values() if r.run_id != first and r.active]
+    assert run(sim, first).steps["digest"]["count"] == 1
+    assert (second.step_id, timers(sim)) == ("digest", [second.run_id])

@@ -10,16 +10,22 @@ from upshotd.application.ports import Store
 
 
 @pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which store it is; suites of a part that has more kinds name them here."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def store(kind: str, tmp_path: Path) -> AsyncIterator[Store]:
     """A store with one partition."""
-    async with opened(request.param, tmp_path) as store:
+    async with opened(kind, tmp_path) as store:
         yield store
 
 
-@pytest.fixture(params=KINDS)
-async def partitioned(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+@pytest.fixture
+async def partitioned(kind: str, tmp_path: Path) -> AsyncIterator[Store]:
     """A store with four partitions."""
-    async with opened(request.param, tmp_path, partitions=4) as store:
+    async with opened(kind, tmp_path, partitions=4) as store:
         yield store
 
 

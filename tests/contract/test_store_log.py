@@ -1,7 +1,6 @@
 """The outcome log of every store: contiguous, in order, resumable, pruned from the front."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import chain
 from pathlib import Path
 from zlib import crc32
@@ -42,17 +41,9 @@ ALL = OutcomeFilter()
 
 
 @pytest.fixture(params=LOG_KINDS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """A store with one partition."""
-    async with opened(request.param, tmp_path) as store:
-        yield store
-
-
-@pytest.fixture(params=LOG_KINDS)
-async def partitioned(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """A store with four partitions."""
-    async with opened(request.param, tmp_path, partitions=4) as store:
-        yield store
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which store it is, also with the end of its log in memory."""
+    return str(request.param)
 
 
 async def append(store: Store, *ids: str, workspace_id: str = "default", **fields: object) -> None:

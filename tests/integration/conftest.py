@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import relay_world
 from tests.wire import Watch, Wire, running
 
 
@@ -27,3 +28,12 @@ async def wire(database: Path) -> AsyncIterator[Wire]:
     """A running lab whose messages all arrive."""
     async with running(database) as started:
         yield started
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[relay_world.World]:
+    """A relay between a server and a Segment, both of which can be told to fail."""
+    world = relay_world.World()
+    await world.start()
+    yield world
+    await world.end()

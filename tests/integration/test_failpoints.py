@@ -62,14 +62,6 @@ async def test_a_server_that_fails_while_it_makes_its_tables_makes_them_when_it_
             assert response.results[0].state == pb.INGEST_STATE_ACCEPTED
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    await world.start()
-    yield world
-    await world.end()
-
-
 async def relay(world: World, failpoints: str) -> int:
     """Run `upshot relay segment --once`; return its exit code."""
     command = ["-m", "upshotd", "relay", "segment", "--once", "--server", world.address]

@@ -5,7 +5,6 @@ import base64
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -15,14 +14,6 @@ from tests.integration.relay_world import NAME, Answer, World, outcome, outcomes
 from upshot.v1 import outcome_pb2
 from upshotd.adapters.relay.outcome_log import LogRefused, OutcomesLost
 from upshotd.adapters.relay.segment import PAGES_AHEAD, REFUSED_IN_A_ROW_MAX, SegmentRefused
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    await world.start()
-    yield world
-    await world.end()
 
 
 def ids(count: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, assert_never
 
-from upshotd.domain import identity, journey, messages, sending
+from upshotd.domain import identity, journey, messages, moving, sending
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
@@ -89,7 +89,7 @@ def _event(draft: Draft, event: Event) -> IngestResult:
         return IngestResult(event.event_id, IngestState.REJECTED, reason, violations)
     profile = identity.resolve(draft, event)
     for merge in draft.changes.merges:
-        journey.move_runs(draft, merge)
+        moving.move_runs(draft, merge)
     profile, warnings = identity.apply(draft, event, profile)
     # Trigger events are read through the draft, so the event stands there before runs start.
     draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)

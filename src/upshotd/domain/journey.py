@@ -11,7 +11,7 @@ from upshotd.domain.message import MessageState
 from upshotd.domain.names import names, run_names
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.plan import Plan
-from upshotd.domain.profile import Merge, Profile
+from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import StartedRun
 from upshotd.domain.steps import (
@@ -361,35 +361,3 @@ def _cooling(reentry: Reentry, last_us: int | None, now_us: int) -> bool:
     if not reentry.cooldown_us or last_us is None:
         return False
     return now_us < last_us + reentry.cooldown_us
-
-
-# -- moving to another profile -----------------------------------------------------------------
-
-
-def move_runs(draft: Draft, merge: Merge) -> None:
-    """Move running runs with their person; of two under one re-entry key the older stays.
-
-    Past starts count for who the person became.
-    """
-    _move_starts(draft, merge)
-    taken = {
-        (run.workflow_id, run.reentry_key): run
-        for run in draft.active_runs(merge.into_profile_id)
-        if run.holds_active
-    }
-    for run in tuple(draft.active_runs(merge.from_profile_id)):
-        moved = replace(run, profile_id=merge.into_profile_id)
-        draft.put_run(moved)
-        rival = taken.get((run.workflow_id, run.reentry_key)) if run.holds_active else None
-        if rival is None:
-            continue
-        younger = rival if rival.start_us > moved.start_us else moved
-        Journey(draft, younger).end(RunState.CANCELED, "MERGED")
-
-
-def _move_starts(draft: Draft, merge: Merge) -> None:
-    known = {**draft.state.last_starts, **draft.changes.last_starts}
-    for (workflow_id, profile_id, key), start_us in known.items():
-        if profile_id == merge.from_profile_id:
-            entry = (workflow_id, merge.into_profile_id, key)
-            draft.changes.last_starts[entry] = max(start_us, known.get(entry, start_us))

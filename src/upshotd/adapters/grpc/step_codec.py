@@ -13,7 +13,7 @@ from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
-from upshotd.domain.steps.digest import Digest, Keep
+from upshotd.domain.steps.digest import ITEMS_DEFAULT, Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
@@ -28,6 +28,8 @@ EXIT_REASON_DEFAULT = "EXITED"
 _HARMLESS_TEXT = "-"
 #: Stands where a step cannot be read.
 HARMLESS_STEP = Step("unread", Delay(duration_us=0))
+
+_KINDS = pb.Step.DESCRIPTOR.oneofs_by_name["kind"]
 
 # -- reading -----------------------------------------------------------------------------------
 
@@ -62,10 +64,8 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C
         case "exit":
             return Exit(message.exit.reason or EXIT_REASON_DEFAULT)
         case None:
-            text = (
-                "one of send, delay, wait, branch, throttle, digest, emit, enroll, suppress, exit"
-            )
-            text = f"{text} is required"
+            kinds = ", ".join(field.name for field in _KINDS.fields)
+            text = f"one of {kinds} is required"
             reading.missing(message, path, "kind", text)
             return HARMLESS_STEP.kind
 
@@ -206,9 +206,9 @@ def _digest(message: pb.Digest, path: str, reading: Reading) -> Digest:
         window_us=spans.get("window"),
         max_window_us=spans.get("max_window"),
         key=message.key,
-        max_items=message.max_items or 100,
+        max_items=message.max_items or ITEMS_DEFAULT,
         keep=reading.enum(Keep, keep.order or Keep.FIRST, f"{path}.keep.order", Keep.FIRST),
-        keep_count=keep.count or 100,
+        keep_count=keep.count or ITEMS_DEFAULT,
         by=keep.by,
         schedule=schedule,
         time_zone=time_zone,

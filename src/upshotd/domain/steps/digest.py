@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: How a run ends whose item another one took along.
 DIGESTED = "DIGESTED"
+#: Most items, collected and kept, where the workflow says nothing.
+ITEMS_DEFAULT = 100
 _PROPERTIES = frozenset({"properties"})
 
 
@@ -51,10 +53,10 @@ class Digest:
     max_window_us: int | None = None
     #: CEL for a key that is collected apart; empty: one digest for the person.
     key: str = ""
-    max_items: int = 100
+    max_items: int = ITEMS_DEFAULT
     keep: Keep = Keep.FIRST
     #: Most items that are kept.
-    keep_count: int = 100
+    keep_count: int = ITEMS_DEFAULT
     #: CEL for a number or text over an item's event; for HIGHEST and LOWEST.
     by: str = ""
     #: The next time that is inside.
@@ -126,13 +128,14 @@ def pass_on(draft: Draft, left: Run) -> None:
 
 def _stands_with(run: Run, other: Run, key: str) -> bool:
     """Return whether *run* stands in the digest that *other* is at."""
+    at = run.steps.get(run.step_id, {})
     return (
         run.run_id != other.run_id
         and run.step_id == other.step_id
         and run.workflow_id == other.workflow_id
         and run.workflow_version == other.workflow_version
-        and run.steps.get(run.step_id, {}).get("open") is True
-        and run.steps.get(run.step_id, {}).get("key") == key
+        and at.get("open") is True
+        and at.get("key") == key
     )
 
 
@@ -152,7 +155,6 @@ def _close(step: Step, digest: Digest, journey: Journey, others: list[Run]) -> M
     me = replace(journey.run, enter_us=journey.enter_us)
     first, *rest = sorted([me, *others], key=_came)
     items = _items(digest, journey, [first, *rest])
-    left = {"open": False, "items": items, "count": len(rest) + 1}
     text = f"{len(rest) + 1} together, in run {first.run_id}"
     # What goes on may start a run that comes here again: it must not find this digest open.
     journey.leave(step.step_id, open=False)
@@ -160,13 +162,11 @@ def _close(step: Step, digest: Digest, journey: Journey, others: list[Run]) -> M
     for run in rest:
         if run is not me:
             journey.of(run).end(RunState.COMPLETED, DIGESTED, text)
-    if first is me:
-        journey.leave(step.step_id, **left)
-        journey.note("digested", f"{len(rest) + 1} together")
-        return NEXT
-    going_on = journey.of(first)
-    going_on.leave(step.step_id, **left)
+    going_on = journey if first is me else journey.of(first)
+    going_on.leave(step.step_id, open=False, items=items, count=len(rest) + 1)
     going_on.note("digested", f"{len(rest) + 1} together")
+    if first is me:
+        return NEXT
     going_on.save()
     going_on.follow(NEXT)
     return End(DIGESTED, detail=text)

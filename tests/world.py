@@ -140,7 +140,7 @@ class World:
 
     async def define(self, *workflows: Workflow, workspace_id: str = WORKSPACE) -> None:
         for workflow in workflows:
-            faults = validate(workflow, self.conditions, self.templates)
+            faults = validate(workflow, self.conditions, self.templates, zone)
             assert not faults.violations
             definition = self.codec.encode_workflow(workflow)
             now_us = self.clock.now_us()

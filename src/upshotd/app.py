@@ -304,7 +304,7 @@ class _Start:
         return server
 
     def _faults(self, workflow: Workflow) -> Faults:
-        return validate(workflow, self._conditions, self._templates)
+        return validate(workflow, self._conditions, self._templates, zones.zone)
 
 
 def _workspace_of_link(links: LinkSigner, token: str) -> str | None:

@@ -5,7 +5,7 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from ipaddress import ip_address
@@ -30,7 +30,6 @@ LOG_FORMATS: Final = ("auto", "json", "console")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PROVIDER_LONGEST_US = 90_000_000
-T = TypeVar("T")
 E = TypeVar("E", Channel, Purpose)
 
 
@@ -267,22 +266,15 @@ def _hours(reader: Reader) -> dict[Purpose, Window]:
         elif not isinstance(table, dict) or table.keys() != {"begin", "end"}:
             reader.fault(path, 'must be a table as {begin = "20:00", end = "08:00"}')
         else:
-            begin, end = (_part(reader, path, table, n, time_of_day) for n in ("begin", "end"))
+            begin, end = (
+                reader.parsed(f"{path}.{name}", table[name], None, time_of_day)
+                for name in ("begin", "end")
+            )
             if begin is not None and begin == end:
                 reader.fault(path, "would leave no time of day")
             elif begin is not None and end is not None:
                 found[known[word]] = Window(end, begin)
     return found
-
-
-def _part(
-    reader: Reader, path: str, table: Mapping[str, object], name: str, parse: Callable[[object], T]
-) -> T | None:
-    try:
-        return parse(table.get(name))
-    except ValueError as error:
-        reader.fault(f"{path}.{name}", f"is {table.get(name)!r}; {error}")
-        return None
 
 
 def _caps(reader: Reader) -> tuple[Cap, ...]:
@@ -292,8 +284,8 @@ def _caps(reader: Reader) -> tuple[Cap, ...]:
         if not _NAME.fullmatch(name) or not isinstance(table, dict):
             reader.fault(path, f"must be a table, its name match {_NAME.pattern}")
             continue
-        most = _part(reader, path, table, "max", number(1, 1_000))
-        period_us = _part(reader, path, table, "period", duration)
+        most = reader.parsed(f"{path}.max", table.get("max"), None, number(1, 1_000))
+        period_us = reader.parsed(f"{path}.period", table.get("period"), None, duration)
         channels = _members(reader, path, table, "channels", Channel)
         purposes = _members(reader, path, table, "purposes", Purpose)
         topics = table.get("topics", [])

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import time, tzinfo
 from typing import Final, TypeVar
-from zoneinfo import ZoneInfo
 
+from upshotd.adapters import zones
+from upshotd.domain import window
 from upshotd.domain.errors import InvalidArgument, Violation
 
 T = TypeVar("T")
@@ -15,7 +16,6 @@ SECTIONS: Final = frozenset({"retention", "limits", "log"})
 _DAY_US: Final = 86_400_000_000
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": _DAY_US}
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 
 
 class Reader:
@@ -44,8 +44,10 @@ class Reader:
     def read(self, path: str, default: T, parse: Callable[[object], T]) -> T:
         """Return a parsed value; *parse* raises ValueError with what would be right."""
         value = self.take(path)
-        if value is None:
-            return default
+        return default if value is None else self.parsed(path, value, default, parse)
+
+    def parsed(self, path: str, value: object, default: T, parse: Callable[[object], T]) -> T:
+        """Return what *parse* makes of a value taken from *path*; *default* where it is wrong."""
         try:
             return parse(value)
         except ValueError as error:
@@ -130,15 +132,12 @@ def one_of(words: tuple[str, ...]) -> Callable[[object], str]:
 
 def time_of_day(value: object) -> time:
     """Return a time of day."""
-    match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a time of day as 08:00")
-    return time(int(match[1]), int(match[2]))
+    return window.time_of_day(value if isinstance(value, str) else "")
 
 
 def zone(value: object) -> tzinfo:
     """Return a time zone."""
-    try:
-        return ZoneInfo(value if isinstance(value, str) else "")
-    except (KeyError, ValueError, OSError):
-        raise ValueError("must be a name of the IANA database, as Europe/Berlin") from None
+    found = zones.zone(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a name of the IANA database, as Europe/Berlin")
+    return found

@@ -11,6 +11,7 @@ from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import workflow_codec
 from upshotd.adapters.templates import SandboxTemplates
+from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
 from upshotd.cli.reading import Reader
 from upshotd.config import VARIABLES, load
@@ -37,7 +38,7 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
         message = pb.Workflow()
         reader.message(node, message, "workflow")
         workflow, form = workflow_codec.workflow(message)
-        found = validate(workflow, CelConditions(), SandboxTemplates(ROOTS))
+        found = validate(workflow, CelConditions(), SandboxTemplates(ROOTS), zone)
         wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
         wrong += [f"{v.field} {v.description}" for v in (*form, *found.violations)]
         yield workflow, wrong + [f"warning: {v.field} {v.description}" for v in found.warnings]

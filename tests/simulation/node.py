@@ -191,7 +191,7 @@ class Node:
                 store,
                 sim.codec,
                 clock,
-                lambda flow: validate(flow, sim.conditions, sim.templates),
+                lambda flow: validate(flow, sim.conditions, sim.templates, zone),
                 book.refresh,
             ),
             working=asyncio.create_task(loop.run()),

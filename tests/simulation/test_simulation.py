@@ -14,6 +14,7 @@ from tests.simulation.virtual import Process, Stuck, VirtualLoop
 from tests.simulation.world import play
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
+from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
 from upshotd.domain.names import ROOTS
 from upshotd.domain.steps import digest, send, throttle
@@ -27,7 +28,7 @@ def test_every_kind_of_step_has_a_generator_and_comes_up():
     for seed in range(50):
         for name in flows.NAMES:
             workflow = flows.workflow(random.Random(seed), name, 60_000_000)
-            assert not validate(workflow, CelConditions(), SandboxTemplates(ROOTS)).violations
+            assert not validate(workflow, CelConditions(), SandboxTemplates(ROOTS), zone).violations
             found |= flows.kinds_in(workflow.steps)
     assert found == set(flows.GENERATORS)
 

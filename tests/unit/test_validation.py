@@ -2,6 +2,7 @@
 
 import pytest
 
+from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
 from upshotd.domain.language import Names, Scalar, Verdict
 from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
@@ -68,7 +69,7 @@ def flow(*steps: Step | StepKind) -> Workflow:
 
 
 def check(workflow: Workflow) -> Faults:
-    return validate(workflow, Languages(), Languages())
+    return validate(workflow, Languages(), Languages(), zone)
 
 
 def paths(workflow: Workflow) -> list[str]:

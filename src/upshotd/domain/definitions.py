@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from upshotd.domain.caps import Cap
 from upshotd.domain.event import Event, EventType
-from upshotd.domain.language import Conditions, Links, Templates
+from upshotd.domain.language import Conditions, Links, Templates, Zones
 from upshotd.domain.message import Channel, Purpose
 from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.state import StoredEvent
@@ -77,8 +77,7 @@ class Definitions:
     #: Current versions by what they listen to.
     listening: Mapping[Listening, tuple[Plan, ...]] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
-    #: Returns the time zone of a name, or None.
-    zones: Callable[[str], tzinfo | None] = lambda _: None
+    zones: Zones = lambda _: None
     #: This process, as the owner of leases.
     owner: str = ""
 

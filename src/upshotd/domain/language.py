@@ -4,9 +4,9 @@ Both read the same names: `event`, `traits`, `profile`, `group`, `steps`, `run`,
 `names` are plain values only: dict, list, str, int, float, bool, None and aware datetimes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Literal, Protocol, TypeAlias
 
 from upshotd.domain.message import Email
@@ -15,6 +15,8 @@ Names: TypeAlias = Mapping[str, object]
 #: What an expression is for: a condition, a moment, a key.
 Kind: TypeAlias = Literal["truth", "moment", "key"]
 Scalar: TypeAlias = str | int | float | bool | datetime | None
+#: Returns the time zone of a name, or None.
+Zones: TypeAlias = Callable[[str], tzinfo | None]
 
 
 @dataclass(frozen=True, slots=True)

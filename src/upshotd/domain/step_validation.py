@@ -7,7 +7,7 @@ from typing import assert_never
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EVENT_NAME_MAX
-from upshotd.domain.language import Conditions, Kind, Templates
+from upshotd.domain.language import Conditions, Kind, Templates, Zones
 from upshotd.domain.message import Channel, Email, Sms, Webhook
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
 from upshotd.domain.steps.branch import Branch
@@ -60,6 +60,7 @@ class Findings:
 
     conditions: Conditions
     templates: Templates
+    zones: Zones
     #: Id of the workflow that is looked at.
     workflow_id: str
     #: Names of events that end a run unconditionally.
@@ -103,6 +104,11 @@ class Findings:
         """Look at a number from 1 to *most*."""
         if not 1 <= count <= most:
             self.fault(path, f"is {count}; must be 1 to {most}")
+
+    def time_zone(self, path: str, name: str) -> None:
+        """Look at the name of a time zone; an empty one is none."""
+        if name and self.zones(name) is None:
+            self.fault(path, f"{name!r} is no name of the IANA time zone database")
 
     def span(self, path: str, span_us: int, *, most_us: int = SPAN_MAX_US) -> None:
         """Look at a span that must be above 0."""
@@ -194,6 +200,7 @@ def _delay(delay: Delay, path: str, findings: Findings) -> None:
         text = f"must be 0 to {WAIT_MAX_US // DAY_US} days"
         findings.fault(f"{path}.duration", text)
     findings.expression(f"{path}.until.expression", delay.until, yields="moment")
+    findings.time_zone(f"{path}.until.window.time_zone", delay.time_zone)
 
 
 def _wait(placed: Placed, wait: Wait, known: Mapping[str, Placed], findings: Findings) -> None:
@@ -295,6 +302,7 @@ def _digest(digest: Digest, path: str, findings: Findings) -> None:
         findings.fault(f"{path}.window", "this, max_window or schedule is required")
     elif digest.window_us and digest.max_window_us and digest.window_us > digest.max_window_us:
         findings.warn(f"{path}.window", "is longer than max_window and has no effect")
+    findings.time_zone(f"{path}.schedule.time_zone", digest.time_zone)
     findings.count(f"{path}.keep.count", digest.keep_count, KEEP_MAX)
     findings.expression(f"{path}.keep.by", digest.by, yields="key")
     if (digest.keep in (Keep.HIGHEST, Keep.LOWEST)) != bool(digest.by):

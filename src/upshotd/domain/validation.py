@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EventType
-from upshotd.domain.language import Conditions, Templates
+from upshotd.domain.language import Conditions, Templates, Zones
 from upshotd.domain.step_validation import SPAN_MAX_US, Findings, Placed, check
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.exit import Exit
@@ -42,13 +42,15 @@ class Faults:
     warnings: tuple[Violation, ...] = ()
 
 
-def validate(workflow: Workflow, conditions: Conditions, templates: Templates) -> Faults:
+def validate(
+    workflow: Workflow, conditions: Conditions, templates: Templates, zones: Zones
+) -> Faults:
     """Return every fault of *workflow* by path, as `workflow.steps[1].wait.timeout`.
 
     A workflow of more than 200 steps is looked at as far as the first 200.
     """
     exits = frozenset(rule.event for rule in workflow.exits if not rule.condition)
-    findings = Findings(conditions, templates, workflow.workflow_id, exits)
+    findings = Findings(conditions, templates, zones, workflow.workflow_id, exits)
     findings.name("workflow.workflow_id", workflow.workflow_id)
     _words(workflow, findings)
     _trigger(workflow.trigger, findings)

@@ -7,6 +7,7 @@ that day. Where it is set back, both times that the clock shows one hour count.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -19,6 +20,15 @@ _SEARCH_DAYS: Final = 16
 _STEP: Final = timedelta(hours=6)
 _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
+_TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+
+def time_of_day(text: str) -> time:
+    """Return the time of day that *text* says; raises ValueError."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError("must be a time of day as 08:00")
+    return time(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,11 @@
 """Times of the week: of the contract <-> of the domain."""
 
-import re
 from datetime import time
-from zoneinfo import ZoneInfo
 
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.grpc.reading import Reading
-from upshotd.domain.window import WEEK, Window
+from upshotd.domain.window import WEEK, Window, time_of_day
 
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _HARMLESS = time(0)
 
 
@@ -22,7 +19,6 @@ def window(message: pb.WeeklyWindow, path: str, reading: Reading) -> tuple[Windo
             reading.fault(f"{path}.days[{index}]", f"{number} is no day")
         else:
             days.add(number - 1)
-    _check_zone(message.time_zone, f"{path}.time_zone", reading)
     return Window(opens, closes, frozenset(days) or WEEK), message.time_zone
 
 
@@ -38,17 +34,8 @@ def message(window: Window, time_zone: str) -> pb.WeeklyWindow:
 
 
 def _time(text: str, path: str, reading: Reading) -> time:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        reading.fault(path, f"{text!r} is no time of day as 09:00")
-        return _HARMLESS
-    return time(int(match[1]), int(match[2]))
-
-
-def _check_zone(name: str, path: str, reading: Reading) -> None:
-    if not name:
-        return
     try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        reading.fault(path, f"{name!r} is no name of the IANA time zone database")
+        return time_of_day(text)
+    except ValueError as error:
+        reading.fault(path, f"is {text!r}; {error}")
+        return _HARMLESS

@@ -20,11 +20,11 @@ def step(step_id: str, kind: StepKind, condition: str = "") -> Step:
 
 
 def email(step_id: str = "welcome", subject: str = "Hello {{ traits.first_name }}") -> Step:
-    return Step(step_id, Send(Channel.EMAIL, Email(subject, "<p>Hi</p>", "Hi")))
+    return Step(step_id, Send(Channel.EMAIL, (Email(subject, "<p>Hi</p>", "Hi"),)))
 
 
 def sms(step_id: str = "nudge", body: str = "Still there?") -> Step:
-    return Step(step_id, Send(Channel.SMS, Sms(body)))
+    return Step(step_id, Send(Channel.SMS, (Sms(body),)))
 
 
 def delay(step_id: str = "pause", duration: int = DAY) -> Step:

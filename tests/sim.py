@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from upshotd.adapters.cel import CelConditions
+from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
-from upshotd.domain.definitions import Definitions, Policy, Route, listening
+from upshotd.domain.definitions import Carrier, Definitions, Policy, listening
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Email, Message, MessageState, SendResult
@@ -83,10 +84,10 @@ class Sim:
 
     workflows: list[Workflow]
     now: int = START
-    routes: Mapping[Channel, Route] = field(
+    carriers: Mapping[Channel, tuple[Carrier, ...]] = field(
         default_factory=lambda: {
-            Channel.EMAIL: Route("smtp", idempotent=False),
-            Channel.SMS: Route("sms", idempotent=True),
+            Channel.EMAIL: (Carrier("smtp", idempotent=False),),
+            Channel.SMS: (Carrier("sms", idempotent=True),),
         }
     )
 
@@ -111,7 +112,8 @@ class Sim:
             links=PlainLinks(),
             contact=ContactRules(email, phone),
             decode_event=self._decode,
-            routes=self.routes,
+            letters=MailLetters(),
+            carriers=self.carriers,
             plans={(p.workflow.workflow_id, p.workflow.version): p for p in plans.values()},
             current=plans,
             listening=listening(plans),

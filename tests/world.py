@@ -10,6 +10,7 @@ from upshot.v1 import event_pb2, outcome_pb2, service_pb2
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import event_codec
 from upshotd.adapters.grpc.codec import ContractCodec
+from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
@@ -20,7 +21,7 @@ from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
-from upshotd.domain.definitions import Definitions, Policy, Route
+from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
 from upshotd.domain.names import ROOTS
@@ -101,9 +102,10 @@ class World:
             links=PlainLinks(),
             contact=ContactRules(email, phone),
             decode_event=self.codec.decode_event,
-            routes={
-                Channel.EMAIL: Route("smtp", idempotent=False),
-                Channel.SMS: Route("texts", idempotent=True),
+            letters=MailLetters(),
+            carriers={
+                Channel.EMAIL: (Carrier("smtp", idempotent=False),),
+                Channel.SMS: (Carrier("texts", idempotent=True),),
             },
             policy=policy or Policy(),
             zones=zone,

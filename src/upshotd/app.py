@@ -26,6 +26,7 @@ from upshotd.adapters.grpc.server import GrpcServer, Services
 from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
 from upshotd.adapters.http import edge as edges
+from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.links import LinkSigner
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore
@@ -198,7 +199,8 @@ class _Start:
             links=links,
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
-            routes=routing.routes(settings, providers),
+            letters=MailLetters(),
+            carriers=routing.carriers(settings, providers),
             policy=settings.policy,
             zones=zones.zone,
             owner=self._owner,

@@ -102,8 +102,8 @@ class Settings:
     #: Whether the clock can be moved.
     lab: bool = False
     providers: Mapping[str, ProviderTable] = field(default_factory=dict)
-    #: Which provider serves a channel; empty: the console serves them all.
-    channels: Mapping[Channel, str] = field(default_factory=dict)
+    #: Which providers serve a channel, first choice first; empty: the console serves them all.
+    channels: Mapping[Channel, tuple[str, ...]] = field(default_factory=dict)
     #: Contact field <- traits it is taken from, in order of preference.
     contact: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CONTACT_TRAITS_DEFAULT)
     #: Region of phone numbers without a country code, as `DE`; empty refuses them.
@@ -226,16 +226,22 @@ def _providers(reader: Reader) -> dict[str, ProviderTable]:
     return found
 
 
-def _channels(reader: Reader, providers: Mapping[str, ProviderTable]) -> dict[Channel, str]:
+def _channels(
+    reader: Reader, providers: Mapping[str, ProviderTable]
+) -> dict[Channel, tuple[str, ...]]:
     known = {c.name.lower(): c for c in Channel if c is not Channel.UNSPECIFIED}
-    found: dict[Channel, str] = {}
-    for word, name in reader.table("channels").items():
+    found: dict[Channel, tuple[str, ...]] = {}
+    for word, value in reader.table("channels").items():
+        names = value if isinstance(value, list) else [value]
+        unknown = [n for n in names if not isinstance(n, str) or n not in providers]
         if word not in known:
             reader.fault(f"channels.{word}", f"is no channel; there are: {', '.join(known)}")
-        elif not isinstance(name, str) or name not in providers:
-            reader.fault(f"channels.{word}", f"is {name!r}, which is no [providers.NAME]")
+        elif unknown:
+            reader.fault(f"channels.{word}", f"is {unknown[0]!r}, which is no [providers.NAME]")
+        elif not names or len(names) > len(set(names)):
+            reader.fault(f"channels.{word}", "must name providers, each of them once")
         else:
-            found[known[word]] = name
+            found[known[word]] = tuple(map(str, names))
     if providers and not found:
         reader.fault("channels", "must say which provider serves which channel, as email = 'NAME'")
     return found

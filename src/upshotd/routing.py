@@ -7,7 +7,7 @@ import structlog
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.application.ports import Provider
 from upshotd.config import Settings
-from upshotd.domain.definitions import Route
+from upshotd.domain.definitions import Carrier
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.message import Channel
 
@@ -42,18 +42,23 @@ def providers(
     return made
 
 
-def routes(settings: Settings, made: Mapping[str, Provider]) -> dict[Channel, Route]:
-    """Return the route of each channel; one without a provider has none and is UNROUTABLE."""
+def carriers(
+    settings: Settings, made: Mapping[str, Provider]
+) -> dict[Channel, tuple[Carrier, ...]]:
+    """Return who serves each channel, first choice first; without any it is UNROUTABLE."""
     if not settings.providers:
         every = (channel for channel in Channel if channel is not Channel.UNSPECIFIED)
-        return {channel: Route(STAND_IN, made[STAND_IN].idempotent) for channel in every}
-    return {c: Route(name, made[name].idempotent) for c, name in settings.channels.items()}
+        return {channel: (Carrier(STAND_IN, made[STAND_IN].idempotent),) for channel in every}
+    return {
+        channel: tuple(Carrier(name, made[name].idempotent) for name in names)
+        for channel, names in settings.channels.items()
+    }
 
 
 def _unfit(settings: Settings) -> list[Violation]:
     """Return the channels whose provider cannot carry them."""
     found = []
-    for channel, name in settings.channels.items():
+    for channel, name in ((c, name) for c, names in settings.channels.items() for name in names):
         kind = settings.providers[name].kind
         if channel not in CHANNELS.get(kind, frozenset(Channel)):
             text = f"is {name!r}, of kind {kind}, which does not carry it"

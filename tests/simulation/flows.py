@@ -84,7 +84,7 @@ def a_send(scope: Scope) -> StepKind:
         )
     )
     typed: Content = content
-    return Send(channel, typed)
+    return Send(channel, (typed,))
 
 
 def a_delay(scope: Scope) -> StepKind:
@@ -208,7 +208,7 @@ def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
 def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
     """Return a workflow; its trigger and re-entry follow from its name, its steps are random."""
     scope = Scope(chance, unit_us, workflow_id)
-    first = Step("first", Send(Channel.EMAIL, Email(TEXTS[0], "", TEXTS[0])))
+    first = Step("first", Send(Channel.EMAIL, (Email(TEXTS[0], "", TEXTS[0]),)))
     begin = (*_crowded(scope), first) if workflow_id == "gathered" else (first,)
     return Workflow(
         workflow_id,
@@ -240,7 +240,7 @@ def _crowded(scope: Scope) -> tuple[Step, ...]:
     digest = Step("gather", replace(a_digest(scope), max_window_us=long_us, window_us=None))
     if scope.chance.random() < 0.5:
         return (digest,)
-    told = Step("told", Send(Channel.EMAIL, Email(TEXTS[0], "", "{{ steps.gather.count }}")))
+    told = Step("told", Send(Channel.EMAIL, (Email(TEXTS[0], "", "{{ steps.gather.count }}"),)))
     limit = Throttle(scope.chance.randint(1, 3), long_us, on_throttled=(digest, told))
     return (Step("limit", limit),)
 

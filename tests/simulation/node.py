@@ -11,6 +11,7 @@ from tests.sim import PlainLinks, email, phone
 from tests.simulation.database import OUTSIDE, SimStore
 from tests.simulation.virtual import Process
 from upshotd.adapters.clock import SystemClock
+from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
 from upshotd.application.definitions import DefinitionBook
@@ -21,7 +22,7 @@ from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamReque
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
-from upshotd.domain.definitions import Definitions, Route
+from upshotd.domain.definitions import Carrier, Definitions
 from upshotd.domain.errors import Unavailable, UpshotError
 from upshotd.domain.message import Channel, Delivery, SendResult
 from upshotd.domain.profile import ContactRules
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Providers by channel; whether each delivers one message once, however often it is asked.
-ROUTES = {
-    Channel.EMAIL: Route("mail", idempotent=False),
-    Channel.SMS: Route("texts", idempotent=True),
-    Channel.WEBHOOK: Route("hooks", idempotent=True),
+CARRIERS = {
+    Channel.EMAIL: (Carrier("mail", idempotent=False),),
+    Channel.SMS: (Carrier("texts", idempotent=True),),
+    Channel.WEBHOOK: (Carrier("hooks", idempotent=True),),
 }
 GRACE_S = 10.0
 
@@ -165,7 +166,8 @@ class Node:
             links=PlainLinks(),
             contact=ContactRules(email, phone),
             decode_event=sim.codec.decode_event,
-            routes=ROUTES,
+            letters=MailLetters(),
+            carriers=CARRIERS,
             policy=sim.policy,
             zones=zone,
             owner=owner,
@@ -176,7 +178,7 @@ class Node:
         loop = Loop(store, clock, ids, sim.codec, book, wakeups, limits=limits)
         providers = {
             route.provider: SimProvider(sim, route.provider, idempotent=route.idempotent)
-            for route in ROUTES.values()
+            for route in CARRIERS.values()
         }
         dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
         loop.attach(dispatcher)

@@ -310,8 +310,9 @@ def _message_of(draw: Any, descriptor: Any, depth: int) -> Message:
         if oneof in taken or (field.message_type and depth <= 0) or not draw(st.booleans()):
             continue
         taken.add(oneof)
-        if field.name == "labels":
-            message.labels.update(draw(st.dictionaries(TEXTS, TEXTS, max_size=3)))
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            drawn = draw(st.dictionaries(TEXTS, TEXTS, max_size=3))
+            getattr(message, field.name).update(drawn)
         elif field.is_repeated:
             count = draw(st.integers(1, 2))
             getattr(message, field.name).extend(

@@ -169,7 +169,7 @@ def test_channels_name_their_providers() -> None:
         email = "mail_address"
     """
     settings = load(toml, {}, {})
-    assert settings.channels == {Channel.EMAIL: "mail", Channel.SMS: "texts"}
+    assert settings.channels == {Channel.EMAIL: ("mail",), Channel.SMS: ("texts",)}
     mail = settings.providers["mail"]
     assert (mail.kind, dict(mail.options)) == (
         "smtp",

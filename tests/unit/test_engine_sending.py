@@ -73,7 +73,7 @@ def test_no_usable_address_is_unroutable(traits: dict[str, object]):
 
 
 def test_a_channel_without_a_provider_is_unroutable():
-    sim = started(Step("hook", Send(Channel.WEBHOOK, Webhook("{}"))))
+    sim = started(Step("hook", Send(Channel.WEBHOOK, (Webhook("{}"),))))
     assert (the_message(sim).state, the_message(sim).reason) == (
         MessageState.UNROUTABLE,
         "NO_PROVIDER",
@@ -81,7 +81,7 @@ def test_a_channel_without_a_provider_is_unroutable():
 
 
 def test_a_channel_that_is_none_reaches_nobody():
-    sim = started(Step("none", Send(Channel.UNSPECIFIED, Email("x", text="y"))))
+    sim = started(Step("none", Send(Channel.UNSPECIFIED, (Email("x", text="y"),))))
     assert the_message(sim).reason == "NO_ADDRESS"
 
 

@@ -4,10 +4,11 @@ import pytest
 
 from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
+from upshotd.domain.findings import SPAN_MAX_US
 from upshotd.domain.language import Names, Scalar, Verdict
-from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.message import Channel, Chat, Content, Email, Inbox, Push, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
-from upshotd.domain.step_validation import SPAN_MAX_US
+from upshotd.domain.routing import Method, Route
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
 from upshotd.domain.steps.digest import Digest, Keep
@@ -17,6 +18,7 @@ from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.validation import CEL_WORDS, Faults, validate
 from upshotd.domain.values import replace
@@ -32,7 +34,14 @@ from upshotd.domain.workflow import (
 )
 
 OPENED, CLICKED = EngagementKind.OPENED, EngagementKind.CLICKED
+ALL = Method.ALL
 BAD = "!!"
+
+
+def nested_route(depth: int) -> Route:
+    """A route inside of a route ..., with one channel at the bottom."""
+    route = Route(ALL, (Channel.SMS,))
+    return route if depth == 1 else Route(ALL, (nested_route(depth - 1),))
 
 
 class Languages:
@@ -54,7 +63,7 @@ class Languages:
 
 
 def email(step_id: str = "mail", content: Content | None = None) -> Step:
-    return Step(step_id, Send(Channel.EMAIL, content or Email("Hello", text="...")))
+    return Step(step_id, Send(Channel.EMAIL, (content or Email("Hello", text="..."),)))
 
 
 def wait_for(*conditions: EngagementWait | EventWait, **more: object) -> Wait:
@@ -83,7 +92,7 @@ def warned(workflow: Workflow) -> list[str]:
 
 
 def test_a_sound_workflow_has_no_faults() -> None:
-    nudge = Step("nudge", Send(Channel.SMS, Sms("Have a look")))
+    nudge = Step("nudge", Send(Channel.SMS, (Sms("Have a look"),)))
     asked = wait_for(
         EngagementWait("mail", (OPENED, CLICKED)),
         EventWait("Feature Used", "event.properties.n > 1"),
@@ -107,7 +116,7 @@ def test_a_sound_workflow_has_no_faults() -> None:
             Step("choice", branch),
             Step("tomorrow", Delay(until="text")),
             Step("then", Delay(until_us=0)),
-            Step("tell", Send(Channel.WEBHOOK, Webhook("{}"))),
+            Step("tell", Send(Channel.WEBHOOK, (Webhook("{}"),))),
         ),
         display_name="Welcome",
         topic="onboarding",
@@ -131,7 +140,7 @@ def test_five_faults_are_told_in_one_answer() -> None:
                 Wait(
                     (EngagementWait("male", (OPENED,)),),
                     0,
-                    on_timeout=(Step("nudge", Send(Channel.SMS, Email("Hi", text=BAD))),),
+                    on_timeout=(Step("nudge", Send(Channel.SMS, (Email("Hi", text=BAD),))),),
                 ),
             ),
         ),
@@ -185,14 +194,28 @@ def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "path"),
     [
-        (Send(Channel.UNSPECIFIED, Sms("x")), "send.channel"),
-        (Send(Channel.EMAIL, Webhook("x")), "send.channel"),
-        (Send(Channel.EMAIL, Email("a\r\nBcc: b", text="x")), "send.email.subject"),
-        (Send(Channel.EMAIL, Email(BAD, text="x")), "send.email.subject"),
-        (Send(Channel.EMAIL, Email("a")), "send.email"),
-        (Send(Channel.EMAIL, Email("a", html=BAD)), "send.email.html"),
-        (Send(Channel.SMS, Sms("")), "send.sms.body"),
-        (Send(Channel.WEBHOOK, Webhook(BAD)), "send.webhook.body"),
+        (Send(Channel.UNSPECIFIED, (Sms("x"),)), "send.channel"),
+        (Send(Channel.EMAIL, (Webhook("x"),)), "send.channel"),
+        (Send(Channel.EMAIL, ()), "send.email"),
+        (Send(Channel.EMAIL, (Email("a", text="x"), Sms("x"))), "send.sms"),
+        (Send(Route(ALL, (Channel.SMS, Channel.SMS)), (Sms("x"),)), "send.route"),
+        (Send(nested_route(4), (Sms("x"),)), "send.route.routes[0].routes[0].routes[0]"),
+        (Send(Channel.SMS, (Sms("x"),), max_lateness_us=0), "send.max_lateness"),
+        (Send(Channel.EMAIL, (Email("a", "x", mjml="x"),)), "send.email.mjml"),
+        (Send(Channel.EMAIL, (Email("a", "x", headers={"To": "b"}),)), "send.email.headers.To"),
+        (Send(Channel.EMAIL, (Email("a", "x", utm={"x": "b"}),)), "send.email.utm.x"),
+        (Send(Channel.PUSH, (Push(""),)), "send.push.title"),
+        (Send(Channel.PUSH, (Push("a", data={"b": BAD}),)), "send.push.data.b"),
+        (Send(Channel.CHAT, (Chat(BAD),)), "send.chat.body"),
+        (Send(Channel.INBOX, (Inbox("a", action_url=BAD),)), "send.inbox.action_url"),
+        (UpdateProfile({}), "update_profile.traits"),
+        (UpdateProfile({"plan": BAD}), "update_profile.traits.plan"),
+        (Send(Channel.EMAIL, (Email("a\r\nBcc: b", text="x"),)), "send.email.subject"),
+        (Send(Channel.EMAIL, (Email(BAD, text="x"),)), "send.email.subject"),
+        (Send(Channel.EMAIL, (Email("a"),)), "send.email"),
+        (Send(Channel.EMAIL, (Email("a", html=BAD),)), "send.email.html"),
+        (Send(Channel.SMS, (Sms(""),)), "send.sms.body"),
+        (Send(Channel.WEBHOOK, (Webhook(BAD),)), "send.webhook.body"),
         (Delay(), "delay.moment"),
         (Delay(1, 2), "delay.moment"),
         (Delay(-1), "delay.duration"),
@@ -328,7 +351,7 @@ def test_two_hundred_steps_with_those_nested_in_them() -> None:
 
 
 def test_what_is_legal_and_probably_not_meant() -> None:
-    text = Step("sms", Send(Channel.SMS, Sms("x")))
+    text = Step("sms", Send(Channel.SMS, (Sms("x"),)))
     opens = wait_for(EngagementWait("sms", (CLICKED, OPENED)))
     assert warned(flow(text, opens)) == ["workflow.steps[1].wait.engagement.kinds[1]"]
     assert warned(flow(Step("end", Exit()), email())) == ["workflow.steps[1]"]

@@ -18,17 +18,30 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application.ports import Codec
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
-from upshotd.domain.message import Channel, Content, Email, Purpose, Sms, Webhook
+from upshotd.domain.message import (
+    CHANNELS,
+    Channel,
+    Chat,
+    Content,
+    Email,
+    Inbox,
+    Purpose,
+    Push,
+    Sms,
+    Webhook,
+)
 from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.routing import Method, Route
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
-from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.values import replace
 from upshotd.domain.window import Window
@@ -42,10 +55,37 @@ words = st.text("abc_", min_size=1, max_size=8)
 spans = st.integers(0, 400 * DAY_US)
 
 
+pairs = st.dictionaries(texts, texts, max_size=3)
 contents: st.SearchStrategy[Content] = (
-    st.builds(Email, subject=texts, html=texts, text=texts, unsubscribe_url=st.just(""))
+    st.builds(
+        Email,
+        texts,
+        texts,
+        texts,
+        st.just(""),
+        reply_to=texts,
+        headers=pairs,
+        mjml=texts,
+        utm=pairs,
+    )
     | st.builds(Sms, texts)
+    | st.builds(Push, texts, texts, pairs)
     | st.builds(Webhook, texts)
+    | st.builds(Chat, texts)
+    | st.builds(Inbox, texts, texts, texts)
+)
+
+
+def in_order(contents: list[Content]) -> tuple[Content, ...]:
+    return tuple(sorted(contents, key=lambda content: CHANNELS[type(content)]))
+
+
+flat = st.lists(st.sampled_from(Channel), max_size=3).map(tuple)
+flat_routes = st.builds(Route, st.sampled_from(Method), flat)
+routes = flat_routes | st.builds(
+    Route,
+    st.sampled_from(Method),
+    st.tuples(flat, st.lists(flat_routes, max_size=2)).map(lambda both: (*both[0], *both[1])),
 )
 engagement_waits = st.builds(
     EngagementWait,
@@ -60,7 +100,13 @@ windows = st.builds(Window, times, st.none() | times, days)
 plain_steps = st.builds(
     Step,
     words,
-    st.builds(Send, st.sampled_from(Channel), contents)
+    st.builds(
+        Send,
+        st.sampled_from(Channel) | routes,
+        st.lists(contents, max_size=6, unique_by=type).map(in_order),
+        st.none() | spans,
+        on_unknown=st.none() | st.sampled_from(OnUnknown),
+    )
     | st.builds(Delay, duration_us=spans)
     | st.builds(Delay, until_us=instants)
     | st.builds(Delay, until=words)
@@ -76,6 +122,7 @@ plain_steps = st.builds(
         by=texts,
         schedule=st.none() | windows,
     )
+    | st.builds(UpdateProfile, st.dictionaries(texts, texts, max_size=3))
     | st.builds(Emit, texts, plains)
     | st.builds(Enroll, texts)
     | st.builds(Suppress, channel=st.sampled_from(Channel), duration_us=st.none() | spans)
@@ -94,7 +141,9 @@ def _around(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
     )
     cases = st.lists(st.builds(Case, texts, lists), max_size=2).map(tuple)
     throttles = st.builds(Throttle, st.integers(1, 1000), spans, texts, lists)
-    return st.builds(Step, words, waits | throttles | st.builds(Branch, cases, lists), texts)
+    sends = st.builds(Send, st.just(Channel.SMS), st.just((Sms("x"),)), on_failure=lists)
+    kinds = waits | throttles | sends | st.builds(Branch, cases, lists)
+    return st.builds(Step, words, kinds, texts)
 
 
 workflows = st.builds(
@@ -167,8 +216,12 @@ def _faulty() -> workflow_pb2.Workflow:
     add = message.steps.add
     add()
     add().send.channel = 9  # type: ignore[assignment]
-    add().send.channel = outcome_pb2.CHANNEL_SMS
-    add().send.channel = outcome_pb2.CHANNEL_WEBHOOK
+    send = add().send
+    send.channel = outcome_pb2.CHANNEL_SMS
+    send.route.routes.add().channels.append(9)  # type: ignore[arg-type]
+    send.on_unknown = 9  # type: ignore[assignment]
+    send.max_lateness.CopyFrom(bad)
+    add().send.on_failure.add()
     add().delay.until.time.seconds = 2**60
     wait = add().wait
     wait.timeout.nanos = 2**31 - 1
@@ -195,10 +248,14 @@ def test_every_fault_of_form_is_told_by_its_path() -> None:
             "workflow.trigger.source",
             "workflow.trigger.max_age",
             f"{steps}[0].kind",
-            f"{steps}[1].send.content",
             f"{steps}[1].send.channel",
-            f"{steps}[2].send.content",
-            f"{steps}[3].send.content",
+            f"{steps}[2].send.route",
+            f"{steps}[2].send.route.method",
+            f"{steps}[2].send.route.routes[0].method",
+            f"{steps}[2].send.route.routes[0].channels[0]",
+            f"{steps}[2].send.on_unknown",
+            f"{steps}[2].send.max_lateness",
+            f"{steps}[3].send.on_failure[0].kind",
             f"{steps}[4].delay.until.time",
             f"{steps}[5].wait.timeout",
             f"{steps}[5].wait.any_of.conditions[0].condition",

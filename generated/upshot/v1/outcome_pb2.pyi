@@ -111,8 +111,14 @@ class _ChannelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Channel.Value
     """E-mail."""
     CHANNEL_SMS: _Channel.ValueType  # 2
     """Text message."""
+    CHANNEL_PUSH: _Channel.ValueType  # 3
+    """Notification on a device."""
     CHANNEL_WEBHOOK: _Channel.ValueType  # 4
     """HTTP call."""
+    CHANNEL_CHAT: _Channel.ValueType  # 5
+    """Message in a chat."""
+    CHANNEL_INBOX: _Channel.ValueType  # 6
+    """Entry of an inbox inside an app."""
 
 class Channel(_Channel, metaclass=_ChannelEnumTypeWrapper):
     """How a message reaches a person."""
@@ -123,8 +129,14 @@ CHANNEL_EMAIL: Channel.ValueType  # 1
 """E-mail."""
 CHANNEL_SMS: Channel.ValueType  # 2
 """Text message."""
+CHANNEL_PUSH: Channel.ValueType  # 3
+"""Notification on a device."""
 CHANNEL_WEBHOOK: Channel.ValueType  # 4
 """HTTP call."""
+CHANNEL_CHAT: Channel.ValueType  # 5
+"""Message in a chat."""
+CHANNEL_INBOX: Channel.ValueType  # 6
+"""Entry of an inbox inside an app."""
 Global___Channel: _TypeAlias = Channel  # noqa: Y015
 
 @_typing.final

@@ -80,6 +80,54 @@ REENTRY_MODE_ONCE_EVER: ReentryMode.ValueType  # 3
 """Once in a life."""
 Global___ReentryMode: _TypeAlias = ReentryMode  # noqa: Y015
 
+class _RouteMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RouteMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RouteMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROUTE_METHOD_UNSPECIFIED: _RouteMethod.ValueType  # 0
+    """None."""
+    ROUTE_METHOD_SINGLE: _RouteMethod.ValueType  # 1
+    """The first that can reach the person; the next one where a message fails for certain."""
+    ROUTE_METHOD_ALL: _RouteMethod.ValueType  # 2
+    """Every one."""
+
+class RouteMethod(_RouteMethod, metaclass=_RouteMethodEnumTypeWrapper):
+    """How the channels of a route are taken."""
+
+ROUTE_METHOD_UNSPECIFIED: RouteMethod.ValueType  # 0
+"""None."""
+ROUTE_METHOD_SINGLE: RouteMethod.ValueType  # 1
+"""The first that can reach the person; the next one where a message fails for certain."""
+ROUTE_METHOD_ALL: RouteMethod.ValueType  # 2
+"""Every one."""
+Global___RouteMethod: _TypeAlias = RouteMethod  # noqa: Y015
+
+class _OnUnknown:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnUnknownEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnUnknown.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_UNKNOWN_UNSPECIFIED: _OnUnknown.ValueType  # 0
+    """RESEND where the purpose is TRANSACTIONAL, else GIVE_UP."""
+    ON_UNKNOWN_RESEND: _OnUnknown.ValueType  # 1
+    """Send it again, marked as a possible duplicate."""
+    ON_UNKNOWN_GIVE_UP: _OnUnknown.ValueType  # 2
+    """Give it up, with the reason UNKNOWN."""
+
+class OnUnknown(_OnUnknown, metaclass=_OnUnknownEnumTypeWrapper):
+    """What to do where nobody tells whether a provider took a message."""
+
+ON_UNKNOWN_UNSPECIFIED: OnUnknown.ValueType  # 0
+"""RESEND where the purpose is TRANSACTIONAL, else GIVE_UP."""
+ON_UNKNOWN_RESEND: OnUnknown.ValueType  # 1
+"""Send it again, marked as a possible duplicate."""
+ON_UNKNOWN_GIVE_UP: OnUnknown.ValueType  # 2
+"""Give it up, with the reason UNKNOWN."""
+Global___OnUnknown: _TypeAlias = OnUnknown  # noqa: Y015
+
 class _DayOfWeek:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -557,6 +605,7 @@ class Step(_message.Message):
     BRANCH_FIELD_NUMBER: _builtins.int
     THROTTLE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    UPDATE_PROFILE_FIELD_NUMBER: _builtins.int
     EMIT_FIELD_NUMBER: _builtins.int
     ENROLL_FIELD_NUMBER: _builtins.int
     SUPPRESS_FIELD_NUMBER: _builtins.int
@@ -590,6 +639,10 @@ class Step(_message.Message):
         """Collects runs of one person into one."""
 
     @_builtins.property
+    def update_profile(self) -> Global___UpdateProfile:
+        """Merges traits into the profile."""
+
+    @_builtins.property
     def emit(self) -> Global___Emit:
         """Writes a custom outcome."""
 
@@ -616,16 +669,17 @@ class Step(_message.Message):
         branch: Global___Branch | None = ...,
         throttle: Global___Throttle | None = ...,
         digest: Global___Digest | None = ...,
+        update_profile: Global___UpdateProfile | None = ...,
         emit: Global___Emit | None = ...,
         enroll: Global___Enroll | None = ...,
         suppress: Global___Suppress | None = ...,
         exit: Global___Exit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "update_profile", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -633,27 +687,64 @@ Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class Send(_message.Message):
-    """Sends one message on one channel."""
+    """Sends a message: on one channel, or on those of a route. The run holds until every message was
+    taken by a provider or has failed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANNEL_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     SMS_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    INBOX_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    MAX_LATENESS_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    ON_UNKNOWN_FIELD_NUMBER: _builtins.int
     channel: _outcome_pb2.Channel.ValueType
-    """The channel; required, and the content must be of it."""
+    """The one channel; this or `route` is required."""
+    on_unknown: Global___OnUnknown.ValueType
+    """What to do where nobody tells whether the provider took it."""
     @_builtins.property
     def email(self) -> Global___EmailContent:
-        """For EMAIL."""
+        """For EMAIL. Each channel it is sent on has its content, and no other one has."""
 
     @_builtins.property
     def sms(self) -> Global___SmsContent:
         """For SMS."""
 
     @_builtins.property
+    def push(self) -> Global___PushContent:
+        """For PUSH."""
+
+    @_builtins.property
     def webhook(self) -> Global___WebhookContent:
         """For WEBHOOK."""
+
+    @_builtins.property
+    def chat(self) -> Global___ChatContent:
+        """For CHAT."""
+
+    @_builtins.property
+    def inbox(self) -> Global___InboxContent:
+        """For INBOX."""
+
+    @_builtins.property
+    def route(self) -> Global___Route:
+        """Several channels."""
+
+    @_builtins.property
+    def max_lateness(self) -> _duration_pb2.Duration:
+        """A message that would go out later than this after its time is given up as EXPIRED; unset means
+        at any time. Above 0 and at most 400 days.
+        """
+
+    @_builtins.property
+    def on_failure(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps when no message of it reached a provider; the run goes on after them."""
 
     def __init__(
         self,
@@ -661,17 +752,56 @@ class Send(_message.Message):
         channel: _outcome_pb2.Channel.ValueType = ...,
         email: Global___EmailContent | None = ...,
         sms: Global___SmsContent | None = ...,
+        push: Global___PushContent | None = ...,
         webhook: Global___WebhookContent | None = ...,
+        chat: Global___ChatContent | None = ...,
+        inbox: Global___InboxContent | None = ...,
+        route: Global___Route | None = ...,
+        max_lateness: _duration_pb2.Duration | None = ...,
+        on_failure: _abc.Iterable[Global___Step] | None = ...,
+        on_unknown: Global___OnUnknown.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "email", b"email", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "email", b"email", "inbox", b"inbox", "max_lateness", b"max_lateness", "push", b"push", "route", b"route", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "content", b"content", "email", b"email", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "chat", b"chat", "email", b"email", "inbox", b"inbox", "max_lateness", b"max_lateness", "on_failure", b"on_failure", "on_unknown", b"on_unknown", "push", b"push", "route", b"route", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["email", "sms", "webhook"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Send: _TypeAlias = Send  # noqa: Y015
+
+@_typing.final
+class Route(_message.Message):
+    """Several channels, each of them named once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
+    method: Global___RouteMethod.ValueType
+    """How they are taken; required."""
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_outcome_pb2.Channel.ValueType]:
+        """Channels, in order."""
+
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]:
+        """Routes inside of it, taken after the channels; at most three deep."""
+
+    def __init__(
+        self,
+        *,
+        method: Global___RouteMethod.ValueType = ...,
+        channels: _abc.Iterable[_outcome_pb2.Channel.ValueType] | None = ...,
+        routes: _abc.Iterable[Global___Route] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "method", b"method", "routes", b"routes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Route: _TypeAlias = Route  # noqa: Y015
 
 @_typing.final
 class EmailContent(_message.Message):
@@ -679,25 +809,91 @@ class EmailContent(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class UtmEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SUBJECT_FIELD_NUMBER: _builtins.int
     HTML_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    MJML_FIELD_NUMBER: _builtins.int
+    REPLY_TO_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    UTM_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Subject line, required."""
     html: _builtins.str
-    """HTML part, values escaped; this or text is required."""
+    """HTML part, values escaped; this, mjml or text is required. What its <style> says is written to
+    the elements, as mail programs want it.
+    """
     text: _builtins.str
-    """Plain part."""
+    """Plain part; empty: made from the HTML part."""
+    mjml: _builtins.str
+    """MJML in place of html, values escaped."""
+    reply_to: _builtins.str
+    """Where answers go; empty: to the sender."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Further headers by name; names begin with `X-`, or are `Auto-Submitted`, `Precedence`,
+        `References` or `In-Reply-To`. At most 20.
+        """
+
+    @_builtins.property
+    def utm(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Parameters that links to the web get, without their `utm_`: source, medium, campaign, term,
+        content, id. A link that has one keeps it.
+        """
+
     def __init__(
         self,
         *,
         subject: _builtins.str = ...,
         html: _builtins.str = ...,
         text: _builtins.str = ...,
+        mjml: _builtins.str = ...,
+        reply_to: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        utm: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["html", b"html", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "html", b"html", "mjml", b"mjml", "reply_to", b"reply_to", "subject", b"subject", "text", b"text", "utm", b"utm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,6 +922,58 @@ class SmsContent(_message.Message):
 Global___SmsContent: _TypeAlias = SmsContent  # noqa: Y015
 
 @_typing.final
+class PushContent(_message.Message):
+    """A notification on a person's devices; templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Title, required."""
+    body: _builtins.str
+    """The text."""
+    @_builtins.property
+    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the app gets beside it; values are templates. At most 50."""
+
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        body: _builtins.str = ...,
+        data: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "data", b"data", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushContent: _TypeAlias = PushContent  # noqa: Y015
+
+@_typing.final
 class WebhookContent(_message.Message):
     """A webhook; a template."""
 
@@ -746,6 +994,58 @@ class WebhookContent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WebhookContent: _TypeAlias = WebhookContent  # noqa: Y015
+
+@_typing.final
+class ChatContent(_message.Message):
+    """A message in a chat; a template."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """The text, required."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChatContent: _TypeAlias = ChatContent  # noqa: Y015
+
+@_typing.final
+class InboxContent(_message.Message):
+    """An entry of an inbox inside an app; templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    ACTION_URL_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Title, required."""
+    body: _builtins.str
+    """The text."""
+    action_url: _builtins.str
+    """Where it leads, an http or https address or a path of the app."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        body: _builtins.str = ...,
+        action_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "body", b"body", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InboxContent: _TypeAlias = InboxContent  # noqa: Y015
 
 @_typing.final
 class Delay(_message.Message):
@@ -1217,6 +1517,52 @@ class DigestKeep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DigestKeep: _TypeAlias = DigestKeep  # noqa: Y015
+
+@_typing.final
+class UpdateProfile(_message.Message):
+    """Merges traits into the profile, as an identify of this moment would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TraitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TRAITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def traits(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Trait -> CEL for its value, at least one, at most 50; null removes the trait. One that has no
+        value is left as it is.
+        """
+
+    def __init__(
+        self,
+        *,
+        traits: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["traits", b"traits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateProfile: _TypeAlias = UpdateProfile  # noqa: Y015
 
 @_typing.final
 class Emit(_message.Message):

@@ -121,14 +121,14 @@ class Dispatcher:
 
     def _put_off(self, intents: list[Intent]) -> None:
         for entry in intents:
-            self._settled(entry, Deferred("the server went down before it was sent"))
+            self._settled(entry, Deferred("the server went down before it was sent", put_off=True))
 
     async def _send(self, entry: Intent) -> None:
         delivery, provider = entry.delivery, self._providers.get(entry.provider)
         if provider is None:
             result: SendResult = Deferred(f"no provider {entry.provider!r} is configured any more")
         elif not self._may_send():
-            result = Deferred("the lease was lost before it was sent")
+            result = Deferred("the lease was lost before it was sent", put_off=True)
         else:
             result = await self._ask(provider, delivery)
         self._settled(entry, result)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from upshotd.domain.caps import Cap
 from upshotd.domain.event import Event, EventType
-from upshotd.domain.language import Conditions, Links, Templates, Zones
+from upshotd.domain.language import Conditions, Letters, Links, Templates, Zones
 from upshotd.domain.message import Channel, Purpose
 from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.state import StoredEvent
@@ -26,8 +26,8 @@ Listening: TypeAlias = tuple[EventType, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """The provider that serves a channel."""
+class Carrier:
+    """A provider that serves a channel."""
 
     provider: str
     #: Whether it never delivers one message twice.
@@ -66,10 +66,12 @@ class Definitions:
 
     conditions: Conditions
     templates: Templates
+    letters: Letters
     links: Links
     contact: ContactRules
     decode_event: Callable[[StoredEvent], Event]
-    routes: Mapping[Channel, Route]
+    #: Who serves each channel, those that are asked first in front.
+    carriers: Mapping[Channel, tuple[Carrier, ...]]
     #: Every version that a loaded run may be on: (workflow_id, version) -> plan.
     plans: Mapping[tuple[str, int], Plan] = field(default_factory=dict)
     #: Current versions by workflow_id.
@@ -99,7 +101,8 @@ class Definitions:
 
     def idempotent(self, provider: str) -> bool:
         """Return whether *provider* (by configured name) never delivers one message twice."""
-        return any(r.provider == provider and r.idempotent for r in self.routes.values())
+        carriers = (carrier for some in self.carriers.values() for carrier in some)
+        return any(c.provider == provider and c.idempotent for c in carriers)
 
 
 def listening(plans: Mapping[str, Plan]) -> dict[Listening, tuple[Plan, ...]]:

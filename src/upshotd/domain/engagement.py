@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from upshotd.domain import messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey, resume
-from upshotd.domain.message import OPEN, Channel, Message, MessageState
+from upshotd.domain.message import OPEN, UNREACHABLE, Channel, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import Run
-from upshotd.domain.steps import wait
-from upshotd.domain.steps.move import NEXT
+from upshotd.domain.steps import send, wait
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import EngagementResult, EngagementState
 from upshotd.domain.values import replace
@@ -69,7 +68,7 @@ def accepted(draft: Draft, message: Message, provider_message_id: str = "") -> M
         apply_pending(draft, message)
         journey = holder(draft, message)
     if journey is not None:
-        journey.follow(NEXT)
+        journey.follow(send.settled(journey))
     return draft.message(message.message_id) or message
 
 
@@ -155,7 +154,9 @@ def _tell(
     if message.state is MessageState.ACCEPTED:
         left |= _corrected(journey.steps.get(message.step_id, {}))
     if message.state is MessageState.UNDELIVERABLE:
-        left |= {"undeliverable": True, "reason": message.reason}
+        left |= {"reason": message.reason}
+        if all(m.state in UNREACHABLE for m in send.made(journey, message.step_id)):
+            left |= {"undeliverable": True}
     journey.leave(message.step_id, **left)
     step = journey.plan.steps[run.step_id]
     if isinstance(step.kind, Wait):

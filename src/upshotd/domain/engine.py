@@ -178,6 +178,7 @@ def _run_due(draft: Draft, run_id: str) -> None:
     if run is None or not run.active or run.due_us is None or run.due_us > draft.now_us:
         return
     moving = journey.Journey(draft, run)
+    moving.planned_us = run.due_us
     moving.follow(_timer(moving))
 
 

@@ -1,17 +1,19 @@
 """Who an event is about: finding, creating and linking profiles; merging traits and contacts."""
 
-from collections.abc import Mapping
-
+from upshotd.domain.contacts import (
+    CONTEXT_CONTACTS,
+    joined_contacts,
+    merged_traits,
+    with_device,
+    with_traits,
+)
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.passes import joined
-from upshotd.domain.profile import ContactRules, Group, Merge, Profile
+from upshotd.domain.profile import Group, Merge, Profile
 from upshotd.domain.state import IdKind
 from upshotd.domain.values import plain, replace, text_at
-
-#: Contact fields that the context of any event can give, where traits do not.
-CONTEXT_CONTACTS = ("timezone", "locale")
 
 
 def refusal(draft: Draft, event: Event) -> tuple[str, tuple[Violation, ...]]:
@@ -92,7 +94,7 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         known,
         anonymous_ids=tuple(dict.fromkeys((*known.anonymous_ids, *other.anonymous_ids))),
         traits={**other.traits, **known.traits},
-        contact={**other.contact, **known.contact},
+        contact=joined_contacts(known.contact, other.contact),
         group_ids=tuple(dict.fromkeys((*known.group_ids, *other.group_ids))),
         identify_us=max(known.identify_us, other.identify_us),
         create_us=min(known.create_us, other.create_us),
@@ -116,7 +118,8 @@ def apply(draft: Draft, event: Event, profile: Profile) -> tuple[Profile, tuple[
     """Return the profile after *event*, and warnings about traits that are no contacts."""
     changed, warnings = profile, tuple[Violation, ...]()
     if event.type is EventType.IDENTIFY:
-        changed, warnings = identified(profile, event, draft.definitions.contact)
+        rules = draft.definitions.contact
+        changed, warnings = with_traits(profile, event.traits, rules, at_us=event.event_us)
     changed = _with_context(changed, event)
     if event.type is EventType.GROUP:
         changed = _joined(draft, changed, event)
@@ -125,71 +128,17 @@ def apply(draft: Draft, event: Event, profile: Profile) -> tuple[Profile, tuple[
     return changed, warnings
 
 
-def merged_traits(
-    old: Mapping[str, object], new: Mapping[str, object], *, newest: bool
-) -> dict[str, object]:
-    """Return *old* with *new* merged in: null removes a key; what is not newest only fills gaps."""
-    if newest:
-        both = {**old, **new}
-        return {key: value for key, value in both.items() if value is not None}
-    return {**{k: v for k, v in new.items() if v is not None}, **old}
-
-
-def identified(
-    profile: Profile, event: Event, rules: ContactRules
-) -> tuple[Profile, tuple[Violation, ...]]:
-    """Return *profile* after an identify, and warnings about traits that are no contacts."""
-    newest = event.event_us >= profile.identify_us
-    traits = merged_traits(profile.traits, plain(event.traits), newest=newest)
-    contact, faults = contacts(traits, rules)
-    # What earlier events brought was told about then.
-    named = {f"event.identify.traits.{name}" for name in event.traits}
-    warnings = tuple(fault for fault in faults if fault.field in named)
-    for field in CONTEXT_CONTACTS:
-        if field in profile.contact and field not in contact:
-            contact[field] = profile.contact[field]
-    if traits == profile.traits and contact == profile.contact and not newest:
-        return profile, warnings
-    identify_us = max(profile.identify_us, event.event_us)
-    return replace(profile, traits=traits, contact=contact, identify_us=identify_us), warnings
-
-
-def contacts(
-    traits: Mapping[str, object], rules: ContactRules
-) -> tuple[dict[str, str], tuple[Violation, ...]]:
-    """Return the contact fields that *traits* give, and warnings about those that give none."""
-    contact: dict[str, str] = {}
-    warnings: list[Violation] = []
-    for field, names in rules.traits.items():
-        for name in names:
-            value = traits.get(name)
-            if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
-                continue
-            usable = _usable(field, str(value), rules)
-            if usable is not None:
-                contact[field] = usable
-                break
-            text = f"is no usable {field}; it stays a trait"
-            warnings.append(Violation(f"event.identify.traits.{name}", text))
-    return contact, tuple(warnings)
-
-
-def _usable(field: str, value: str, rules: ContactRules) -> str | None:
-    if field == "email":
-        return rules.email(value)
-    if field == "phone_number":
-        return rules.phone(value)
-    return value
-
-
 def _with_context(profile: Profile, event: Event) -> Profile:
-    """Fill time zone and locale from the event's context, where nothing gave them."""
+    """Fill time zone and locale from the event's context, where nothing gave them; take devices."""
     found = {
         field: value
         for field in CONTEXT_CONTACTS
         if field not in profile.contact and (value := text_at(event.context, field))
     }
-    return replace(profile, contact={**profile.contact, **found}) if found else profile
+    contact = {**profile.contact, **found} if found else profile.contact
+    token = text_at(event.context, "device", "token")
+    contact = with_device(contact, token) if token else contact
+    return profile if contact is profile.contact else replace(profile, contact=contact)
 
 
 def _joined(draft: Draft, profile: Profile, event: Event) -> Profile:

@@ -24,6 +24,7 @@ from upshotd.domain.steps import (
     send,
     suppress,
     throttle,
+    update_profile,
     wait,
 )
 from upshotd.domain.steps.branch import Branch
@@ -36,6 +37,7 @@ from upshotd.domain.steps.move import End, Hold, Into, Move, Next
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
@@ -55,7 +57,7 @@ _END_KINDS = {
 class Journey:
     """A run being moved. It is written to the draft by `save`, once."""
 
-    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "step_id", "steps",
+    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "planned_us", "step_id", "steps",
                  "timeline")  # fmt: skip
 
     def __init__(self, draft: Draft, run: Run, known: dict[str, object] | None = None) -> None:
@@ -64,6 +66,8 @@ class Journey:
         self.step_id = run.step_id
         self.enter_us = run.enter_us
         self.due_us = run.due_us
+        #: When what moves it was to come: earlier than now where a timer is late.
+        self.planned_us = draft.now_us
         self.steps: dict[str, Mapping[str, object]] = dict(run.steps)
         self.timeline = list(run.timeline)
         self._names: dict[str, object] | None = None
@@ -128,6 +132,10 @@ class Journey:
                 event, parts, self.profile, group, self.now_us, self._run, self.steps
             )
         return self._names
+
+    def forget_names(self) -> None:
+        """Make the names anew when they are asked for: the profile has changed."""
+        self._names = None
 
     def key(self, source: str) -> str:
         """Return the value of a key of this run, empty without one; raises ConditionError."""
@@ -223,7 +231,7 @@ class Journey:
     def end(self, state: RunState, reason: str = "", detail: str = "") -> None:
         """End the run, and say so in the log."""
         self.note("ended", detail or reason or state.name, step_id="")
-        self._drop_open_message()
+        self._drop_open_messages()
         self.outcome(_END_KINDS[state], reason=reason)
         left = replace(self._run, step_id=self.step_id, due_us=self.due_us, steps=self.steps)
         self.step_id, self.due_us = "", None
@@ -231,12 +239,11 @@ class Journey:
         if reason != digest.DIGESTED:
             digest.pass_on(self.draft, left)
 
-    def _drop_open_message(self) -> None:
+    def _drop_open_messages(self) -> None:
         """An attempt that has not begun is not begun any more."""
-        message_id = self.steps.get(self.step_id, {}).get("message_id")
-        message = self.draft.message(message_id) if isinstance(message_id, str) else None
-        if message is not None and message.state is MessageState.RETRYING:
-            messages.suppress(self.draft, message, "RUN_ENDED")
+        for message in send.made(self, self.step_id):
+            if message.state is MessageState.RETRYING:
+                messages.suppress(self.draft, message, "RUN_ENDED")
 
     def save(self, state: RunState = RunState.ACTIVE, reason: str = "") -> None:
         """Write the run to the draft."""
@@ -256,7 +263,7 @@ class Journey:
         self.draft.put_run(self._run)
 
 
-def enter(step: Step, journey: Journey) -> Move:  # noqa: C901
+def enter(step: Step, journey: Journey) -> Move:  # noqa: C901, PLR0911
     """Enter *step*: the one place that knows every kind."""
     match step.kind:
         case Send():
@@ -271,6 +278,8 @@ def enter(step: Step, journey: Journey) -> Move:  # noqa: C901
             return throttle.enter(step, step.kind, journey)
         case Digest():
             return digest.enter(step, step.kind, journey)
+        case UpdateProfile():
+            return update_profile.enter(step.kind, journey)
         case Emit():
             return emit.enter(step, step.kind, journey)
         case Enroll():

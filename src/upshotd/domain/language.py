@@ -12,8 +12,8 @@ from typing import Literal, Protocol, TypeAlias
 from upshotd.domain.message import Email
 
 Names: TypeAlias = Mapping[str, object]
-#: What an expression is for: a condition, a moment, a key.
-Kind: TypeAlias = Literal["truth", "moment", "key"]
+#: What an expression is for: a condition, a moment, a key, any single value.
+Kind: TypeAlias = Literal["truth", "moment", "key", "value"]
 Scalar: TypeAlias = str | int | float | bool | datetime | None
 #: Returns the time zone of a name, or None.
 Zones: TypeAlias = Callable[[str], tzinfo | None]
@@ -55,6 +55,17 @@ class Templates(Protocol):
         """Return the text; values are escaped when *html*.
 
         Raises TemplateError, with the variable's name when one is missing.
+        """
+
+
+class Letters(Protocol):
+    """Makes an e-mail whose templates are filled ready for mail programs."""
+
+    def finish(self, email: Email) -> Email:
+        """Return *email* with its MJML as HTML, its styles in the elements, UTM parameters on its
+        links, and a plain part made from the HTML where it has none.
+
+        Raises ValueError for MJML that is none.
         """
 
 

@@ -21,32 +21,77 @@ class Channel(IntEnum):
     UNSPECIFIED = 0
     EMAIL = 1
     SMS = 2
+    PUSH = 3
     WEBHOOK = 4
+    CHAT = 5
+    INBOX = 6
 
 
 class Email(NamedTuple):
-    """Rendered e-mail; at least one of `html` and `text` is not empty."""
+    """An e-mail; at least one of `html` and `text` is not empty once it is rendered."""
 
     subject: str
     html: str = ""
     text: str = ""
     #: One-click unsubscribe address (RFC 8058); empty where the edge has no public address.
     unsubscribe_url: str = ""
+    #: Where answers go; empty: to the sender.
+    reply_to: str = ""
+    #: Further headers by name.
+    headers: Mapping[str, str] = NOTHING
+    #: What `html` is made from; empty once it is rendered.
+    mjml: str = ""
+    #: Parameters that links to the web get, without their `utm_`; empty once it is rendered.
+    utm: Mapping[str, str] = NOTHING
 
 
 class Sms(NamedTuple):
-    """Rendered text message."""
+    """A text message."""
 
     body: str
+
+
+class Push(NamedTuple):
+    """A notification on a person's devices."""
+
+    title: str
+    body: str = ""
+    #: What the app gets beside it.
+    data: Mapping[str, str] = NOTHING
 
 
 class Webhook(NamedTuple):
-    """Rendered webhook body: any text; JSON where the template makes JSON."""
+    """A webhook's body: any text; JSON where the template makes JSON."""
 
     body: str
 
 
-Content: TypeAlias = Email | Sms | Webhook
+class Chat(NamedTuple):
+    """A message in a chat."""
+
+    body: str
+
+
+class Inbox(NamedTuple):
+    """An entry of an inbox inside an app."""
+
+    title: str
+    body: str = ""
+    #: Where it leads; empty: nowhere.
+    action_url: str = ""
+
+
+#: What is sent: its texts are templates in a workflow, and rendered in a message.
+Content: TypeAlias = Email | Sms | Push | Webhook | Chat | Inbox
+#: The channel that each kind of content is for.
+CHANNELS: Mapping[type[Content], Channel] = {
+    Email: Channel.EMAIL,
+    Sms: Channel.SMS,
+    Push: Channel.PUSH,
+    Webhook: Channel.WEBHOOK,
+    Chat: Channel.CHAT,
+    Inbox: Channel.INBOX,
+}
 
 
 class Delivery(NamedTuple):
@@ -90,6 +135,8 @@ class Deferred(NamedTuple):
     detail: str = ""
     #: What the provider asked us to wait, in microseconds; 0 leaves it to our backoff.
     retry_after_us: int = 0
+    #: True where the provider was not even asked.
+    put_off: bool = False
 
 
 class Unknown(NamedTuple):
@@ -158,6 +205,10 @@ class Message(NamedTuple):
     provider_message_id: str = ""
     #: True once an attempt was made after one with an unknown result.
     possible_duplicate: bool = False
+    #: True once an attempt had no answer: no other provider may be asked.
+    unsure: bool = False
+    #: When it is of no use any more, in microseconds; None: never.
+    expire_us: int | None = None
     create_us: int = 0
     #: First time of each fact, in microseconds: sent, delivered, opened, clicked, ignored ...
     facts: Mapping[str, int] = NOTHING

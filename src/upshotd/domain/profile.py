@@ -19,6 +19,7 @@ CONTACT_TRAITS_DEFAULT: Mapping[str, tuple[str, ...]] = {
     "family_name": ("family_name", "lastName", "last_name"),
     "locale": ("locale",),
     "timezone": ("zoneinfo", "timezone"),
+    "chat": ("chat_id", "slack_id", "slackId"),
 }
 
 

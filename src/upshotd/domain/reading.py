@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from typing import assert_never
 
-from upshotd.domain.message import Content, Email, Sms, Webhook
+from upshotd.domain.message import Chat, Content, Email, Inbox, Push, Sms, Webhook
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EventWait, Wait
 from upshotd.domain.workflow import Step, Workflow, nested
 
@@ -48,8 +50,9 @@ def _of_steps(steps: tuple[Step, ...]) -> Iterator[str]:
 
 def _of_kind(step: Step) -> Iterator[str]:
     match step.kind:
-        case Send(content=content):
-            yield from _of_content(content)
+        case Send(contents=contents):
+            for content in contents:
+                yield from _of_content(content)
         case Delay(until=until):
             yield until
         case Wait(conditions=conditions):
@@ -60,6 +63,8 @@ def _of_kind(step: Step) -> Iterator[str]:
             yield key
         case Digest(key=key, by=by):
             yield from (key, by)
+        case UpdateProfile(traits=traits):
+            yield from traits.values()
         case Emit(properties=properties):
             yield repr(properties)
         case _:
@@ -69,6 +74,13 @@ def _of_kind(step: Step) -> Iterator[str]:
 def _of_content(content: Content) -> Iterator[str]:
     match content:
         case Email():
-            yield from (content.subject, content.html, content.text)
-        case Sms() | Webhook():
-            yield content.body
+            yield from (content.subject, content.html, content.text, content.mjml)
+            yield from (content.reply_to, *content.headers.values(), *content.utm.values())
+        case Sms(body) | Webhook(body) | Chat(body):
+            yield body
+        case Push(title, body, data):
+            yield from (title, body, *data.values())
+        case Inbox(title, body, action_url):
+            yield from (title, body, action_url)
+        case _:
+            assert_never(content)

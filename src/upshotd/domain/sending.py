@@ -16,7 +16,8 @@ from upshotd.domain.message import (
     Unknown,
 )
 from upshotd.domain.retry import next_attempt_us
-from upshotd.domain.steps.move import NEXT
+from upshotd.domain.steps import send
+from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.stimulus import SendSettled
 from upshotd.domain.values import replace
 
@@ -71,7 +72,7 @@ def _left_behind(draft: Draft, message: Message) -> None:
     idempotent = draft.definitions.idempotent(message.provider)
     if idempotent and _in_time(draft, message):
         _note(draft, message, "retrying", "no answer within the lease")
-        _attempt(draft, message)
+        _attempt(draft, replace(message, unsure=True))
     else:
         unknown(draft, message, "no answer within the lease", idempotent=idempotent)
 
@@ -85,11 +86,16 @@ def failed(draft: Draft, message: Message, reason: str, detail: str) -> None:
 def unknown(draft: Draft, message: Message, detail: str, *, idempotent: bool) -> None:
     """Record an attempt without an answer; only an idempotent provider is simply asked again."""
     if idempotent:
-        _again(draft, message, Deferred(detail))
+        _again(draft, replace(message, unsure=True), Deferred(detail))
         return
     until_us = draft.now_us + draft.definitions.policy.reconcile_us
     message = replace(
-        message, state=MessageState.UNKNOWN, due_us=until_us, owner="", detail=detail[:500]
+        message,
+        state=MessageState.UNKNOWN,
+        due_us=until_us,
+        owner="",
+        detail=detail[:500],
+        unsure=True,
     )
     draft.put_message(message)
     _note(draft, message, "unknown", detail)
@@ -107,25 +113,41 @@ def _name(draft: Draft, message: Message, settled: SendSettled) -> None:
 
 
 def _again(draft: Draft, message: Message, result: Deferred) -> None:
+    """Ask the next provider of the channel at once; after the last one the first, after a pause."""
+    carriers = draft.definitions.carriers.get(message.channel, ())
+    names = [carrier.provider for carrier in carriers]
+    at = names.index(message.provider) if message.provider in names else -1
+    message = replace(message, detail=result.detail[:500])
+    if not (message.unsure or result.put_off) and 0 <= at < len(names) - 1:
+        _note(draft, message, "failed_over", f"{message.provider}: {result.detail}")
+        _attempt(draft, replace(message, provider=names[at + 1]))
+        return
+    if not message.unsure and names:
+        message = replace(message, provider=names[0])
     policy = draft.definitions.policy
+    rounds = -(-message.attempt // max(1, len(names)))
     due_us = next_attempt_us(
-        draft.now_us, message.attempt, result.retry_after_us, policy, draft.ids.fraction()
+        draft.now_us, rounds, result.retry_after_us, policy, draft.ids.fraction()
     )
+    if message.expire_us is not None and due_us > message.expire_us:
+        failed(draft, message, "EXPIRED", result.detail or "no attempt succeeded in time")
+        return
     if due_us > message.create_us + policy.attempts_window_us:
         failed(draft, message, "PROVIDER_ERROR", result.detail or "no attempt succeeded in time")
         return
-    message = replace(
-        message, state=MessageState.RETRYING, due_us=due_us, owner="", detail=result.detail[:500]
-    )
+    message = replace(message, state=MessageState.RETRYING, due_us=due_us, owner="")
     draft.put_message(message)
     _note(draft, message, "retrying", result.detail)
 
 
 def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False) -> None:
-    """Begin another attempt, unless the run has ended or the person wants no more."""
+    """Begin another attempt, unless the run has ended, the person wants no more or it is late."""
     run = draft.run(message.run_id)
     if run is None or not run.active:
         messages.suppress(draft, message, "RUN_ENDED")
+        return
+    if message.expire_us is not None and draft.now_us > message.expire_us:
+        failed(draft, message, "EXPIRED", message.detail)
         return
     topic = draft.plan(run).workflow.topic
     held = messages.holding(draft, run.profile_id, message.channel, topic)
@@ -138,11 +160,19 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
 
 def _resend_or_give_up(draft: Draft, message: Message) -> None:
     """Nobody told what became of it: ask again where that is worth a duplicate, else give up."""
-    plan = draft.definitions.plans[message.workflow_id, message.workflow_version]
-    if plan.workflow.purpose is Purpose.TRANSACTIONAL and _in_time(draft, message):
+    if _resends(draft, message) and _in_time(draft, message):
         _attempt(draft, message, possible_duplicate=True)
         return
     failed(draft, message, "UNKNOWN", message.detail or "the provider never answered")
+
+
+def _resends(draft: Draft, message: Message) -> bool:
+    """Return whether a possible duplicate is better than none: by the step, else the purpose."""
+    plan = draft.definitions.plans[message.workflow_id, message.workflow_version]
+    step = plan.steps[message.step_id]
+    if isinstance(step.kind, Send) and step.kind.on_unknown is not None:
+        return step.kind.on_unknown is OnUnknown.RESEND
+    return plan.workflow.purpose is Purpose.TRANSACTIONAL
 
 
 def _in_time(draft: Draft, message: Message) -> bool:
@@ -162,6 +192,6 @@ def _go_on(draft: Draft, message: Message, what: str, detail: str) -> None:
     if journey is not None:
         finished = draft.message(message.message_id)
         reason = finished.reason if finished is not None else ""
-        journey.leave(message.step_id, **{what: True, "undeliverable": True, "reason": reason})
+        journey.leave(message.step_id, **{what: True, "reason": reason})
         journey.note(what, detail)
-        journey.follow(NEXT)
+        journey.follow(send.settled(journey))

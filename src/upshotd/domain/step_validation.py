@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
-from upshotd.domain.errors import Violation
-from upshotd.domain.event import EVENT_NAME_MAX
-from upshotd.domain.language import Conditions, Kind, Templates, Zones
-from upshotd.domain.message import Channel, Email, Sms, Webhook
+from upshotd.domain import send_validation
+from upshotd.domain.findings import Findings
+from upshotd.domain.message import Channel
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
+from upshotd.domain.routing import channels
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
 from upshotd.domain.steps.digest import Digest, Keep
@@ -19,11 +19,10 @@ from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.workflow import DAY_US, Step
 
-#: Longest span where none is given by meaning, in microseconds: a hundred years.
-SPAN_MAX_US = 36_500 * DAY_US
 ANY_OF_MIN, ANY_OF_MAX = 2, 10
 CASES_MAX = 50
 #: Most runs that a throttle lets pass in a period.
@@ -32,14 +31,13 @@ PASSES_MAX = 1_000
 DIGEST_MAX, KEEP_MAX = 500, 100
 #: Most texts in the properties of an emit step: each is a template.
 TEXTS_MAX = 200
+#: Most traits that one step sets.
+TRAITS_MAX = 50
 #: What the names of emitted events may not begin with, in any case.
 RESERVED_PREFIX = "upshot"
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-NAME_FORM = "1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
 _WORD = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 _NO_PASS = "throttle.on_throttled"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,69 +52,7 @@ class Placed:
     arms: Mapping[str, str]
 
 
-@dataclass(slots=True)
-class Findings:
-    """The faults and warnings found so far, and what they are found with."""
-
-    conditions: Conditions
-    templates: Templates
-    zones: Zones
-    #: Id of the workflow that is looked at.
-    workflow_id: str
-    #: Names of events that end a run unconditionally.
-    exit_events: frozenset[str]
-    violations: list[Violation] = field(default_factory=list)
-    warnings: list[Violation] = field(default_factory=list)
-
-    def fault(self, path: str, text: str) -> None:
-        """Note what makes the workflow unusable."""
-        self.violations.append(Violation(path, text))
-
-    def warn(self, path: str, text: str) -> None:
-        """Note what is legal and probably not meant."""
-        self.warnings.append(Violation(path, text))
-
-    def expression(self, path: str, source: str, *, yields: Kind = "truth") -> None:
-        """Compile a CEL expression; an empty one is none."""
-        text = self.conditions.fault(source, yields=yields) if source else None
-        if text is not None:
-            self.fault(path, text)
-
-    def template(self, path: str, source: str, *, html: bool = False) -> None:
-        """Compile a template; an empty one is none."""
-        text = self.templates.fault(source, html=html) if source else None
-        if text is not None:
-            self.fault(path, text)
-
-    def event_name(self, path: str, name: str) -> None:
-        """Look at the exact name of a track event, which is required."""
-        if not name:
-            self.fault(path, "the event's name is required")
-        elif len(name) > EVENT_NAME_MAX:
-            self.fault(path, f"{len(name)} characters; at most {EVENT_NAME_MAX} are taken")
-
-    def name(self, path: str, name: str) -> None:
-        """Look at the id of a workflow or topic, which is required."""
-        if not NAME.fullmatch(name):
-            self.fault(path, f"{name!r} is not {NAME_FORM}")
-
-    def count(self, path: str, count: int, most: int) -> None:
-        """Look at a number from 1 to *most*."""
-        if not 1 <= count <= most:
-            self.fault(path, f"is {count}; must be 1 to {most}")
-
-    def time_zone(self, path: str, name: str) -> None:
-        """Look at the name of a time zone; an empty one is none."""
-        if name and self.zones(name) is None:
-            self.fault(path, f"{name!r} is no name of the IANA time zone database")
-
-    def span(self, path: str, span_us: int, *, most_us: int = SPAN_MAX_US) -> None:
-        """Look at a span that must be above 0."""
-        if not 0 < span_us <= most_us:
-            self.fault(path, f"must be above 0 and at most {most_us // DAY_US} days")
-
-
-def check(  # noqa: C901
+def check(  # noqa: C901, PLR0912
     placed: Placed, known: Mapping[str, Placed], findings: Findings
 ) -> None:
     """Note what is wrong with the kind of one step.
@@ -126,7 +62,7 @@ def check(  # noqa: C901
     kind, path = placed.step.kind, placed.path
     match kind:
         case Send():
-            _send(kind, f"{path}.send", findings)
+            send_validation.check(kind, f"{path}.send", findings)
         case Delay():
             _delay(kind, f"{path}.delay", findings)
         case Wait():
@@ -137,6 +73,8 @@ def check(  # noqa: C901
             _throttle(kind, f"{path}.throttle", findings)
         case Digest():
             _digest(kind, f"{path}.digest", findings)
+        case UpdateProfile():
+            _update_profile(kind, f"{path}.update_profile.traits", findings)
         case Emit():
             _emit(kind, f"{path}.emit", findings)
         case Enroll():
@@ -149,45 +87,6 @@ def check(  # noqa: C901
                 findings.fault(f"{path}.exit.reason", text)
         case _:
             assert_never(kind)
-
-
-def _send(send: Send, path: str, findings: Findings) -> None:
-    content = send.content
-    match content:
-        case Email():
-            channel = Channel.EMAIL
-            _email(content, f"{path}.email", findings)
-        case Sms():
-            channel = Channel.SMS
-            _body(content.body, f"{path}.sms.body", findings)
-        case Webhook():
-            channel = Channel.WEBHOOK
-            _body(content.body, f"{path}.webhook.body", findings)
-        case _:
-            assert_never(content)
-    if send.channel is Channel.UNSPECIFIED:
-        findings.fault(f"{path}.channel", "is required")
-    elif send.channel is not channel:
-        text = f"is {send.channel.name}, but the content is for {channel.name}"
-        findings.fault(f"{path}.channel", text)
-
-
-def _email(email: Email, path: str, findings: Findings) -> None:
-    if not email.subject:
-        findings.fault(f"{path}.subject", "is required")
-    elif _CONTROL.search(email.subject):
-        findings.fault(f"{path}.subject", "line breaks and control characters are not taken")
-    if not email.html and not email.text:
-        findings.fault(path, "html or text is required")
-    findings.template(f"{path}.subject", email.subject)
-    findings.template(f"{path}.html", email.html, html=True)
-    findings.template(f"{path}.text", email.text)
-
-
-def _body(body: str, path: str, findings: Findings) -> None:
-    if not body:
-        findings.fault(path, "is required")
-    findings.template(path, body)
 
 
 def _delay(delay: Delay, path: str, findings: Findings) -> None:
@@ -244,7 +143,7 @@ def _engagement(
     send = _target(placed, wait.step_id, known)
     if isinstance(send, str):
         findings.fault(f"{path}.step_id", send)
-    elif send.channel is Channel.SMS and EngagementKind.OPENED in wait.kinds:
+    elif set(channels(send.routing)) == {Channel.SMS} and EngagementKind.OPENED in wait.kinds:
         index = wait.kinds.index(EngagementKind.OPENED)
         findings.warn(f"{path}.kinds[{index}]", "an SMS has no opens: nobody reports them")
 
@@ -307,6 +206,15 @@ def _digest(digest: Digest, path: str, findings: Findings) -> None:
     findings.expression(f"{path}.keep.by", digest.by, yields="key")
     if (digest.keep in (Keep.HIGHEST, Keep.LOWEST)) != bool(digest.by):
         findings.fault(f"{path}.keep.by", "is for HIGHEST and LOWEST, which require it")
+
+
+def _update_profile(update: UpdateProfile, path: str, findings: Findings) -> None:
+    if not 1 <= len(update.traits) <= TRAITS_MAX:
+        findings.fault(path, f"{len(update.traits)} given; 1 to {TRAITS_MAX} are taken")
+    for name, source in update.traits.items():
+        if not source:
+            findings.fault(f"{path}.{name}", "is required")
+        findings.expression(f"{path}.{name}", source, yields="value")
 
 
 def _emit(emit: Emit, path: str, findings: Findings) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EventType
+from upshotd.domain.findings import SPAN_MAX_US, Findings
 from upshotd.domain.language import Conditions, Templates, Zones
-from upshotd.domain.step_validation import SPAN_MAX_US, Findings, Placed, check
+from upshotd.domain.step_validation import Placed, check
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.workflow import DAY_US, Reentry, ReentryMode, Step, Trigger, Workflow, nested

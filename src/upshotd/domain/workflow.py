@@ -16,10 +16,21 @@ from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import Wait
 
 StepKind: TypeAlias = (
-    Send | Delay | Wait | Branch | Throttle | Digest | Emit | Enroll | Suppress | Exit
+    Send
+    | Delay
+    | Wait
+    | Branch
+    | Throttle
+    | Digest
+    | UpdateProfile
+    | Emit
+    | Enroll
+    | Suppress
+    | Exit
 )
 
 DAY_US = 86_400_000_000
@@ -100,6 +111,8 @@ class Workflow:
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
     """Yield the lists of steps inside *step*, each with its path below the step."""
     match step.kind:
+        case Send():
+            yield "send.on_failure", step.kind.on_failure
         case Wait():
             yield "wait.on_match", step.kind.on_match
             yield "wait.on_timeout", step.kind.on_timeout

@@ -26,11 +26,13 @@ LOOP_WORK: Final = 2_000_000
 #: What the runtime itself stops at, over all loops of an expression together.
 ROUNDS: Final = 10_000
 
+_SINGLE: Final = ("STRING", "INT", "UINT", "DOUBLE", "BOOL", "DYN")
 #: What each kind of expression may yield by its static type, and how that is called.
 YIELDS: Final[Mapping[Kind, tuple[tuple[str, ...], str]]] = {
     "truth": (("BOOL", "DYN"), "true or false"),
     "moment": (("TIMESTAMP", "DYN"), "a timestamp"),
-    "key": (("STRING", "INT", "UINT", "DOUBLE", "BOOL", "DYN"), "a single value"),
+    "key": (_SINGLE, "a single value"),
+    "value": ((*_SINGLE, "TIMESTAMP", "NULL"), "a single value"),
 }
 MAPS: Final = ("event", "traits", "profile", "group", "steps", "run")
 HOLDS: Final = Verdict(True)

@@ -1,7 +1,6 @@
 """What AdminService shows, as messages of the contract."""
 
-from collections.abc import Iterable, Mapping
-from typing import assert_never
+from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,7 +14,7 @@ from upshotd.application.ports import OutcomeCount
 from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
-from upshotd.domain.message import Content, Email, Message, Sms, Webhook
+from upshotd.domain.message import Message
 from upshotd.domain.profile import Suppression
 from upshotd.domain.values import plain
 
@@ -88,24 +87,9 @@ def message(message: Message, *, full: bool) -> pb.Message:
         facts={word: timestamp(us) for word, us in message.facts.items()},
     )
     if full and message.content is not None:
-        shown.content.CopyFrom(struct(_content(message.content)))
+        parts = message.content._asdict()
+        shown.content.CopyFrom(struct({name: part for name, part in parts.items() if part}))
     return shown
-
-
-def _content(content: Content) -> Mapping[str, object]:
-    match content:
-        case Email():
-            parts = {
-                "subject": content.subject,
-                "html": content.html,
-                "text": content.text,
-                "unsubscribe_url": content.unsubscribe_url,
-            }
-            return {name: text for name, text in parts.items() if text}
-        case Sms() | Webhook():
-            return {"body": content.body}
-        case _:
-            assert_never(content)
 
 
 def profile(view: ProfileView) -> pb.Profile:

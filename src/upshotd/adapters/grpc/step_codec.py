@@ -5,11 +5,11 @@ from typing import assert_never
 
 from upshot.v1 import engagement_pb2, outcome_pb2
 from upshot.v1 import workflow_pb2 as pb
-from upshotd.adapters.grpc import window_codec
+from upshotd.adapters.grpc import send_codec, window_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import duration, timestamp
-from upshotd.domain.message import Channel, Content, Email, Sms, Webhook
+from upshotd.domain.message import Channel
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
@@ -20,7 +20,9 @@ from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Step, StepKind
 
 EXIT_REASON_DEFAULT = "EXITED"
@@ -43,7 +45,9 @@ def step(message: pb.Step, path: str, reading: Reading) -> Step:
 def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C901, PLR0911
     match message.WhichOneof("kind"):
         case "send":
-            return _send(message.send, f"{path}.send", reading)
+            at = f"{path}.send"
+            on_failure = _steps(message.send.on_failure, f"{at}.on_failure", reading)
+            return replace(send_codec.send(message.send, at, reading), on_failure=on_failure)
         case "delay":
             return _delay(message.delay, f"{path}.delay", reading)
         case "wait":
@@ -54,6 +58,8 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C
             return _throttle(message.throttle, f"{path}.throttle", reading)
         case "digest":
             return _digest(message.digest, f"{path}.digest", reading)
+        case "update_profile":
+            return UpdateProfile(dict(message.update_profile.traits))
         case "emit":
             properties = reading.plain(message.emit.properties, f"{path}.emit.properties")
             return Emit(message.emit.event, properties)
@@ -72,34 +78,6 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C
 
 def _steps(messages: Iterable[pb.Step], path: str, reading: Reading) -> tuple[Step, ...]:
     return tuple(step(item, f"{path}[{index}]", reading) for index, item in enumerate(messages))
-
-
-def _send(message: pb.Send, path: str, reading: Reading) -> Send:
-    channel = Channel.UNSPECIFIED
-    content: Content
-    match message.WhichOneof("content"):
-        case "email":
-            email = message.email
-            content = Email(subject=email.subject, html=email.html, text=email.text)
-            fitting = Channel.EMAIL
-        case "sms":
-            content, fitting = Sms(message.sms.body), Channel.SMS
-        case "webhook":
-            content, fitting = Webhook(message.webhook.body), Channel.WEBHOOK
-        case None:
-            text = "one of email, sms, webhook is required"
-            reading.missing(message, path, "content", text)
-            content, fitting = _harmless_content(message.channel), Channel.UNSPECIFIED
-    channel = reading.enum(Channel, message.channel, f"{path}.channel", fitting)
-    return Send(channel, content)
-
-
-def _harmless_content(channel: int) -> Content:
-    if channel == Channel.SMS:
-        return Sms(_HARMLESS_TEXT)
-    if channel == Channel.WEBHOOK:
-        return Webhook(_HARMLESS_TEXT)
-    return Email(_HARMLESS_TEXT, text=_HARMLESS_TEXT)
 
 
 def _delay(message: pb.Delay, path: str, reading: Reading) -> Delay:
@@ -232,7 +210,8 @@ def message(step: Step) -> pb.Step:  # noqa: C901
     kind = step.kind
     match kind:
         case Send():
-            written.send.CopyFrom(_send_message(kind))
+            written.send.CopyFrom(send_codec.message(kind))
+            written.send.on_failure.extend(map(message, kind.on_failure))
         case Delay():
             written.delay.CopyFrom(_delay_message(kind))
         case Wait():
@@ -243,6 +222,8 @@ def message(step: Step) -> pb.Step:  # noqa: C901
             written.throttle.CopyFrom(_throttle_message(kind))
         case Digest():
             written.digest.CopyFrom(_digest_message(kind))
+        case UpdateProfile():
+            written.update_profile.CopyFrom(pb.UpdateProfile(traits=kind.traits))
         case Emit():
             written.emit.CopyFrom(pb.Emit(event=kind.event, properties=struct(kind.properties)))
         case Enroll():
@@ -254,21 +235,6 @@ def message(step: Step) -> pb.Step:  # noqa: C901
         case _:
             assert_never(kind)
     return written
-
-
-def _send_message(send: Send) -> pb.Send:
-    channel = outcome_pb2.Channel.ValueType(send.channel)
-    content = send.content
-    match content:
-        case Email(subject, html, text):
-            email = pb.EmailContent(subject=subject, html=html, text=text)
-            return pb.Send(channel=channel, email=email)
-        case Sms(body):
-            return pb.Send(channel=channel, sms=pb.SmsContent(body=body))
-        case Webhook(body):
-            return pb.Send(channel=channel, webhook=pb.WebhookContent(body=body))
-        case _:
-            assert_never(content)
 
 
 def _delay_message(delay: Delay) -> pb.Delay:

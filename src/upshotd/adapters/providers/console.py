@@ -9,9 +9,12 @@ from typing import TextIO, assert_never
 from upshotd.adapters.providers.wording import shown
 from upshotd.domain.message import (
     Accepted,
+    Chat,
     Content,
     Delivery,
     Email,
+    Inbox,
+    Push,
     SendResult,
     Sms,
     Unknown,
@@ -66,8 +69,14 @@ def _lines(content: Content) -> list[str]:
                 *(unsubscribe if content.unsubscribe_url else []),
                 *_body(content.text or content.html),
             ]
-        case Sms() | Webhook():
+        case Sms() | Webhook() | Chat():
             return _body(content.body)
+        case Push(title, body, data):
+            values = [f"{shown(name)}: {shown(value)}" for name, value in data.items()]
+            return [f"title: {shown(title)}", *values, *_body(body)]
+        case Inbox(title, body, action_url):
+            action = [f"action: {shown(action_url)}"] if action_url else []
+            return [f"title: {shown(title)}", *action, *_body(body)]
         case _:
             assert_never(content)
 

@@ -86,10 +86,12 @@ def compose(delivery: Delivery, content: Email, sender: str, from_name: str, now
         ("Date", format_datetime(datetime.fromtimestamp(now_us // 1_000_000, UTC))),
         ("From", _from(from_name, sender)),
         ("To", recipient),
-        ("Subject", _subject(content.subject)),
+        ("Subject", _words("subject", content.subject)),
         ("Message-ID", f"<{internet_id}>"),
         ("X-Upshot-Message-Id", _clean("message id", delivery.message_id)),
         *_unsubscribe(content.unsubscribe_url),
+        *_reply_to(content.reply_to),
+        *((name, _words(name, value)) for name, value in content.headers.items()),
     ):
         message[name] = _Line.of(name, value)
     _write_body(message, content)
@@ -124,13 +126,13 @@ def _clean(what: str, value: str) -> str:
     return value
 
 
-def _subject(subject: str) -> str:
-    text = subject.strip()
+def _words(name: str, value: str) -> str:
+    text = value.strip()
     if has_controls(text):
-        raise Unsendable("PROVIDER_ERROR", "the subject has control characters")
+        raise Unsendable("PROVIDER_ERROR", f"the {name} has control characters")
     if text.isascii() and len(text) <= _SHORT and "=?" not in text:
         return text
-    return Header(text, "utf-8", header_name="Subject").encode(linesep="\r\n")
+    return Header(text, "utf-8", header_name=name).encode(linesep="\r\n")
 
 
 def _unsubscribe(url: str) -> tuple[tuple[str, str], ...]:
@@ -142,6 +144,15 @@ def _unsubscribe(url: str) -> tuple[tuple[str, str], ...]:
         ("List-Unsubscribe", f"<{_clean('unsubscribe address', url)}>"),
         ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
     )
+
+
+def _reply_to(address: str) -> tuple[tuple[str, str], ...]:
+    if not address:
+        return ()
+    try:
+        return (("Reply-To", ascii_domain(address)),)
+    except ValueError as error:
+        raise Unsendable("PROVIDER_ERROR", f"reply_to: {error}".partition(" (")[0]) from None
 
 
 def _write_body(message: EmailMessage, content: Email) -> None:

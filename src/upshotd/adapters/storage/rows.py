@@ -12,7 +12,7 @@ import orjson
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
-from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms, Webhook
+from upshotd.domain.message import CHANNELS, Channel, Content, Email, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
@@ -218,21 +218,16 @@ def content_document(content: Content | None) -> bytes | None:
         case Email():
             return dump(
                 ["email", content.subject, content.html, content.text, content.unsubscribe_url]
+                + [content.reply_to, content.headers]
             )
-        case Sms():
-            return dump(["sms", content.body])
-        case Webhook():
-            return dump(["webhook", content.body])
+        case _:
+            return dump([CHANNELS[type(content)].name.lower(), *content])
 
 
-_CONTENTS: Mapping[str, type[Email] | type[Sms] | type[Webhook]] = {
-    "email": Email,
-    "sms": Sms,
-    "webhook": Webhook,
-}
+_CONTENTS: Mapping[str, type[Content]] = {c.name.lower(): kind for kind, c in CHANNELS.items()}
 
 
-def content_of(document: list[str] | None) -> Content | None:
+def content_of(document: list[Any] | None) -> Content | None:
     """Return rendered content."""
     if document is None:
         return None
@@ -248,6 +243,7 @@ def message_row(message: Message) -> Row:
     body = dump(
         [m.step_id, m.workflow_version, int(m.channel), int(m.state), m.recipient, m.reason]
         + [m.detail, m.attempt, m.owner, m.possible_duplicate, m.create_us, m.facts]
+        + [m.unsure, m.expire_us]
     )
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
@@ -260,7 +256,9 @@ def message_of(row: Row) -> Message:
     message_id, run_id, profile_id, workflow_id, provider, provider_message_id = row[:6]
     due_us, row_version, body, *content = row[6:]
     step_id, version, channel, state, recipient, reason = body[:6]
-    detail, attempt, owner, possible_duplicate, create_us, facts = body[6:]
+    detail, attempt, owner, possible_duplicate, create_us, facts, *later = body[6:]
+    # Those written before channels had several providers do not have them.
+    unsure, expire_us = later or (False, None)
     return Message(
         message_id,
         run_id,
@@ -280,6 +278,8 @@ def message_of(row: Row) -> Message:
         owner=owner,
         provider_message_id=provider_message_id,
         possible_duplicate=possible_duplicate,
+        unsure=unsure,
+        expire_us=expire_us,
         create_us=create_us,
         facts=facts,
         row_version=row_version,

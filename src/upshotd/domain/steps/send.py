@@ -1,16 +1,28 @@
-"""send: one message on one channel."""
+"""send: a message, on one channel or on those of a route."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 from upshotd.domain import messages
 from upshotd.domain.caps import counted, reached
 from upshotd.domain.errors import TemplateError
-from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms, Webhook
+from upshotd.domain.message import (
+    CHANNELS,
+    OPEN,
+    UNREACHABLE,
+    Channel,
+    Content,
+    Message,
+    MessageState,
+)
 from upshotd.domain.names import instant, microseconds
-from upshotd.domain.steps.move import NEXT, Hold, Move
+from upshotd.domain.rendering import rendered
+from upshotd.domain.routing import Routing, channels, take
+from upshotd.domain.steps.move import NEXT, Hold, Into, Move
 from upshotd.domain.window import next_inside
 
 if TYPE_CHECKING:
@@ -20,38 +32,153 @@ if TYPE_CHECKING:
     from upshotd.domain.workflow import Step
 
 
+class OnUnknown(IntEnum):
+    """What to do where nobody tells whether the provider took it; the contract's numbers."""
+
+    RESEND = 1
+    GIVE_UP = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Sends one message; the texts of `content` are templates here, rendered at intent."""
+    """Sends one message on each channel that its route takes."""
 
-    channel: Channel
-    content: Content
+    routing: Routing
+    #: One for each channel; their texts are templates, rendered at intent.
+    contents: tuple[Content, ...]
+    #: Microseconds after its time at which a message is of no use any more; None: never.
+    max_lateness_us: int | None = None
+    #: When no message of it reached a provider.
+    on_failure: tuple[Step, ...] = ()
+    #: None: by the purpose of the workflow.
+    on_unknown: OnUnknown | None = None
+
+    def content(self, channel: Channel) -> Content:
+        """Return what is sent on *channel*, which is one of its own."""
+        return next(content for content in self.contents if CHANNELS[type(content)] is channel)
+
+
+class Refusal(NamedTuple):
+    """Why a message is not even tried."""
+
+    state: MessageState
+    reason: str
+    detail: str = ""
 
 
 def enter(step: Step, send: Send, journey: Journey) -> Move:
-    """Make the message and its intent; the run holds until the provider took it or it failed."""
-    opens_us = _opens_us(journey)
-    if opens_us > journey.now_us:
-        journey.note("quiet", f"until {instant(opens_us).isoformat()}")
-        return Hold(opens_us)
-    message = _message(step, send, journey)
-    refused = _refusal(message, journey)
-    if refused is not None:
-        return give_up(journey, message, *refused)
+    """Make the messages and their intents; in quiet hours hold until their end."""
+    expire_us = _expire_us(step, send, journey)
+    until_us = _opens_us(journey)
+    if expire_us is not None:
+        until_us = min(until_us, expire_us + 1)
+    if until_us > journey.now_us:
+        journey.note("quiet", f"until {instant(until_us).isoformat()}")
+        return Hold(until_us)
+    return _go_on(step, send, journey, expire_us)
+
+
+def settled(journey: Journey) -> Move:
+    """Go on from a send step one of whose messages was accepted or has failed."""
+    step = journey.plan.steps[journey.step_id]
+    assert isinstance(step.kind, Send)
+    return _go_on(step, step.kind, journey, _expire_us(step, step.kind, journey))
+
+
+def message_ids(left: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the messages of a send step by what it *left*, those made first in front."""
+    several = left.get("message_ids")
+    if isinstance(several, list):
+        return tuple(map(str, several))
+    one = left.get("message_id")
+    return (one,) if isinstance(one, str) else ()
+
+
+def made(journey: Journey, step_id: str) -> list[Message]:
+    """Return the messages of a send step of this run."""
+    found = map(journey.draft.message, message_ids(journey.steps.get(step_id, {})))
+    return [message for message in found if message is not None]
+
+
+def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> Move:
+    """Try what is left to try, and hold while a message of it is open."""
+
+    def reach(channel: Channel, alone: bool) -> bool:
+        for message in made(journey, step.step_id):
+            if message.channel is channel:
+                return not _spent(message)
+        return _try(_message(step, channel, journey, expire_us), send, journey, alone=alone)
+
+    take(send.routing, reach)
+    states = {message.state for message in made(journey, step.step_id)}
+    if not states:  # it was to be the first that reaches the person, and none does
+        reach(next(channels(send.routing)), True)
+    if not states.isdisjoint(OPEN):
+        return Hold(None)
+    if MessageState.ACCEPTED in states:
+        return NEXT
+    journey.leave(step.step_id, undeliverable=True)
+    return Into(send.on_failure)
+
+
+def _spent(message: Message) -> bool:
+    """Return whether it is certain that *message* reached nobody: another channel may be tried."""
+    return message.state in UNREACHABLE and message.reason != "UNKNOWN"
+
+
+def _try(message: Message, send: Send, journey: Journey, *, alone: bool) -> bool:
+    """Begin *message*, or say why it is not; where it is not alone it is just passed over."""
     caps = _caps(message, journey)
-    cap = reached(caps, journey.profile, journey.now_us)
-    if cap is not None:
-        return give_up(journey, message, MessageState.SUPPRESSED, "CAPPED", cap.name)
-    try:
-        content = _rendered(send.content, message, journey)
-    except TemplateError as error:
-        return give_up(journey, message, MessageState.UNDELIVERABLE, "TEMPLATE_ERROR", str(error))
+    refusal = _refusal(message, caps, journey)
+    if refusal is not None and not alone:
+        journey.note_once("passed_over", f"{message.channel.name.lower()}: {refusal.reason}")
+        return False
+    if refusal is None:
+        try:
+            content = rendered(send.content(message.channel), message, journey)
+        except TemplateError as error:
+            refusal = Refusal(MessageState.UNDELIVERABLE, "TEMPLATE_ERROR", str(error))
+    if refusal is not None:
+        _give_up(journey, message, refusal)
+        return False
     if caps:
         journey.draft.put_profile(counted(caps, journey.profile, journey.now_us))
     message = messages.attempt(journey.draft, message, content=content)
-    journey.leave(step.step_id, message_id=message.message_id, sent=False)
-    journey.note("sending", f"{send.channel.name.lower()} by {message.provider}")
-    return Hold(None)
+    _remember(journey, message, sent=False)
+    journey.note("sending", f"{message.channel.name.lower()} by {message.provider}")
+    return True
+
+
+def _give_up(journey: Journey, message: Message, refusal: Refusal) -> None:
+    """Record that the message will not reach the person."""
+    state, reason, detail = refusal
+    messages.finish(journey.draft, message, state, reason, detail)
+    word = state.name.lower()
+    _remember(journey, message, sent=False, **{word: True, "reason": reason})
+    journey.note(word, f"{reason}: {detail}" if detail else reason)
+
+
+def _remember(journey: Journey, message: Message, **left: object) -> None:
+    """Leave the message at its step, beside what the step *left* already."""
+    before = journey.steps.get(message.step_id, {})
+    known = message_ids(before)
+    if not known:
+        journey.leave(message.step_id, message_id=message.message_id, **left)
+        return
+    left["sent"] = bool(before.get("sent")) or bool(left["sent"])
+    journey.leave(message.step_id, message_ids=[*known, message.message_id], **left)
+
+
+def _expire_us(step: Step, send: Send, journey: Journey) -> int | None:
+    """Return when the messages of the step are of no use any more; None: never."""
+    if send.max_lateness_us is None:
+        return None
+    # Its time is when the run was due to come here, however late it came, and whatever holds it.
+    planned_us = journey.steps.get(step.step_id, {}).get("planned_us")
+    if not isinstance(planned_us, int):
+        planned_us = journey.planned_us
+        journey.leave(step.step_id, planned_us=planned_us)
+    return planned_us + send.max_lateness_us
 
 
 def _opens_us(journey: Journey) -> int:
@@ -71,16 +198,39 @@ def _caps(message: Message, journey: Journey) -> list[Cap]:
     return [cap for cap in caps if cap.covers(*about)]
 
 
-def give_up(
-    journey: Journey, message: Message, state: MessageState, reason: str, detail: str = ""
-) -> Move:
-    """Record that the message will not reach the person, and go on."""
-    messages.finish(journey.draft, message, state, reason, detail)
-    word = state.name.lower()
-    left = {word: True, "undeliverable": True, "reason": reason}
-    journey.leave(message.step_id, message_id=message.message_id, sent=False, **left)
-    journey.note(word, f"{reason}: {detail}" if detail else reason)
-    return NEXT
+def _message(step: Step, channel: Channel, journey: Journey, expire_us: int | None) -> Message:
+    run = journey.run
+    carriers = journey.draft.definitions.carriers.get(channel, ())
+    return Message(
+        message_id=journey.draft.ids.next(),
+        run_id=run.run_id,
+        step_id=step.step_id,
+        profile_id=run.profile_id,
+        workflow_id=run.workflow_id,
+        workflow_version=run.workflow_version,
+        channel=channel,
+        state=MessageState.SENDING,
+        provider=carriers[0].provider if carriers else "",
+        recipient=address(journey.profile, channel),
+        create_us=journey.now_us,
+        expire_us=expire_us,
+    )
+
+
+def _refusal(message: Message, caps: list[Cap], journey: Journey) -> Refusal | None:
+    if not message.recipient:
+        return Refusal(MessageState.UNROUTABLE, "NO_ADDRESS")
+    if not message.provider:
+        return Refusal(MessageState.UNROUTABLE, "NO_PROVIDER")
+    if message.expire_us is not None and journey.now_us > message.expire_us:
+        at = instant(message.expire_us).isoformat()
+        return Refusal(MessageState.UNDELIVERABLE, "EXPIRED", f"of no use since {at}")
+    topic = journey.plan.workflow.topic
+    held = messages.holding(journey.draft, message.profile_id, message.channel, topic)
+    if held is not None:
+        return Refusal(MessageState.SUPPRESSED, held.reason)
+    cap = reached(caps, journey.profile, journey.now_us)
+    return Refusal(MessageState.SUPPRESSED, "CAPPED", cap.name) if cap is not None else None
 
 
 def address(profile: Profile, channel: Channel) -> str:
@@ -90,57 +240,11 @@ def address(profile: Profile, channel: Channel) -> str:
             return profile.contact.get("email", "")
         case Channel.SMS:
             return profile.contact.get("phone_number", "")
-        case Channel.WEBHOOK:
+        case Channel.PUSH:
+            return profile.contact.get("push_tokens", "")
+        case Channel.CHAT:
+            return profile.contact.get("chat", "")
+        case Channel.WEBHOOK | Channel.INBOX:
             return profile.user_id or next(iter(profile.anonymous_ids), "")
         case Channel.UNSPECIFIED:
             return ""
-        case _:
-            assert_never(channel)
-
-
-def _message(step: Step, send: Send, journey: Journey) -> Message:
-    run, definitions = journey.run, journey.draft.definitions
-    route = definitions.routes.get(send.channel)
-    return Message(
-        message_id=journey.draft.ids.next(),
-        run_id=run.run_id,
-        step_id=step.step_id,
-        profile_id=run.profile_id,
-        workflow_id=run.workflow_id,
-        workflow_version=run.workflow_version,
-        channel=send.channel,
-        state=MessageState.SENDING,
-        provider=route.provider if route is not None else "",
-        recipient=address(journey.profile, send.channel),
-        create_us=journey.now_us,
-    )
-
-
-def _refusal(message: Message, journey: Journey) -> tuple[MessageState, str] | None:
-    if not message.recipient:
-        return MessageState.UNROUTABLE, "NO_ADDRESS"
-    if not message.provider:
-        return MessageState.UNROUTABLE, "NO_PROVIDER"
-    topic = journey.plan.workflow.topic
-    held = messages.holding(journey.draft, message.profile_id, message.channel, topic)
-    return (MessageState.SUPPRESSED, held.reason) if held is not None else None
-
-
-def _rendered(content: Content, message: Message, journey: Journey) -> Content:
-    definitions, names = journey.draft.definitions, journey.names()
-    render = definitions.templates.render
-    match content:
-        case Email():
-            email = Email(
-                " ".join(render(content.subject, names).split()),
-                render(content.html, names, html=True) if content.html else "",
-                render(content.text, names) if content.text else "",
-            )
-            workspace_id = journey.draft.changes.workspace_id
-            return definitions.links.decorate(email, workspace_id, message.message_id)
-        case Sms():
-            return Sms(render(content.body, names))
-        case Webhook():
-            return Webhook(render(content.body, names))
-        case _:
-            assert_never(content)

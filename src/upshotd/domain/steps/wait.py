@@ -10,6 +10,7 @@ from upshotd.domain import messages
 from upshotd.domain.message import Message, MessageState
 from upshotd.domain.names import event_names
 from upshotd.domain.outcome import CHOICES, HUMAN, EngagementKind, OutcomeKind
+from upshotd.domain.steps import send
 from upshotd.domain.steps.move import Hold, Into, Move
 from upshotd.domain.values import replace
 
@@ -189,14 +190,12 @@ def touched(message: Message) -> bool:
 
 def _ignore(journey: Journey, step_id: str) -> None:
     """Record MESSAGE_IGNORED, once for a message that was accepted and that no person touched."""
-    message_id = journey.steps.get(step_id, {}).get("message_id")
-    message = journey.draft.message(message_id) if isinstance(message_id, str) else None
-    if message is None or message.state is not MessageState.ACCEPTED:
-        return
-    if "ignored" in message.facts or touched(message):
-        return
-    facts = {**message.facts, "ignored": journey.now_us}
-    message = replace(message, facts=facts)
-    journey.draft.put_message(message)
-    messages.append(journey.draft, message, OutcomeKind.MESSAGE_IGNORED)
-    journey.leave(step_id, ignored=True)
+    for message in send.made(journey, step_id):
+        known = "ignored" in message.facts or touched(message)
+        if known or message.state is not MessageState.ACCEPTED:
+            continue
+        facts = {**message.facts, "ignored": journey.now_us}
+        message = replace(message, facts=facts)
+        journey.draft.put_message(message)
+        messages.append(journey.draft, message, OutcomeKind.MESSAGE_IGNORED)
+        journey.leave(step_id, ignored=True)

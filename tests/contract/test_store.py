@@ -20,7 +20,18 @@ from tests.builders import (
 from tests.stores import Durable
 from upshotd.application.ports import Store
 from upshotd.domain.errors import Violation
-from upshotd.domain.message import Channel, Email, Message, MessageState, Sms, Webhook
+from upshotd.domain.message import (
+    Channel,
+    Chat,
+    Content,
+    Email,
+    Inbox,
+    Message,
+    MessageState,
+    Push,
+    Sms,
+    Webhook,
+)
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import IdKind, State, Wanted
@@ -109,11 +120,18 @@ async def test_a_run_comes_back_as_it_was(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [None, Email("Hi", "<p>ü</p>", "ü", "https://u.example/1"), Sms("hi"), Webhook('{"a":1}')],
+    [
+        None,
+        Email("Hi", "<p>ü</p>", "ü", "https://u.example/1"),
+        Email("Hi", text="ü", reply_to="us@u.example", headers={"X-Stream": "news"}),
+        Sms("hi"),
+        Push("hi", "ü", {"to": "/inbox"}),
+        Webhook('{"a":1}'),
+        Chat("hi"),
+        Inbox("hi", "ü", "/orders/1"),
+    ],
 )
-async def test_a_message_comes_back_as_it_was(
-    store: Store, content: Email | Sms | Webhook | None
-) -> None:
+async def test_a_message_comes_back_as_it_was(store: Store, content: Content | None) -> None:
     message = a_message(
         message_id="m",
         run_id="r",
@@ -127,6 +145,8 @@ async def test_a_message_comes_back_as_it_was(
         owner="process-1",
         provider_message_id="p-1",
         possible_duplicate=True,
+        unsure=True,
+        expire_us=NOON + 9,
         facts={"sent": NOON, "opened": NOON + 5},
     )
     await store.commit([changes(a_profile(), a_run(run_id="r"), message)])

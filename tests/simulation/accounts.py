@@ -1,4 +1,4 @@
-"""What throttles, digests and caps must add up to in a workspace at the end. Pure."""
+"""What throttles, digests, caps and routes must add up to in a workspace at the end. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,8 +10,10 @@ from upshotd.domain.definitions import Policy
 from upshotd.domain.message import Message
 from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
+from upshotd.domain.routing import Method, Route, Routing
 from upshotd.domain.run import Run
 from upshotd.domain.steps.digest import DIGESTED, Digest
+from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.window import inside
 
@@ -105,6 +107,30 @@ def quiet(messages: Iterable[Message], plans: Plans, policy: Policy) -> Iterator
         made = instant(message.create_us)
         if hours is not None and message.attempt and not inside(hours, UTC, made):
             yield f"{message.message_id} was begun at {made.isoformat()}, in quiet hours"
+
+
+def routes(messages: Iterable[Message], plans: Plans, sent: set[str]) -> Iterator[str]:
+    """Yield where more than one channel of those that exclude each other was used."""
+    used: defaultdict[tuple[str, str], list[Message]] = defaultdict(list)
+    for message in messages:
+        if message.message_id in sent:
+            used[message.run_id, message.step_id].append(message)
+    for (run_id, step_id), theirs in used.items():
+        plan = plans(theirs[0].workflow_id, theirs[0].workflow_version)
+        send = plan.steps[step_id].kind
+        assert isinstance(send, Send)
+        most = _at_once(send.routing)
+        if len(theirs) > most:
+            names = sorted(message.channel.name for message in theirs)
+            yield f"the step {step_id} of {run_id} was sent on {names}, at most {most} may be"
+
+
+def _at_once(routing: Routing) -> int:
+    """Return on how many channels at most one person is reached."""
+    if not isinstance(routing, Route):
+        return 1
+    counts = [_at_once(option) for option in routing.options]
+    return max(counts) if routing.method is Method.SINGLE else sum(counts)
 
 
 def _steps(run: Run, plans: Plans, kind: type) -> list[str]:

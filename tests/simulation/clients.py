@@ -66,6 +66,8 @@ class Client:
         else:
             event.track.event = self._chance.choice((*flows.STARTS, *flows.MIDDLES))
             event.track.properties.update({"n": self._chance.randint(1, 9)})
+            if self._chance.random() < 0.1:
+                event.context.update({"device": {"token": f"device-{user_id}"}})
             if draw > 0.95:  # it happened before it was sent
                 ago_us = self._chance.choice((1_000_000, 3_600_000_000, 3 * 86_400_000_000))
                 event.event_time.FromMicroseconds(self._sim.now_us() - ago_us)

@@ -8,18 +8,20 @@ from datetime import time, timedelta
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
 from upshotd.domain.event import EventType
-from upshotd.domain.message import Channel, Content, Email, Purpose, Sms, Webhook
+from upshotd.domain.message import Channel, Content, Email, Purpose, Push, Sms, Webhook
 from upshotd.domain.names import instant
 from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.routing import Method, Route, Routing, channels
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
-from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.values import replace
 from upshotd.domain.window import Window
@@ -31,6 +33,7 @@ from upshotd.domain.workflow import (
     StepKind,
     Trigger,
     Workflow,
+    nested,
 )
 
 STARTS = ("Start A", "Start B", "Start C")
@@ -74,17 +77,44 @@ def range_of(unit_us: int) -> tuple[int, ...]:
 
 
 def a_send(scope: Scope) -> StepKind:
-    """Any channel; now and then with a template that fails."""
-    text = FAULTY if scope.chance.random() < 0.05 else scope.chance.choice(TEXTS)
-    channel, content = scope.chance.choice(
-        (
-            (Channel.EMAIL, Email(text, f"<p>{text}</p>", text)),
-            (Channel.SMS, Sms(text)),
-            (Channel.WEBHOOK, Webhook(text)),
-        )
+    """On a channel or a route; now and then with a template that fails, or with limits."""
+    routing = scope.chance.choice(_CHANNELS)
+    if scope.chance.random() < 0.3:
+        routing = scope.chance.choice(_ROUTES)
+    contents = [_content(channel, _text(scope)) for channel in sorted(channels(routing))]
+    limited = scope.chance.random() < 0.2
+    return Send(
+        routing,
+        tuple(contents),
+        scope.duration() if limited else None,
+        on_failure=steps(scope.inner(), 0, 1) if scope.depth < DEPTH and limited else (),
+        on_unknown=scope.chance.choice((None, None, *OnUnknown)),
     )
-    typed: Content = content
-    return Send(channel, (typed,))
+
+
+_CHANNELS: tuple[Routing, ...] = (Channel.EMAIL, Channel.SMS, Channel.WEBHOOK, Channel.PUSH)
+_ROUTES = (
+    Route(Method.SINGLE, (Channel.PUSH, Channel.EMAIL, Channel.SMS)),
+    Route(Method.SINGLE, (Channel.PUSH, Route(Method.ALL, (Channel.EMAIL, Channel.SMS)))),
+    Route(Method.SINGLE, (Channel.EMAIL, Channel.WEBHOOK)),
+    Route(Method.ALL, (Channel.EMAIL, Channel.WEBHOOK)),
+)
+
+
+def _text(scope: Scope) -> str:
+    return FAULTY if scope.chance.random() < 0.05 else scope.chance.choice(TEXTS)
+
+
+def _content(channel: Channel, text: str) -> Content:
+    match channel:
+        case Channel.EMAIL:
+            return Email(text, f"<p>{text}</p>", text)
+        case Channel.SMS:
+            return Sms(text)
+        case Channel.PUSH:
+            return Push(text, text, {"home": text})
+        case _:
+            return Webhook(text)
 
 
 def a_delay(scope: Scope) -> StepKind:
@@ -146,6 +176,12 @@ def a_digest(scope: Scope) -> StepKind:
     return Digest(window_us, most_us, key, max_items=scope.chance.choice((2, 3, 100)))
 
 
+def an_update(scope: Scope) -> StepKind:
+    """A trait that conditions look at, and one that now and then has no value."""
+    plan = scope.chance.choice(('"pro"', '"x"'))
+    return UpdateProfile({"plan": plan, "n": "event.properties.n"})
+
+
 def an_emit(scope: Scope) -> StepKind:
     """An outcome of our own."""
     return Emit(
@@ -179,6 +215,7 @@ GENERATORS: dict[type, tuple[Callable[[Scope], StepKind], int]] = {
     Branch: (a_branch, 3),
     Throttle: (a_throttle, 2),
     Digest: (a_digest, 3),
+    UpdateProfile: (an_update, 1),
     Emit: (an_emit, 2),
     Enroll: (an_enroll, 2),
     Suppress: (a_suppress, 1),
@@ -267,13 +304,6 @@ def kinds_in(found: tuple[Step, ...]) -> set[type]:
     kinds: set[type] = set()
     for step in found:
         kinds.add(type(step.kind))
-        match step.kind:
-            case Wait(on_match=a, on_timeout=b, on_undeliverable=c):
-                kinds |= kinds_in(a) | kinds_in(b) | kinds_in(c)
-            case Branch(cases=cases, otherwise=otherwise):
-                for case in cases:
-                    kinds |= kinds_in(case.steps)
-                kinds |= kinds_in(otherwise)
-            case Throttle(on_throttled=inner):
-                kinds |= kinds_in(inner)
+        for _, inner in nested(step):
+            kinds |= kinds_in(inner)
     return kinds

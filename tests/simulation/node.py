@@ -35,9 +35,10 @@ T = TypeVar("T")
 
 #: Providers by channel; whether each delivers one message once, however often it is asked.
 CARRIERS = {
-    Channel.EMAIL: (Carrier("mail", idempotent=False),),
+    Channel.EMAIL: (Carrier("mail", idempotent=False), Carrier("post", idempotent=False)),
     Channel.SMS: (Carrier("texts", idempotent=True),),
     Channel.WEBHOOK: (Carrier("hooks", idempotent=True),),
+    Channel.PUSH: (Carrier("pushes", idempotent=True), Carrier("spare", idempotent=False)),
 }
 GRACE_S = 10.0
 
@@ -177,8 +178,9 @@ class Node:
         limits = Limits(batch=64, in_flight=32)
         loop = Loop(store, clock, ids, sim.codec, book, wakeups, limits=limits)
         providers = {
-            route.provider: SimProvider(sim, route.provider, idempotent=route.idempotent)
-            for route in CARRIERS.values()
+            one.provider: SimProvider(sim, one.provider, idempotent=one.idempotent)
+            for several in CARRIERS.values()
+            for one in several
         }
         dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
         loop.attach(dispatcher)

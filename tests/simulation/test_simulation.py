@@ -16,7 +16,10 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
+from upshotd.domain import messages, sending
+from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import ROOTS
+from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.steps import digest, send, throttle
 from upshotd.domain.validation import validate
 from upshotd.domain.workflow import StepKind
@@ -58,11 +61,14 @@ INVARIANTS = {
     "passes not counted": "I12",
     "caps not kept": "I12",
     "quiet hours not kept": "I13",
+    "another channel although it may have come": "I14",
+    "never too late": "I14",
+    "given up in silence": "I15",
 }
 
 
 @pytest.mark.parametrize("fault", INVARIANTS)
-def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):
+def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901
     match fault:
         case "no fence":
             monkeypatch.setattr(SimDatabase, "fenced", lambda *_: False)
@@ -79,6 +85,12 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):
             monkeypatch.setattr(send, "reached", lambda *_: None)
         case "quiet hours not kept":
             monkeypatch.setattr(send, "_opens_us", lambda journey: journey.now_us)
+        case "another channel although it may have come":
+            monkeypatch.setattr(send, "_spent", lambda message: message.state in UNREACHABLE)
+        case "never too late":
+            monkeypatch.setattr(sending, "_expired", lambda *_: False)
+        case "given up in silence":
+            monkeypatch.setattr(messages, "append", _quietly(messages.append))
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 
@@ -91,6 +103,14 @@ def _lost_now_and_then(commit):
             await commit(self, batches)
 
     return forgetful
+
+
+def _quietly(append):
+    def told(draft, message, kind, **fields):
+        if kind is not OutcomeKind.MESSAGE_UNROUTABLE:
+            append(draft, message, kind, **fields)
+
+    return told
 
 
 def _an_hour_ahead(follow):

@@ -1,4 +1,4 @@
-"""The invariants I1 to I13 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I15 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -14,7 +14,7 @@ from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
-from upshotd.domain.message import OPEN, Delivery, Message, MessageState, Purpose
+from upshotd.domain.message import OPEN, Delivery, Message, MessageState
 from upshotd.domain.outcome import Engagement, OutcomeKind
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Suppression
@@ -69,6 +69,8 @@ class Watcher:
         self.commits = 0
         #: (workspace, profile) -> its outcomes in the order of their commits.
         self._appended: dict[str, list[str]] = {}
+        #: Messages about which there was an outcome.
+        self._told: set[tuple[str, str]] = set()
         #: Profiles that others became part of.
         self._merged: set[str] = set()
 
@@ -113,6 +115,7 @@ class Watcher:
                 known = not outcome.run_id or outcome.run_id in tables.runs
                 self.expect(known, f"I9 {outcome.outcome_id} is of a run of another workspace")
                 self._appended.setdefault(changes.workspace_id, []).append(outcome.outcome_id)
+                self._told.add((changes.workspace_id, outcome.message_id))
             kinds = ",".join(outcome.kind.name for outcome in changes.outcomes)
             self._sim.trace(
                 f"{owner} {changes.workspace_id} {sorted(changes.events)} {sorted(changes.runs)} "
@@ -160,6 +163,10 @@ class Watcher:
         if message.state is MessageState.SENDING and begun:
             self.expect(message.owner == owner, f"I7 {which} is begun in the name of another")
             self._consent(tables.runs[message.run_id], changes, old, message)
+            assert message.due_us is not None
+            begun_us = message.due_us - self._sim.policy.lease_us
+            late = message.expire_us is not None and begun_us > message.expire_us
+            self.expect(not late, f"I14 {which} is begun when it is of no use any more")
         if before is None:
             return
         self.expect(begun >= 0, f"I4 {which}: an attempt was taken back")
@@ -233,8 +240,7 @@ class Watcher:
             return
         which = f"{delivery.message_id} by {taken.provider}"
         self.expect(delivery.possible_duplicate, f"I2 {which}: the second send is not marked")
-        purpose = self._sim.purpose(delivery.workspace_id, delivery.run_id)
-        again = purpose is Purpose.TRANSACTIONAL
+        again = self._sim.resends(delivery.workspace_id, delivery.run_id, delivery.step_id)
         self.expect(again, f"I2 {which}: sent twice where it should have been given up")
 
     # I8: nothing stands still, once nothing breaks any more
@@ -293,6 +299,8 @@ class Watcher:
         for message in tables.messages.values():
             which = message.message_id
             self.expect(message.state not in OPEN, f"I8 {which} never ended")
+            told = (workspace_id, which) in self._told
+            self.expect(told, f"I15 {which} ended without an outcome")
             if message.state is MessageState.ACCEPTED:
                 at_provider = (workspace_id, which) in self._sim.providers.times
                 self.expect(at_provider, f"I2 {which} counts as sent, and nobody took it")
@@ -320,6 +328,9 @@ class Watcher:
         for text in accounts.digests(tables.runs, plans):
             self.expect(False, f"I11 {workspace_id}: {text}")
         policy = self._sim.policy
+        sent = {which for where, which in self._sim.providers.times if where == workspace_id}
+        for text in accounts.routes(tables.messages.values(), plans, sent):
+            self.expect(False, f"I14 {workspace_id}: {text}")
         for text in accounts.quiet(tables.messages.values(), plans, policy):
             self.expect(False, f"I13 {workspace_id}: {text}")
         if "clock_jump" not in self._sim.faults.injected:  # a clock set back counts anew

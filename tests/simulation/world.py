@@ -29,6 +29,7 @@ from upshotd.application import watching
 from upshotd.domain.message import Purpose
 from upshotd.domain.names import ROOTS
 from upshotd.domain.plan import Plan
+from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.wait import Wait
 
 MINUTE = 60_000_000
@@ -183,10 +184,15 @@ class Simulation:
         """Return the topic of a workflow."""
         return self.plan(workspace_id, workflow_id, version).workflow.topic
 
-    def purpose(self, workspace_id: str, run_id: str) -> Purpose:
-        """Return what the messages of a run are for."""
+    def resends(self, workspace_id: str, run_id: str, step_id: str) -> bool:
+        """Return whether a message is sent again when nobody tells what became of it."""
         run = self.database._tables(workspace_id).runs[run_id]
-        return self.plan(workspace_id, run.workflow_id, run.workflow_version).workflow.purpose
+        plan = self.plan(workspace_id, run.workflow_id, run.workflow_version)
+        send = plan.steps[step_id].kind
+        assert isinstance(send, Send)
+        if send.on_unknown is None:
+            return plan.workflow.purpose is Purpose.TRANSACTIONAL
+        return send.on_unknown is OnUnknown.RESEND
 
     # a history
 

@@ -45,8 +45,11 @@ def _tagged(link: re.Match[str], utm: Mapping[str, str]) -> str:
 
 
 def with_utm(url: str, utm: Mapping[str, str]) -> str:
-    """Return *url* with the parameters that it does not have yet."""
-    parts = urlsplit(url)
+    """Return *url* with the parameters that it does not have yet; what is no address stays."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address, whatever it begins with
+        return url
     known = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     more = {f"utm_{name}": value for name, value in utm.items() if value}
     added = urlencode({name: value for name, value in more.items() if name not in known})

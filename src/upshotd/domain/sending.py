@@ -146,7 +146,7 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
     if run is None or not run.active:
         messages.suppress(draft, message, "RUN_ENDED")
         return
-    if message.expire_us is not None and draft.now_us > message.expire_us:
+    if _expired(draft, message):
         failed(draft, message, "EXPIRED", message.detail)
         return
     topic = draft.plan(run).workflow.topic
@@ -175,6 +175,11 @@ def _resends(draft: Draft, message: Message) -> bool:
     return plan.workflow.purpose is Purpose.TRANSACTIONAL
 
 
+def _expired(draft: Draft, message: Message) -> bool:
+    """Return whether the message is of no use any more."""
+    return message.expire_us is not None and draft.now_us > message.expire_us
+
+
 def _in_time(draft: Draft, message: Message) -> bool:
     """Return whether another attempt may still begin."""
     return draft.now_us <= message.create_us + draft.definitions.policy.attempts_window_us
@@ -192,6 +197,6 @@ def _go_on(draft: Draft, message: Message, what: str, detail: str) -> None:
     if journey is not None:
         finished = draft.message(message.message_id)
         reason = finished.reason if finished is not None else ""
-        journey.leave(message.step_id, **{what: True, "reason": reason})
+        journey.leave(message.step_id, **send.lost(what, reason))
         journey.note(what, detail)
         journey.follow(send.settled(journey))

@@ -123,7 +123,7 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
 
 def _spent(message: Message) -> bool:
     """Return whether it is certain that *message* reached nobody: another channel may be tried."""
-    return message.state in UNREACHABLE and message.reason != "UNKNOWN"
+    return message.state in UNREACHABLE and not message.unsure
 
 
 def _try(message: Message, send: Send, journey: Journey, *, alone: bool) -> bool:
@@ -154,8 +154,13 @@ def _give_up(journey: Journey, message: Message, refusal: Refusal) -> None:
     state, reason, detail = refusal
     messages.finish(journey.draft, message, state, reason, detail)
     word = state.name.lower()
-    _remember(journey, message, sent=False, **{word: True, "reason": reason})
+    _remember(journey, message, sent=False, **lost(word, reason))
     journey.note(word, f"{reason}: {detail}" if detail else reason)
+
+
+def lost(word: str, reason: str) -> dict[str, object]:
+    """Return what one lost message leaves; a step is `undeliverable` when all of it are lost."""
+    return {"reason": reason} if word == "undeliverable" else {word: True, "reason": reason}
 
 
 def _remember(journey: Journey, message: Message, **left: object) -> None:

@@ -1,7 +1,7 @@
 """A whole Upshot without network or real time: store, loop, lab clock, providers with a ledger."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from tests.fakes import ManualClock, SeededIds
@@ -78,6 +78,14 @@ class LabManualClock(ManualClock):
         return self.now_us() - START
 
 
+#: Providers by channel, those that are asked first in front.
+CARRIERS = {
+    Channel.EMAIL: (Carrier("smtp", idempotent=False),),
+    Channel.SMS: (Carrier("texts", idempotent=True),),
+    Channel.PUSH: (Carrier("pushes", idempotent=False),),
+}
+
+
 class World:
     """Everything joined; `now` is a number, and providers are ledgers."""
 
@@ -88,14 +96,19 @@ class World:
         limits: Limits | None = None,
         clock: LabManualClock | None = None,
         policy: Policy | None = None,
+        carriers: Mapping[Channel, tuple[Carrier, ...]] = CARRIERS,
     ) -> None:
         self.store = store
         self.clock = clock or LabManualClock(START, patient=False)
         self.ids = SeededIds(1)
         self.codec = ContractCodec()
         self.conditions, self.templates = CelConditions(), SandboxTemplates(ROOTS)
-        self.email = RecordingProvider("smtp", idempotent=False)
-        self.sms = RecordingProvider("texts", idempotent=True)
+        self.providers = {
+            one.provider: RecordingProvider(one.provider, idempotent=one.idempotent)
+            for several in carriers.values()
+            for one in several
+        }
+        self.email, self.sms = self.providers["smtp"], self.providers["texts"]
         blank = Definitions(
             conditions=self.conditions,
             templates=self.templates,
@@ -103,10 +116,7 @@ class World:
             contact=ContactRules(email, phone),
             decode_event=self.codec.decode_event,
             letters=MailLetters(),
-            carriers={
-                Channel.EMAIL: (Carrier("smtp", idempotent=False),),
-                Channel.SMS: (Carrier("texts", idempotent=True),),
-            },
+            carriers=carriers,
             policy=policy or Policy(),
             zones=zone,
             owner="me",
@@ -122,7 +132,7 @@ class World:
             self.wakeups,
             limits=limits,
         )
-        self.dispatcher = Dispatcher({"smtp": self.email, "texts": self.sms}, self.loop.settle)
+        self.dispatcher = Dispatcher(self.providers, self.loop.settle)
         self.loop.attach(self.dispatcher)
         self.lab = Lab(store, self.clock, self.loop)
         self._counter = 0
@@ -132,8 +142,8 @@ class World:
         self._working = asyncio.create_task(self.loop.run())
 
     async def stop(self) -> None:
-        self.email.open.set()
-        self.sms.open.set()
+        for provider in self.providers.values():
+            provider.open.set()
         self.loop.drain()
         await self.dispatcher.close(1.0)
         self.loop.stop()
@@ -154,6 +164,7 @@ class World:
         """Return *event* as the contract's codec would have made it."""
         pb = event_pb2.Event(event_id=event.event_id, user_id=event.user_id)
         pb.anonymous_id = event.anonymous_id
+        pb.context.update(dict(event.context))
         if event.type is EventType.TRACK:
             pb.track.event = event.name
             pb.track.properties.update(dict(event.properties))

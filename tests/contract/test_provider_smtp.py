@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import email.policy
 from collections.abc import AsyncIterator, Callable
 from email import message_from_bytes
+from typing import Any
 
 import pytest
 
@@ -229,6 +231,24 @@ async def test_both_forms_of_the_body_travel_and_the_better_one_comes_last(
     assert parts == ["text/plain", "text/html"]
     assert html.get_content_type() == "text/html"
     assert text.get_content_type() == "text/plain"
+
+
+async def test_headers_of_its_own_and_where_answers_go(world: SmtpWorld) -> None:
+    headers = {"X-Stream": "Grüße", "Precedence": "bulk"}
+    await world.provider.send(email_delivery(reply_to="Us@bücher.example", headers=headers))
+
+    mail = message_from_bytes(world.ledger[0].raw, policy=email.policy.default)
+    assert mail["Reply-To"] == "Us@xn--bcher-kva.example"
+    assert (mail["X-Stream"], mail["Precedence"]) == ("Grüße", "bulk")
+
+
+@pytest.mark.parametrize(
+    "fault", [{"reply_to": "a@b.example\r\nBcc: c"}, {"headers": {"X-A": "b\nc"}}]
+)
+async def test_what_cannot_be_a_header_is_refused(world: SmtpWorld, fault: dict[str, Any]) -> None:
+    result = await world.provider.send(email_delivery(**fault))
+    assert isinstance(result, Refused)
+    assert world.ledger == []
 
 
 async def test_the_headers_of_a_message(world: SmtpWorld) -> None:

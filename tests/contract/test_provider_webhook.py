@@ -20,7 +20,17 @@ from tests.contract.provider_worlds import (
 )
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.webhook import WebhookSettings, retry_after_us
-from upshotd.domain.message import Accepted, Deferred, Refused, Unknown
+from upshotd.domain.message import (
+    CHANNELS,
+    Accepted,
+    Chat,
+    Content,
+    Deferred,
+    Inbox,
+    Push,
+    Refused,
+    Unknown,
+)
 
 HOUR_US = 3_600_000_000
 
@@ -56,14 +66,30 @@ async def test_the_body_says_all_about_the_message(world: WebhookWorld) -> None:
 
 
 async def test_an_email_travels_with_all_its_parts(world: WebhookWorld) -> None:
-    await world.provider.send(email_delivery(unsubscribe_url="https://e.example/u"))
+    headers = {"X-Stream": "news"}
+    await world.provider.send(
+        email_delivery(
+            unsubscribe_url="https://e.example/u", reply_to="us@e.example", headers=headers
+        )
+    )
 
     assert json.loads(world.ledger[0].raw)["data"]["content"] == {
         "subject": "Hello Ana",
         "html": "<p>Hi</p>",
         "text": "Hi Ana",
         "unsubscribe_url": "https://e.example/u",
+        "reply_to": "us@e.example",
+        "headers": headers,
     }
+
+
+@pytest.mark.parametrize("content", [Push("Hi", data={"to": "/a"}), Chat("Hi"), Inbox("Hi")])
+async def test_every_kind_of_content_travels(world: WebhookWorld, content: Content) -> None:
+    delivery = sms_delivery()._replace(channel=CHANNELS[type(content)], content=content)
+    assert isinstance(await world.provider.send(delivery), Accepted)
+    data = json.loads(world.ledger[0].raw)["data"]
+    assert data["channel"] == CHANNELS[type(content)].name.lower()
+    assert data["content"] == content._asdict()
 
 
 async def test_during_a_rotation_either_secret_verifies(world: WebhookWorld) -> None:

@@ -52,7 +52,7 @@ def settings(tmp_path: Path) -> Settings:
         http=Address("127.0.0.1", 0),
         database=str(tmp_path / "upshot.db"),
         providers={"null": ProviderTable("null", "null", {})},
-        channels={Channel.EMAIL: "null"},
+        channels={Channel.EMAIL: ("null",)},
     )
 
 

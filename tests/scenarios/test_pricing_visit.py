@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.test_project_updates import workflow_of
+from tests.scenarios.examples import workflow_of
 from tests.stores import KINDS, opened
 from tests.world import DAY, HOUR, World, world
 from upshotd.adapters.grpc.codec import ContractCodec

@@ -1,28 +1,11 @@
 """A busy project: few comments are told at once, many become one e-mail. Told on every store."""
 
 import asyncio
-from pathlib import Path
 
+from tests.scenarios.examples import workflow_of
 from tests.world import DAY, HOUR, MINUTE, World
-from upshot.v1 import workflow_pb2
-from upshotd.adapters.grpc import workflow_codec
-from upshotd.cli import yamlfile
-from upshotd.cli.reading import Reader
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import EngagementKind
-from upshotd.domain.workflow import Workflow
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def workflow_of(name: str) -> Workflow:
-    """Return the workflow of an example."""
-    (node,) = yamlfile.documents((EXAMPLES / f"{name}.yaml").read_text())
-    message = workflow_pb2.Workflow()
-    Reader().message(node, message, "workflow")
-    workflow, faults = workflow_codec.workflow(message)
-    assert not faults
-    return workflow
 
 
 def comment(n: int, project: str = "p1", user: str = "ana") -> Event:

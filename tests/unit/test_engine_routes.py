@@ -98,6 +98,14 @@ def test_single_sends_nothing_else_while_nobody_knows_what_became_of_a_message()
     assert sim.run().step_id == "pause"
 
 
+def test_single_does_not_come_back_to_a_channel_that_was_passed_over():
+    sim = started(send(FIRST), device=False)
+    sim.track("u", "Opened the App", context={"device": {"token": "t-1"}})
+    sim.answer()
+    assert sim.messages_kinds() == ["SENT EMAIL"]
+    assert sim.run().step_id == "pause"
+
+
 def test_single_that_reaches_the_person_on_no_channel_leaves_one_outcome():
     sim = started(send(FIRST), device=False, first_name="U")
     assert sim.messages_kinds() == ["UNROUTABLE PUSH"]

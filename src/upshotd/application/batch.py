@@ -12,7 +12,7 @@ from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.ids import Ids
-from upshotd.domain.message import OPEN, Accepted, MessageState
+from upshotd.domain.message import OPEN, Accepted, Deferred, MessageState
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes, Identity, IdKind, ProviderKey, State, Wanted
@@ -86,6 +86,8 @@ def _want_engagement(want: Wanted, engagement: Engagement) -> None:
 
 def _want_settled(want: Wanted, settled: SendSettled) -> None:
     want.message_ids.add(settled.message_id)
+    if isinstance(settled.result, Deferred):  # another provider may be asked at once
+        want.content_ids.add(settled.message_id)
     key = provider_key_of(settled)
     if key is not None:
         want.provider_keys.add(key)

@@ -176,6 +176,9 @@ class _Application:
                 self._unlink(self._tables.messages_of, merged, message_id)
                 self._put_message(moved)
         for message_id, message in self._changes.messages.items():
+            known = self._tables.messages.get(message_id)
+            if known is not None:  # written once: it is frozen, and not loaded with the rest
+                message = message._replace(content=known.content)
             self._put_message(self._next(self._tables.messages, message_id, message))
 
     def _put_message(self, message: Message) -> None:

@@ -15,7 +15,7 @@ def load(tables: Tables, wanted: Wanted) -> State:
     for profile_id in sorted(profile_ids):
         _person(tables, wanted, state, profile_id)
     for run in sorted(state.runs.values(), key=lambda run: run.run_id):
-        _hangs_on(tables, state, run)
+        _hangs_on(tables, wanted, state, run)
     for event_id in wanted.event_ids & tables.events.keys():
         state.seen[event_id] = tables.events[event_id].started
     for group_id in wanted.group_ids & tables.groups.keys():
@@ -37,13 +37,15 @@ def _wanted_messages(tables: Tables, wanted: Wanted, state: State) -> None:
                     waiting, key=lambda engagement: (engagement.occur_us, engagement.engagement_id)
                 )
             )
-    _messages(tables, state, message_ids)
+    _messages(tables, wanted, state, message_ids)
 
 
-def _messages(tables: Tables, state: State, message_ids: Iterable[str]) -> None:
+def _messages(tables: Tables, wanted: Wanted, state: State, message_ids: Iterable[str]) -> None:
     for message_id in message_ids:
         message = tables.messages[message_id]
-        state.messages[message_id] = message
+        # Left out as other stores do, so that what decides on content without asking is found.
+        whole = message_id in wanted.content_ids
+        state.messages[message_id] = message if whole else message._replace(content=None)
         key = (message.provider, message.provider_message_id)
         if tables.provider_messages.get(key) == message_id:
             state.provider_messages[key] = message_id
@@ -82,9 +84,9 @@ def _person(tables: Tables, wanted: Wanted, state: State, profile_id: str) -> No
             state.last_starts[key] = max(state.last_starts.get(key, run.start_us), run.start_us)
 
 
-def _hangs_on(tables: Tables, state: State, run: Run) -> None:
+def _hangs_on(tables: Tables, wanted: Wanted, state: State, run: Run) -> None:
     """Load the messages of *run*, the event that started it and that event's group."""
-    _messages(tables, state, tables.messages_of_run.get(run.run_id, ()))
+    _messages(tables, wanted, state, tables.messages_of_run.get(run.run_id, ()))
     row = tables.events.get(run.event_id)
     if row is None:
         return

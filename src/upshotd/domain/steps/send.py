@@ -104,6 +104,8 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
     """Try what is left to try, and hold while a message of it is open."""
 
     def reach(channel: Channel, alone: bool) -> bool:
+        if not alone and channel.name in _passed_over(journey, step.step_id):
+            return False
         for message in made(journey, step.step_id):
             if message.channel is channel:
                 return not _spent(message)
@@ -121,6 +123,12 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
     return Into(send.on_failure)
 
 
+def _passed_over(journey: Journey, step_id: str) -> list[str]:
+    """Return the channels that could not reach the person when it was their turn."""
+    left = journey.steps.get(step_id, {}).get("passed_over")
+    return left if isinstance(left, list) else []
+
+
 def _spent(message: Message) -> bool:
     """Return whether it is certain that *message* reached nobody: another channel may be tried."""
     return message.state in UNREACHABLE and not message.unsure
@@ -131,7 +139,10 @@ def _try(message: Message, send: Send, journey: Journey, *, alone: bool) -> bool
     caps = _caps(message, journey)
     refusal = _refusal(message, caps, journey)
     if refusal is not None and not alone:
-        journey.note_once("passed_over", f"{message.channel.name.lower()}: {refusal.reason}")
+        # For good: what becomes possible while another channel is being tried would come twice.
+        passed_over = [*_passed_over(journey, message.step_id), message.channel.name]
+        journey.leave(message.step_id, passed_over=passed_over)
+        journey.note("passed_over", f"{message.channel.name.lower()}: {refusal.reason}")
         return False
     if refusal is None:
         try:

@@ -9,6 +9,7 @@ from tests.builders import (
     a_profile,
     a_rejection,
     a_run,
+    an_event,
     changes,
 )
 from upshotd.application.ports import (
@@ -20,10 +21,11 @@ from upshotd.application.ports import (
     StoredWorkflow,
 )
 from upshotd.domain.errors import VersionMismatch
+from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Channel, Email, MessageState
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
-from upshotd.domain.state import IdKind, Wanted
+from upshotd.domain.state import AcceptedEvent, IdKind, StartedRun, Wanted
 from upshotd.domain.values import replace
 
 ANA = (IdKind.USER, "ana")
@@ -227,3 +229,27 @@ async def test_content_is_loaded_where_it_is_wanted_and_kept_where_it_is_not(sto
     kept = await store.message("default", "m")
     assert kept is not None
     assert (kept.content, kept.state) == (content, MessageState.UNDELIVERABLE)
+
+
+async def test_an_event_comes_back_with_what_workflows_made_of_it(store: Store) -> None:
+    refused = (Explanation("b", 3, "CONDITION_FALSE", 'plan == "pro", where plan is "ü"'),)
+    started = (StartedRun("a", 1, "run-1"),)
+    both = AcceptedEvent(an_event(event_id="both"), "profile-ana", started, refused)
+    alone = AcceptedEvent(an_event(event_id="alone"), "profile-ana", (), refused)
+    quiet = AcceptedEvent(an_event(event_id="quiet"), "profile-ana")
+    await store.commit([changes(a_profile(), both, alone, quiet)])
+    kept = await store.event("default", "both")
+    assert kept is not None
+    assert kept.stored.payload == both.event.payload
+    assert (kept.started, kept.refused) == (started, refused)
+    assert [e.reason for e in kept.explanations] == ["STARTED", "CONDITION_FALSE"]
+    only = await store.event("default", "alone")
+    assert only is not None
+    assert (only.started, only.refused) == ((), refused)
+    nothing = await store.event("default", "quiet")
+    assert nothing is not None
+    assert nothing.explanations == ()
+    assert await store.event("default", "nobody") is None
+    assert await store.event("elsewhere", "both") is None
+    seen = (await store.load("default", Wanted(event_ids={"both", "alone"}))).seen
+    assert seen == {"both": started, "alone": ()}

@@ -325,3 +325,23 @@ def test_help_imports_no_command(server: str) -> None:
     code = "import sys, upshotd.cli; print({'grpc', 'yaml', 'sqlalchemy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_why_tells_of_events_runs_and_messages_in_words(ask: Ask, tmp_path: Path) -> None:
+    run_id, message_id = signed_up(ask, tmp_path, "wilma")
+    ask("ingest", jsonl(tmp_path / "again.jsonl", [event("wilma", "wilma-3")]))
+    said = ask("why", "wilma-2").stdout.splitlines()
+    assert said[0].startswith('event wilma-2: track "Signed Up" of wilma, received ')
+    assert said[1] == f"  it started welcome v1: run {run_id}"
+    said = ask("why", "wilma-3").stdout
+    assert "it did not start welcome v1: its key has no value: event.properties.order" in said
+    assert "no workflow listened to it when it came" in ask("why", "wilma-1").stdout
+    said = ask("why", run_id).stdout
+    assert "mail gave a message to its provider: email by nowhere" in said
+    assert "  it stands at opened until " in said
+    said = ask("why", message_id).stdout
+    assert said.startswith(f"message {message_id}: email to wilma@example.com through nowhere")
+    assert "mail was taken by the provider nowhere" in said
+    ask("ingest", jsonl(tmp_path / "bad.jsonl", [event("", "bad-1")]), code=4)
+    assert "event bad-1 was refused" in ask("why", "bad-1").stdout
+    assert "nothing is known of 'no-id'" in ask("why", "no-id", code=1).stderr

@@ -288,3 +288,34 @@ async def test_eight_clients_with_the_same_ids_start_each_run_once(
     assert all(len(found) == 1 for id_, found in runs.items() if id_.startswith("e"))
     assert Counter(kinds(came)) == {"RUN_STARTED": 720, "MESSAGE_SENT": 720, "RUN_COMPLETED": 720}
     assert len({outcome.run_id for outcome in came}) == 720
+
+
+async def test_an_explanation_is_given_where_it_is_asked_for_and_can_be_looked_up_later(
+    wire: Wire,
+) -> None:
+    pro = workflow("pro", {"track": {"event": "Signed Up"}}, pause())
+    pro.trigger.condition = 'traits.plan == "pro"'
+    await wire.define(pro)
+    await wire.define(workflow("welcome", "Signed Up", pause()))
+    (silent,) = await wire.ingest(track("e0"))
+    assert not silent.explanations
+    await wire.ingest(identify("i1", plan="free"))
+    request = pb.IngestRequest(events=[track("e1")], explain=True)
+    (told,) = (await wire.upshot.Ingest(request)).results
+    by_id = {e.workflow_id: e for e in told.explanations}
+    assert by_id["pro"].reason == "CONDITION_FALSE"
+    assert by_id["pro"].detail == 'traits.plan == "pro", where traits.plan is "free"'
+    assert (by_id["welcome"].started, by_id["welcome"].reason) == (False, "ACTIVE")
+    assert silent.started_runs[0].run_id in by_id["welcome"].detail
+    (again,) = (await wire.upshot.Ingest(request)).results
+    assert not again.explanations
+    kept = await wire.admin.GetEvent(admin_pb2.GetEventRequest(event_id="e1"))
+    assert kept.event.track.event == "Signed Up"
+    assert list(kept.explanations) == list(told.explanations)
+    first = await wire.admin.GetEvent(admin_pb2.GetEventRequest(event_id="e0"))
+    assert [(e.reason, e.run_id) for e in first.explanations if e.started] == [
+        ("STARTED", silent.started_runs[0].run_id)
+    ]
+    unknown = wire.admin.GetEvent(admin_pb2.GetEventRequest(event_id="nobody"))
+    code, info, _ = await refused(unknown)
+    assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")

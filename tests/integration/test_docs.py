@@ -14,7 +14,9 @@ from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
 from upshotd.cli.reading import Reader
+from upshotd.cli.why import REASONS, WORDS
 from upshotd.config import VARIABLES, load
+from upshotd.domain import explanation
 from upshotd.domain.names import ROOTS
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
@@ -163,3 +165,25 @@ def test_a_person_is_welcomed_once_and_colleagues_are_not():
     assert shop.answer().step_id == "welcome"
     shop.identify("ana", email="ana@example.org")
     assert len(shop.state.runs) == 2
+
+
+def test_every_word_of_a_timeline_is_documented_and_told_in_words() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "src/upshotd/domain").rglob("*.py"))
+    written = set(re.findall(r'note(?:_once)?\(\s*"([a-z_]+)"', source))
+    table = (ROOT / "docs/outcomes.md").read_text().partition("## Timeline of a run")[2]
+    documented = {
+        word
+        for row in re.findall(r"^\| ([a-z_, ]+) \|", table, re.MULTILINE)
+        for word in row.split(", ")
+    } - {"word"}
+    assert written <= documented
+    assert documented == set(WORDS)
+
+
+def test_every_reason_against_a_start_is_told_in_words() -> None:
+    against = {
+        value
+        for name, value in vars(explanation).items()
+        if name.isupper() and isinstance(value, str)
+    }
+    assert against - {"STARTED"} == set(REASONS)

@@ -43,7 +43,7 @@ def test_enroll_says_why_it_did_not():
     sim = Sim([enroller("nobody", "bars"), bars])
     sim.track("u", "Go")
     details = [e.detail for e in sim.run().timeline if e.what == "not_enrolled"]
-    assert details == ["there is no workflow nobody", "bars: its condition does not hold"]
+    assert details == ["there is no workflow nobody", "bars: CONDITION_FALSE: false"]
 
 
 def test_enrolling_without_the_event_says_so():

@@ -18,7 +18,7 @@ from upshotd.domain.message import (
     Sms,
     Unknown,
 )
-from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.routing import Method, Route
 from upshotd.domain.run import RunState
 from upshotd.domain.steps.emit import Emit
@@ -26,6 +26,7 @@ from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.wait import EngagementWait, Wait
+from upshotd.domain.stimulus import EngagementArrived
 from upshotd.domain.workflow import Step
 
 EMAIL, SMS, PUSH = Channel.EMAIL, Channel.SMS, Channel.PUSH
@@ -86,6 +87,19 @@ def test_single_takes_the_next_channel_when_a_message_fails_for_certain():
     assert sim.run().step_id == "pause"
     assert sim.run().steps["tell"]["sent"] is True
     assert not sim.run().steps["tell"].get("undeliverable")
+
+
+def test_single_goes_on_from_a_bounce_that_overtakes_the_answer():
+    opened = Step("opened", Wait((EngagementWait("tell", (EngagementKind.CLICKED,)),), DAY))
+    sim = started(send(FIRST), opened, device=False)
+    bounce = Engagement("b", EngagementKind.BOUNCED, sim.now, "", "smtp", "p-1")
+    sim.do(EngagementArrived(bounce))
+    sim.state.pending["smtp", "p-1"] = (bounce,)
+    sim.answer(Accepted("p-1"), EMAIL)
+    assert sent(sim) == ["SMS"]
+    sim.answer(None, SMS)
+    assert sim.messages_kinds() == ["SENT EMAIL", "UNDELIVERABLE EMAIL", "SENT SMS"]
+    assert sim.run().step_id == "opened", "the text can still be clicked"
 
 
 def test_single_sends_nothing_else_while_nobody_knows_what_became_of_a_message():

@@ -68,6 +68,11 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.CancelRunsRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.CancelRunsResponse.FromString,
                 _registered_method=True)
+        self.GetEvent = channel.unary_unary(
+                '/upshot.v1.AdminService/GetEvent',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.GetEventRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.GetEventResponse.FromString,
+                _registered_method=True)
         self.GetMessage = channel.unary_unary(
                 '/upshot.v1.AdminService/GetMessage',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetMessageRequest.SerializeToString,
@@ -157,6 +162,15 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvent(self, request, context):
+        """Returns an event that was accepted, and why workflows started on it or did not.
+
+        Fails with NOT_FOUND for an event that is unknown, was refused, or is no longer kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMessage(self, request, context):
         """Returns a message with what became of it.
 
@@ -235,6 +249,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CancelRuns,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.CancelRunsRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.CancelRunsResponse.SerializeToString,
+            ),
+            'GetEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvent,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.GetEventRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.GetEventResponse.SerializeToString,
             ),
             'GetMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMessage,
@@ -428,6 +447,33 @@ class AdminService(object):
             '/upshot.v1.AdminService/CancelRuns',
             upshot_dot_v1_dot_admin__pb2.CancelRunsRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.CancelRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/GetEvent',
+            upshot_dot_v1_dot_admin__pb2.GetEventRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.GetEventResponse.FromString,
             options,
             channel_credentials,
             insecure,

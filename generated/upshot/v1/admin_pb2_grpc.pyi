@@ -68,6 +68,11 @@ class AdminServiceStub:
     Runs that have ended are left as they are. Fails with NOT_FOUND for an
     unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
     """
+    GetEvent: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetEventRequest, _admin_pb2.GetEventResponse]
+    """Returns an event that was accepted, and why workflows started on it or did not.
+
+    Fails with NOT_FOUND for an event that is unknown, was refused, or is no longer kept.
+    """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetMessageRequest, _admin_pb2.GetMessageResponse]
     """Returns a message with what became of it.
 
@@ -134,6 +139,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Runs that have ended are left as they are. Fails with NOT_FOUND for an
     unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
+    """
+    GetEvent: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetEventRequest, _admin_pb2.GetEventResponse]  # type: ignore[assignment]
+    """Returns an event that was accepted, and why workflows started on it or did not.
+
+    Fails with NOT_FOUND for an event that is unknown, was refused, or is no longer kept.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetMessageRequest, _admin_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Returns a message with what became of it.
@@ -234,6 +244,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Runs that have ended are left as they are. Fails with NOT_FOUND for an
         unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
+        """
+
+    @_abc_1.abstractmethod
+    def GetEvent(
+        self,
+        request: _admin_pb2.GetEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetEventResponse, _abc.Awaitable[_admin_pb2.GetEventResponse]]:
+        """Returns an event that was accepted, and why workflows started on it or did not.
+
+        Fails with NOT_FOUND for an event that is unknown, was refused, or is no longer kept.
         """
 
     @_abc_1.abstractmethod

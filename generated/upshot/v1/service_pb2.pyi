@@ -115,6 +115,9 @@ class IngestRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    explain: _builtins.bool
+    """True asks for `explanations` in the results."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The events, 1 to 1000, applied in this order."""
@@ -123,10 +126,11 @@ class IngestRequest(_message.Message):
         self,
         *,
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "explain", b"explain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,6 +172,7 @@ class IngestResult(_message.Message):
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     STARTED_RUNS_FIELD_NUMBER: _builtins.int
     RESUMED_RUN_IDS_FIELD_NUMBER: _builtins.int
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The event's id; one that was empty has been assigned here."""
     state: Global___IngestState.ValueType
@@ -186,6 +191,12 @@ class IngestResult(_message.Message):
     def resumed_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Runs that were waiting for this event and went on."""
 
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """What each workflow that listens to this event made of it; only where asked for, and not for a
+        duplicate. AdminService.GetEvent tells it later.
+        """
+
     def __init__(
         self,
         *,
@@ -195,14 +206,59 @@ class IngestResult(_message.Message):
         violations: _abc.Iterable[Global___Violation] | None = ...,
         started_runs: _abc.Iterable[Global___StartedRun] | None = ...,
         resumed_run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "reason", b"reason", "resumed_run_ids", b"resumed_run_ids", "started_runs", b"started_runs", "state", b"state", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "explanations", b"explanations", "reason", b"reason", "resumed_run_ids", b"resumed_run_ids", "started_runs", b"started_runs", "state", b"state", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestResult: _TypeAlias = IngestResult  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why a workflow that listens to an event started, or did not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    version: _builtins.int
+    """Its version at that time."""
+    started: _builtins.bool
+    """Whether it started."""
+    reason: _builtins.str
+    """Upper-case word: STARTED, CONDITION_FALSE, CONDITION_FAILED (a field is missing), NO_KEY,
+    RAN_BEFORE, COOLDOWN, ACTIVE (re-entry), TOO_OLD (max_age), OWN_OUTCOME.
+    """
+    detail: _builtins.str
+    """For people: the condition with the values it was evaluated on, until when, by which run."""
+    run_id: _builtins.str
+    """The run that started."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        started: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason", "run_id", b"run_id", "started", b"started", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class StartedRun(_message.Message):

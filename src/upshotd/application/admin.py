@@ -12,7 +12,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run, RunState
-from upshotd.domain.state import Identity, IdKind
+from upshotd.domain.state import Identity, IdKind, KeptEvent
 
 _HOUR_US: Final = 3_600_000_000
 #: End of a window without an end: nothing is recorded after now, so any later instant will do.
@@ -71,6 +71,13 @@ class Admin:
         found = await self._store.runs(workspace_id, chosen, asked.last, asked.size + 1)
         page = asked.page(found, lambda run: run.run_id)
         return Page(await self._views(workspace_id, page.items), page.next_page_token)
+
+    async def event(self, workspace_id: str, event_id: str) -> KeptEvent:
+        """Return an accepted event, and what workflows made of it. Raises NotFound."""
+        event = await self._store.event(workspace_id, event_id)
+        if event is None:
+            raise NotFound("event", event_id)
+        return event
 
     async def message(self, workspace_id: str, message_id: str) -> Message:
         """Return a message. Raises NotFound."""

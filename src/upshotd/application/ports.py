@@ -11,7 +11,7 @@ from upshotd.domain.message import Channel, Delivery, Message, SendResult
 from upshotd.domain.outcome import Outcome, OutcomeKind
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run, RunState
-from upshotd.domain.state import Changes, Identity, State, StoredEvent, Wanted
+from upshotd.domain.state import Changes, Identity, KeptEvent, State, StoredEvent, Wanted
 from upshotd.domain.workflow import Workflow
 
 __all__ = ["Ids"]  # re-exported
@@ -299,6 +299,9 @@ class Store(Protocol):
         self, workspace_id: str, chosen: RunFilter, before: str, limit: int
     ) -> list[Run]:
         """Return runs, newest first, with ids below *before* (empty: from the newest)."""
+
+    async def event(self, workspace_id: str, event_id: str) -> KeptEvent | None:
+        """Return one accepted event."""
 
     async def message(self, workspace_id: str, message_id: str) -> Message | None:
         """Return one message."""

@@ -25,6 +25,7 @@ COMMANDS = {
     "runs": _Place("runs", "List runs."),
     "run": _Place("runs", "Show a run: each step, when and why, and its messages."),
     "cancel": _Place("runs", "Cancel a run, or the runs that carry a key."),
+    "why": _Place("why", "Tell in words why something happened, or did not."),
     "messages": _Place("messages", "List messages."),
     "message": _Place("messages", "Show a message, its content and what became of it."),
     "profile": _Place("people", "Show what is known about a person."),

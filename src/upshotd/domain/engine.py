@@ -8,8 +8,11 @@ from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, faults
+from upshotd.domain.explanation import NO_KEY, OWN_OUTCOME, TOO_OLD, Explanation
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, MessageState
+from upshotd.domain.names import instant
+from upshotd.domain.plan import Plan
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
 from upshotd.domain.steps import delay, digest, send, wait
@@ -94,20 +97,25 @@ def _event(draft: Draft, event: Event) -> IngestResult:
     # Trigger events are read through the draft, so the event stands there before runs start.
     draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
     resumed: tuple[str, ...] = ()
-    own = event.own
-    if event.type is EventType.TRACK and not own:
+    if event.type is EventType.TRACK and not event.own:
         _exit(draft, profile.profile_id, event)
         resumed = _wake(draft, profile.profile_id, event)
-    started, refusals = _start(draft, profile.profile_id, event, own=own)
-    if started:
-        accepted = AcceptedEvent(event, profile.profile_id, started)
+    found = [
+        _considered(draft, plan, profile.profile_id, event)
+        for plan in draft.definitions.listeners(event)
+    ]
+    started = tuple(StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id)
+    if found:
+        refused = tuple(explanation for explanation in found if not explanation.run_id)
+        accepted = AcceptedEvent(event, profile.profile_id, started, refused)
         draft.changes.events[event.event_id] = accepted
     return IngestResult(
         event.event_id,
         IngestState.ACCEPTED,
-        violations=(*warnings, *refusals),
+        violations=(*warnings, *_without_key(found)),
         started=started,
         resumed=resumed,
+        explanations=tuple(found),
     )
 
 
@@ -150,24 +158,24 @@ def _remember(moving: journey.Journey, event: Event) -> None:
             wait.remember(step, step.kind, moving, event)
 
 
-def _start(
-    draft: Draft, profile_id: str, event: Event, *, own: bool
-) -> tuple[tuple[StartedRun, ...], tuple[Violation, ...]]:
-    """Start what listens to *event*; a workflow that cannot say whether it starts is a warning."""
-    started: list[StartedRun] = []
-    warnings: list[Violation] = []
-    for plan in draft.definitions.listeners(event):
-        trigger = plan.workflow.trigger
-        if own and not trigger.include_own_outcomes:
-            continue
-        if draft.now_us - event.event_us > trigger.max_age_us:
-            continue
-        run, why = journey.start(draft, plan, profile_id, event, event.event_id)
-        if run is not None:
-            started.append(run)
-        elif why.startswith("a key"):
-            warnings.append(Violation("event", f"{plan.workflow.workflow_id} not started: {why}"))
-    return tuple(started), tuple(warnings)
+def _considered(draft: Draft, plan: Plan, profile_id: str, event: Event) -> Explanation:
+    """Start a workflow that listens to *event*, unless something is against it."""
+    trigger = plan.workflow.trigger
+    if event.own and not trigger.include_own_outcomes:
+        return journey.considered(plan, OWN_OUTCOME)
+    if draft.now_us - event.event_us > trigger.max_age_us:
+        happened = instant(event.event_us).isoformat()
+        return journey.considered(plan, TOO_OLD, f"it happened at {happened}")
+    return journey.start(draft, plan, profile_id, event, event.event_id)
+
+
+def _without_key(found: list[Explanation]) -> tuple[Violation, ...]:
+    """Return warnings about workflows that cannot say whether they start."""
+    return tuple(
+        Violation("event", f"{e.workflow_id} not started: a key has no value: {e.detail}")
+        for e in found
+        if e.reason == NO_KEY
+    )
 
 
 # -- timers, cancellations, incidents ----------------------------------------------------------

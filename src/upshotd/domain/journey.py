@@ -7,13 +7,23 @@ from upshotd.domain import messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import ConditionError
 from upshotd.domain.event import Event
+from upshotd.domain.explanation import (
+    ACTIVE,
+    CONDITION_FAILED,
+    CONDITION_FALSE,
+    COOLDOWN,
+    NO_KEY,
+    RAN_BEFORE,
+    STARTED,
+    Explanation,
+    with_values,
+)
 from upshotd.domain.message import MessageState
-from upshotd.domain.names import names, run_names
+from upshotd.domain.names import instant, names, run_names
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
-from upshotd.domain.state import StartedRun
 from upshotd.domain.steps import (
     branch,
     delay,
@@ -40,7 +50,7 @@ from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Reentry, ReentryMode, Step
+from upshotd.domain.workflow import ReentryMode, Step
 
 #: Entries of a timeline; what comes after is not noted.
 TIMELINE_MAX = 1000
@@ -152,6 +162,11 @@ class Journey:
             self.note_once("condition_failed", f"{condition}: {verdict.note}")
         return verdict.holds
 
+    def because(self, condition: str) -> str:
+        """Return *condition* with the values that it was evaluated on."""
+        values = self.draft.definitions.conditions.values(condition, self.names())
+        return with_values(condition, values)
+
     def outcome(
         self,
         kind: OutcomeKind,
@@ -183,11 +198,14 @@ class Journey:
             )
         )
 
-    def start_other(self, plan: Plan, step_id: str) -> tuple[StartedRun | None, str]:
-        """Start a run of *plan* for the same person and event; return it, or why not."""
+    def start_other(self, plan: Plan, step_id: str) -> Explanation | None:
+        """Start a run of *plan* for the same person and event, and return what became of that.
+
+        None when the event is no longer kept.
+        """
         event = self.draft.trigger_event(self._run.event_id)
         if event is None:
-            return None, "the trigger event is no longer kept"
+            return None
         key = f"{self._run.run_id}/{step_id}"
         return start(self.draft, plan, self._run.profile_id, event, key, self._run.depth + 1)
 
@@ -224,7 +242,7 @@ class Journey:
         self.enter_us = self.now_us
         self.due_us = None
         if step.condition and not self.holds(step.condition):
-            self.note("skipped", "its condition does not hold")
+            self.note("skipped", self.because(step.condition))
             return Next()
         return enter(step, self)
 
@@ -302,23 +320,27 @@ def resume(draft: Draft, run: Run) -> Journey | None:
 
 def start(
     draft: Draft, plan: Plan, profile_id: str, event: Event, start_key: str, depth: int = 0
-) -> tuple[StartedRun | None, str]:
-    """Start a run unless its trigger's condition or re-entry forbids; return it, or why not."""
+) -> Explanation:
+    """Start a run unless its trigger's condition or re-entry forbids; return what was found."""
     workflow = plan.workflow
     group = draft.group(event.group_of)
     known = names(event, plan.parts, draft.profile(profile_id), group, draft.now_us)
-    if workflow.trigger.condition:
-        verdict = draft.definitions.conditions.holds(workflow.trigger.condition, known)
+    condition, conditions = workflow.trigger.condition, draft.definitions.conditions
+    if condition:
+        verdict = conditions.holds(condition, known)
+        if verdict.note:
+            return considered(plan, CONDITION_FAILED, f"{condition}: {verdict.note}")
         if not verdict.holds:
-            return None, verdict.note or "its condition does not hold"
+            values = conditions.values(condition, known)
+            return considered(plan, CONDITION_FALSE, with_values(condition, values))
     try:
         key = key_of(draft, workflow.reentry.key, known)
         cancellation_key = key_of(draft, workflow.cancellation_key, known)
     except ConditionError as error:
-        return None, f"a key has no value: {error}"
+        return considered(plan, NO_KEY, str(error))
     barred = _barred(draft, plan, profile_id, key)
-    if barred:
-        return None, barred
+    if barred is not None:
+        return barred
     run = Run(
         run_id=draft.ids.next(),
         workflow_id=workflow.workflow_id,
@@ -339,7 +361,13 @@ def start(
     journey.outcome(OutcomeKind.RUN_STARTED)
     draft.put_run(run)
     journey.begin()
-    return StartedRun(run.workflow_id, run.workflow_version, run.run_id), ""
+    return considered(plan, STARTED, run_id=run.run_id)
+
+
+def considered(plan: Plan, reason: str, detail: str = "", run_id: str = "") -> Explanation:
+    """Return what the workflow of *plan* made of an event."""
+    workflow = plan.workflow
+    return Explanation(workflow.workflow_id, workflow.version, reason, detail[:DETAIL_MAX], run_id)
 
 
 def key_of(draft: Draft, source: str, known: Mapping[str, object]) -> str:
@@ -349,24 +377,18 @@ def key_of(draft: Draft, source: str, known: Mapping[str, object]) -> str:
     return str(draft.definitions.conditions.value(source, known))[:255]
 
 
-def _barred(draft: Draft, plan: Plan, profile_id: str, key: str) -> str:
-    """Return why re-entry forbids a start now; empty when it does not."""
+def _barred(draft: Draft, plan: Plan, profile_id: str, key: str) -> Explanation | None:
+    """Return why re-entry forbids a start now; None when it does not."""
     workflow, reentry = plan.workflow, plan.workflow.reentry
     entry = (workflow.workflow_id, profile_id, key)
     last = draft.changes.last_starts.get(entry, draft.state.last_starts.get(entry))
     if reentry.mode is ReentryMode.ONCE_EVER and last is not None:
-        return "it ran before, and runs once ever"
-    if _cooling(reentry, last, draft.now_us):
-        return "it is in its cooldown"
-    if reentry.mode is ReentryMode.ONCE_ACTIVE and any(
-        run.workflow_id == workflow.workflow_id and run.reentry_key == key
-        for run in draft.active_runs(profile_id)
-    ):
-        return "a run of it is active"
-    return ""
-
-
-def _cooling(reentry: Reentry, last_us: int | None, now_us: int) -> bool:
-    if not reentry.cooldown_us or last_us is None:
-        return False
-    return now_us < last_us + reentry.cooldown_us
+        return considered(plan, RAN_BEFORE, f"at {instant(last).isoformat()}")
+    if reentry.cooldown_us and last is not None and draft.now_us < last + reentry.cooldown_us:
+        until = instant(last + reentry.cooldown_us).isoformat()
+        return considered(plan, COOLDOWN, f"until {until}")
+    if reentry.mode is ReentryMode.ONCE_ACTIVE:
+        for run in draft.active_runs(profile_id):
+            if run.workflow_id == workflow.workflow_id and run.reentry_key == key:
+                return considered(plan, ACTIVE, f"run {run.run_id}")
+    return None

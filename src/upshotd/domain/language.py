@@ -38,6 +38,9 @@ class Conditions(Protocol):
     def holds(self, source: str, names: Names) -> Verdict:
         """Return whether *source* holds for *names*. Never raises: an error is a note."""
 
+    def values(self, source: str, names: Names) -> Mapping[str, object]:
+        """Return what *source* reads of *names*, by its path; what is missing is not there."""
+
     def value(self, source: str, names: Names) -> Scalar:
         """Return the scalar value of *source* (keys, moments).
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from upshotd.domain.event import Event, RejectedEvent
+from upshotd.domain.explanation import STARTED, Explanation
 from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement, Outcome
 from upshotd.domain.profile import Group, Merge, Profile, Suppression
@@ -47,6 +48,24 @@ class StoredEvent(NamedTuple):
     payload: bytes
     receive_us: int
     event_us: int
+
+
+class KeptEvent(NamedTuple):
+    """An event as people may look it up."""
+
+    stored: StoredEvent
+    started: tuple[StartedRun, ...]
+    #: Workflows that listened to it and did not start.
+    refused: tuple[Explanation, ...]
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """What every workflow that listened to it made of it."""
+        started = (
+            Explanation(run.workflow_id, run.version, STARTED, run_id=run.run_id)
+            for run in self.started
+        )
+        return (*started, *self.refused)
 
 
 @dataclass(slots=True)
@@ -195,6 +214,8 @@ class AcceptedEvent(NamedTuple):
     event: Event
     profile_id: str
     started: tuple[StartedRun, ...] = ()
+    #: Workflows that listen to it and did not start.
+    refused: tuple[Explanation, ...] = ()
 
 
 @dataclass(slots=True)

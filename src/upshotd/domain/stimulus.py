@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event
+from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import SendResult
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import StartedRun
@@ -93,6 +94,8 @@ class IngestResult(NamedTuple):
     violations: tuple[Violation, ...] = ()
     started: tuple[StartedRun, ...] = ()
     resumed: tuple[str, ...] = ()
+    #: What every workflow that listens to it made of it.
+    explanations: tuple[Explanation, ...] = ()
 
 
 class EngagementState(IntEnum):

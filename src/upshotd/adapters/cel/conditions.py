@@ -6,7 +6,7 @@ loop over much data is not begun; and it copies what it is given, so it is given
 that the expression reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -98,6 +98,13 @@ class CelConditions:
             return Verdict(False, _note(compiled, names, value))
         return Verdict(False, f"yields {_readable(kind.name())}, not true or false")
 
+    def values(self, source: str, names: Names) -> Mapping[str, object]:
+        """Return what *source* reads of *names*, by its path; what is missing is not there."""
+        compiled = self._compiled(source)
+        if isinstance(compiled, str):
+            return {}
+        return dict(_values(compiled.reading.paths, names, ""))
+
     def value(self, source: str, names: Names) -> Scalar:
         """Return the scalar value of *source*; ConditionError says why there is none."""
         compiled = self._compiled(source)
@@ -142,6 +149,19 @@ def _run(compiled: _Compiled, names: Names) -> Any:
     if compiled.reading.loops and _work(data, compiled.reading.loops) > LOOP_WORK:
         raise ValueError("too much data to loop over")
     return compiled.program.eval(data=data)
+
+
+def _values(
+    tree: PathTree, names: Mapping[str, object], prefix: str
+) -> Iterator[tuple[str, object]]:
+    for name, inside in tree.items():
+        if name not in names:
+            continue
+        found = names[name]
+        if inside is not None and isinstance(found, Mapping):
+            yield from _values(inside, found, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", dict(found) if isinstance(found, Mapping) else found
 
 
 def _pick(value: Mapping[str, object], paths: _Paths) -> dict[str, object]:

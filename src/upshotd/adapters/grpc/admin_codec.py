@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshot.v1 import admin_pb2 as pb
-from upshot.v1 import outcome_pb2, service_pb2
+from upshot.v1 import event_pb2, outcome_pb2, service_pb2
 from upshotd.adapters.grpc import workflow_codec
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
@@ -14,8 +14,10 @@ from upshotd.application.ports import OutcomeCount
 from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
+from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Suppression
+from upshotd.domain.state import KeptEvent
 from upshotd.domain.values import plain
 
 
@@ -63,6 +65,31 @@ def run(view: RunView, *, full: bool) -> pb.Run:
             )
         message.steps.CopyFrom(struct({key: plain(left) for key, left in run.steps.items()}))
     return message
+
+
+def explanation(explanation: Explanation) -> service_pb2.Explanation:
+    """Return what a workflow made of an event."""
+    return service_pb2.Explanation(
+        workflow_id=explanation.workflow_id,
+        version=explanation.version,
+        started=bool(explanation.run_id),
+        reason=explanation.reason,
+        detail=explanation.detail,
+        run_id=explanation.run_id,
+    )
+
+
+def event(kept: KeptEvent) -> pb.GetEventResponse:
+    """Return an event and what workflows made of it."""
+    stored = kept.stored
+    shown = pb.GetEventResponse(
+        event=event_pb2.Event.FromString(stored.payload),
+        receive_time=timestamp(stored.receive_us),
+        event_time=timestamp(stored.event_us),
+        explanations=map(explanation, kept.explanations),
+    )
+    shown.event.event_id = stored.event_id
+    return shown
 
 
 def message(message: Message, *, full: bool) -> pb.Message:

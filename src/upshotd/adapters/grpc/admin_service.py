@@ -75,6 +75,9 @@ class AdminService:
             raise NotFound("run", request.run_id)
         return pb.CancelRunsResponse(canceled_run_ids=result.canceled)
 
+    async def GetEvent(self, workspace_id: str, request: pb.GetEventRequest) -> pb.GetEventResponse:
+        return admin_codec.event(await self._admin.event(workspace_id, request.event_id))
+
     async def GetMessage(
         self, workspace_id: str, request: pb.GetMessageRequest
     ) -> pb.GetMessageResponse:

@@ -42,7 +42,8 @@ class UpshotService:
         receive_us = self._clock.now_us()
         events = [event_codec.event(event, receive_us) for event in request.events]
         results = await self._loop.ingest(workspace_id, events)
-        return pb.IngestResponse(results=map(_ingest_result, results))
+        explain = request.explain
+        return pb.IngestResponse(results=[_ingest_result(r, explain=explain) for r in results])
 
     async def DefineWorkflow(
         self, workspace_id: str, request: pb.DefineWorkflowRequest
@@ -107,7 +108,7 @@ class UpshotService:
                 yield outcome_codec.response_bytes(*page)
 
 
-def _ingest_result(result: IngestResult) -> pb.IngestResult:
+def _ingest_result(result: IngestResult, *, explain: bool) -> pb.IngestResult:
     answer = pb.IngestResult(
         event_id=result.event_id,
         state=pb.IngestState.ValueType(result.state),
@@ -121,6 +122,8 @@ def _ingest_result(result: IngestResult) -> pb.IngestResult:
         )
     if result.resumed:
         answer.resumed_run_ids.extend(result.resumed)
+    if explain:
+        answer.explanations.extend(map(admin_codec.explanation, result.explanations))
     return answer
 
 

@@ -74,7 +74,7 @@ class _Application:
             _absent(self._tables.events, event_id)
             event = accepted.event
             stored = StoredEvent(event_id, event.payload, event.receive_us, event.event_us)
-            row = EventRow(stored, event.group_of, accepted.started)
+            row = EventRow(stored, event.group_of, accepted.started, accepted.refused)
             self._journal.put(self._tables.events, event_id, row)
         for rejected in self._changes.rejected:
             _absent(self._tables.rejected, rejected.rejection_id)

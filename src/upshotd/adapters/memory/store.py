@@ -29,7 +29,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
-from upshotd.domain.state import Changes, Identity, State, Wanted
+from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
 from upshotd.domain.values import replace
 
 V = TypeVar("V")
@@ -226,6 +226,10 @@ class MemoryStore:
             if chosen.workflow_id in ("", run.workflow_id) and chosen.state in (None, run.state)
         }
         return _newest(passing, before, limit)
+
+    async def event(self, workspace_id: str, event_id: str) -> KeptEvent | None:
+        row = self._tables(workspace_id).events.get(event_id)
+        return KeptEvent(row.stored, row.started, row.refused) if row is not None else None
 
     async def message(self, workspace_id: str, message_id: str) -> Message | None:
         return self._tables(workspace_id).messages.get(message_id)

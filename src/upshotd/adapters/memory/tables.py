@@ -7,6 +7,7 @@ from typing import TypeAlias
 from upshotd.adapters.memory.log import Log
 from upshotd.application.ports import StoredWorkflow, Subscription
 from upshotd.domain.event import RejectedEvent
+from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.profile import Group, Profile, Suppression
@@ -25,6 +26,7 @@ class EventRow:
     #: The group it speaks of; empty where it speaks of none.
     group_id: str
     started: tuple[StartedRun, ...]
+    refused: tuple[Explanation, ...]
 
 
 @dataclass(slots=True)

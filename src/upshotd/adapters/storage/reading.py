@@ -15,6 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, s
 from upshotd.adapters.storage import rows
 from upshotd.adapters.storage.bulk import Lookup, fetch
 from upshotd.adapters.storage.tables import (
+    events,
     identities,
     messages,
     profiles,
@@ -27,7 +28,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
-from upshotd.domain.state import Identity
+from upshotd.domain.state import Identity, KeptEvent
 
 _PROFILES = Lookup(profiles, rows.PROFILE_COLUMNS, "profile_id")
 _SUPPRESSIONS = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
@@ -114,6 +115,14 @@ def run_list(
     query = query.order_by(place.desc()).limit(limit)
     found = fetch(connection, runs, rows.RUN_COLUMNS, query)
     return [rows.run_of(row) for row in sorted(found, key=_id, reverse=True)]
+
+
+def event(connection: Connection, workspace_id: str, event_id: str) -> KeptEvent | None:
+    """Return one accepted event."""
+    query = _columns(events, rows.EVENT_COLUMNS)
+    query = query.where(events.c.workspace_id == workspace_id, events.c.event_id == event_id)
+    found = fetch(connection, events, rows.EVENT_COLUMNS, query)
+    return rows.kept_event_of(found[0]) if found else None
 
 
 def message(connection: Connection, workspace_id: str, message_id: str) -> Message | None:

@@ -12,11 +12,12 @@ import orjson
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
+from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import CHANNELS, Channel, Content, Email, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
-from upshotd.domain.state import Identity, IdKind, StartedRun
+from upshotd.domain.state import AcceptedEvent, Identity, IdKind, KeptEvent, StartedRun, StoredEvent
 
 #: A row in the order of its columns.
 Row: TypeAlias = Sequence[Any]
@@ -37,6 +38,7 @@ MESSAGE_COLUMNS = (
 )
 #: What decisions read of a message: all but its content, which only another attempt needs.
 MESSAGE_STATE_COLUMNS = MESSAGE_COLUMNS[:-1]
+EVENT_COLUMNS = ("event_id", "receive_us", "event_us", "started", "payload")
 PROFILE_COLUMNS = ("profile_id", "row_version", "body")
 GROUP_COLUMNS = ("group_id", "row_version", "body")
 SUPPRESSION_COLUMNS = ("profile_id", "scope", "channel", "topic", "until_us", "reason")
@@ -133,16 +135,33 @@ def suppression_of(row: Row) -> Suppression:
 # -- events --------------------------------------------------------------------------------------
 
 
-def started_document(started: tuple[StartedRun, ...]) -> bytes | None:
-    """Return the runs an event started; None for none, as most events start none."""
-    if not started:
+def started_document(accepted: AcceptedEvent) -> bytes | None:
+    """Return the runs an event started, and why others did not: with a word and its detail more.
+
+    None where nothing listened, as to most events.
+    """
+    if not (accepted.started or accepted.refused):
         return None
-    return dump([(run.workflow_id, run.version, run.run_id) for run in started])
+    refused = [(e.workflow_id, e.version, "", e.reason, e.detail) for e in accepted.refused]
+    return dump([*accepted.started, *refused])
 
 
 def started_of(document: list[list[Any]] | None) -> tuple[StartedRun, ...]:
     """Return the runs an event started."""
-    return tuple(StartedRun(*run) for run in document) if document else ()
+    return tuple(StartedRun(*entry[:3]) for entry in document if entry[2]) if document else ()
+
+
+def kept_event_of(row: Row) -> KeptEvent:
+    """Return the event of a row."""
+    event_id, receive_us, event_us, document, payload = row
+    stored = StoredEvent(event_id, payload, receive_us, event_us)
+    refused = tuple(
+        Explanation(workflow_id, version, reason, detail)
+        for workflow_id, version, run_id, *why in document or ()
+        if not run_id
+        for reason, detail in (why,)
+    )
+    return KeptEvent(stored, started_of(document), refused)
 
 
 def rejected_row(rejected: RejectedEvent) -> Row:

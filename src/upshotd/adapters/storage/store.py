@@ -36,7 +36,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
-from upshotd.domain.state import Changes, Identity, State, Wanted
+from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
 
 __all__ = ["SqlStore"]
 
@@ -278,6 +278,9 @@ class SqlStore:
         return await self._database.read(
             lambda c: reading.run_list(c, workspace_id, chosen, before, limit)
         )
+
+    async def event(self, workspace_id: str, event_id: str) -> KeptEvent | None:
+        return await self._database.read(lambda c: reading.event(c, workspace_id, event_id))
 
     async def message(self, workspace_id: str, message_id: str) -> Message | None:
         return await self._database.read(lambda c: reading.message(c, workspace_id, message_id))

@@ -134,7 +134,7 @@ def _write_events(connection: Connection, changes: Changes) -> None:
         changes,
         (
             (event.event_id, accepted.profile_id, event.receive_us, event.event_us, event.group_of)
-            + (rows.started_document(accepted.started), event.payload)
+            + (rows.started_document(accepted), event.payload)
             for accepted in changes.events.values()
             for event in (accepted.event,)
         ),

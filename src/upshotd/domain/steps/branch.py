@@ -32,7 +32,8 @@ def enter(branch: Branch, journey: Journey) -> Move:
     """Go into the first case that holds."""
     for case in branch.cases:
         if journey.holds(case.condition):
-            journey.note("branched", case.condition)
+            journey.note("branched", journey.because(case.condition))
             return Into(case.steps)
-    journey.note("branched", "otherwise")
+    tried = "; ".join(journey.because(case.condition) for case in branch.cases)
+    journey.note("branched", f"otherwise: not {tried}")
     return Into(branch.otherwise)

@@ -34,8 +34,10 @@ def _enrolled(step: Step, enroll: Enroll, journey: Journey) -> tuple[str, str]:
         return "not_enrolled", f"{run.depth} enrolments lie above this run"
     if len(journey.draft.changes.runs) >= definitions.policy.runs_max:
         return "not_enrolled", "too many runs were started at once"
-    started, why = journey.start_other(plan, step.step_id)
-    if started is None:
-        return "not_enrolled", f"{enroll.workflow_id}: {why}"
-    journey.leave(step.step_id, run_id=started.run_id)
-    return "enrolled", f"{enroll.workflow_id} {started.run_id}"
+    found = journey.start_other(plan, step.step_id)
+    if found is None:
+        return "not_enrolled", f"{enroll.workflow_id}: the trigger event is no longer kept"
+    if not found.run_id:
+        return "not_enrolled", f"{enroll.workflow_id}: {found.reason}: {found.detail}"
+    journey.leave(step.step_id, run_id=found.run_id)
+    return "enrolled", f"{enroll.workflow_id} {found.run_id}"

@@ -182,6 +182,8 @@ def _remember(journey: Journey, message: Message, **left: object) -> None:
         journey.leave(message.step_id, message_id=message.message_id, **left)
         return
     left["sent"] = bool(before.get("sent")) or bool(left["sent"])
+    if before.get("undeliverable"):  # until this one was made
+        left["undeliverable"] = False
     journey.leave(message.step_id, message_ids=[*known, message.message_id], **left)
 
 

@@ -38,6 +38,7 @@ from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.failpoints import failpoint
 from upshotd.application.housekeeping import Housekeeping
+from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
@@ -264,6 +265,18 @@ class _Start:
 
         self._stack.push_async_callback(stop)
 
+    def _move_runs(self, store: Store, loop: Loop) -> InFlight:
+        """Bring to an end what is to be done with runs of older versions."""
+        in_flight = InFlight(store, loop, self._clock)
+        moving = asyncio.create_task(in_flight.run())
+
+        async def stop() -> None:
+            moving.cancel()
+            await asyncio.wait({moving})
+
+        self._stack.push_async_callback(stop)
+        return in_flight
+
     def _watch(self, store: Store) -> None:
         """Wake streams for what other processes append to the log."""
         watching = asyncio.create_task(watch(store, self._wakeups, self._clock))
@@ -279,7 +292,8 @@ class _Start:
     ) -> GrpcServer:
         settings, clock = self._settings, self._clock
         streams = OutcomeStreams(store, clock, self._wakeups)
-        workflows = Workflows(store, self._codec, clock, self._faults, book.refresh)
+        in_flight = self._move_runs(store, loop)
+        workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, in_flight.wake)
         services = Services(
             upshot=UpshotService(loop, workflows, streams, clock),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),

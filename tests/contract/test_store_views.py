@@ -253,3 +253,20 @@ async def test_an_event_comes_back_with_what_workflows_made_of_it(store: Store) 
     assert await store.event("elsewhere", "both") is None
     seen = (await store.load("default", Wanted(event_ids={"both", "alone"}))).seen
     assert seen == {"both": started, "alone": ()}
+
+
+async def test_a_task_is_written_with_the_version_it_is_about_and_only_then(store: Store) -> None:
+    def task(version: int) -> tuple[str, str]:
+        return "task/default/w", f"for {version}"
+
+    await store.define("default", "w", b"one", None, NOON, task)
+    assert await store.settings("task/") == {"task/default/w": "for 1"}
+    await store.put_setting("task/default/w", "done")
+    await store.define("default", "w", b"one", None, NOON, task)  # unchanged
+    with pytest.raises(VersionMismatch):
+        await store.define("default", "w", b"two", 7, NOON, task)
+    await store.put_setting("task%other", "x")
+    assert await store.settings("task/") == {"task/default/w": "done"}
+    await store.define("default", "w", b"", None, NOON, task)  # archived
+    assert await store.settings("task/") == {"task/default/w": "for 2"}
+    assert [w.definition for w in await store.current_workflows("default")] == [b""]

@@ -1,5 +1,7 @@
 """DefineWorkflow over the wire: faults by path, versions, and what a definition sends."""
 
+import asyncio
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2
@@ -211,3 +213,51 @@ async def test_a_very_long_list_of_faults_still_reaches_the_caller(wire: Wire) -
     assert status is not None
     assert status.details[1].Unpack(bad)
     assert "more faults" in bad.field_violations[-1].description
+
+
+async def test_runs_in_flight_move_are_canceled_or_stay(wire: Wire) -> None:
+    async def defined(seconds: int, in_flight: int) -> pb.DefineWorkflowResponse:
+        flow = workflow("welcome", "Signed Up", pause(seconds=seconds))
+        policy = pb.InFlightPolicy.ValueType(in_flight)
+        request = pb.DefineWorkflowRequest(workflow=flow, in_flight=policy)
+        return await wire.upshot.DefineWorkflow(request)
+
+    async def done() -> admin_pb2.InFlight:
+        request = admin_pb2.GetWorkflowRequest(workflow_id="welcome")
+        while True:
+            found = (await wire.admin.GetWorkflow(request)).workflow_version
+            if found.in_flight.done:
+                return found.in_flight
+            await asyncio.sleep(0.01)
+
+    await defined(86_400, pb.IN_FLIGHT_POLICY_PIN)
+    await wire.ingest(track("e1"))
+    await defined(3_600, pb.IN_FLIGHT_POLICY_MIGRATE)
+    assert (await done()).moved == 1
+    run = (await wire.admin.ListRuns(admin_pb2.ListRunsRequest())).runs[0]
+    assert (run.workflow_version, run.due_time.seconds - run.start_time.seconds) == (2, 3_600)
+    await defined(60, pb.IN_FLIGHT_POLICY_CANCEL)
+    assert (await done()).moved == 1
+    run = (await wire.admin.ListRuns(admin_pb2.ListRunsRequest())).runs[0]
+    assert run.state == admin_pb2.RUN_STATE_CANCELED
+    code, _, faults = await refused(defined(60, 9))
+    assert (code, set(faults)) == (INVALID, {"in_flight"})
+
+
+async def test_an_archived_workflow_starts_nothing(wire: Wire) -> None:
+    await wire.define(workflow("welcome", "Signed Up", pause()))
+    request = admin_pb2.ArchiveWorkflowRequest(workflow_id="welcome")
+    archived = await wire.admin.ArchiveWorkflow(request)
+    assert (archived.version, archived.unchanged) == (2, False)
+    assert (await wire.admin.ArchiveWorkflow(request)).unchanged
+    (result,) = await wire.ingest(track("e1"))
+    assert not result.started_runs
+    listed = await wire.admin.ListWorkflows(admin_pb2.ListWorkflowsRequest())
+    assert not listed.workflow_versions
+    request.in_flight = pb.IN_FLIGHT_POLICY_MIGRATE
+    code, _, faults = await refused(wire.admin.ArchiveWorkflow(request))
+    assert (code, set(faults)) == (INVALID, {"in_flight"})
+    nobody = admin_pb2.ArchiveWorkflowRequest(workflow_id="nobody")
+    code, _, _ = await refused(wire.admin.ArchiveWorkflow(nobody))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert (await wire.define(workflow("welcome", "Signed Up", pause()))).version == 3

@@ -11,8 +11,8 @@ from upshotd.domain.message import Message
 from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
 from upshotd.domain.routing import Method, Route, Routing
-from upshotd.domain.run import Run
-from upshotd.domain.steps.digest import DIGESTED, Digest
+from upshotd.domain.run import Run, TimelineEntry
+from upshotd.domain.steps.digest import DIGESTED
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.window import inside
@@ -23,22 +23,21 @@ Plans: TypeAlias = Callable[[str, int], Plan]
 Place: TypeAlias = tuple[str, int, str]
 
 
-def digests(runs: Mapping[str, Run], plans: Plans) -> Iterator[str]:
+def digests(runs: Mapping[str, Run]) -> Iterator[str]:
     """Yield what is wrong with digests: each item is in one, and of one run, exactly once."""
     came: defaultdict[Place, Counter[str]] = defaultdict(Counter)
     told: defaultdict[Place, Counter[str]] = defaultdict(Counter)
     for run in runs.values():
-        for step_id in _steps(run, plans, Digest):
-            place = (run.workflow_id, run.workflow_version, step_id)
-            left = run.steps.get(step_id, {})
-            closed = [e for e in run.timeline if (e.step_id, e.what) == (step_id, "digested")]
-            if len(closed) > 1:
-                yield f"{run.run_id} closed the digest {step_id} {len(closed)} times"
-            if closed:
-                told[place].update(str(item["id"]) for item in _items(left))
-            ended_here = run.reason == DIGESTED and _last_place(run) == step_id
-            if closed or ended_here:
-                came[place][run.event_id] += 1
+        closed = Counter(place for place, entry in _placed(run) if entry.what == "digested")
+        for place, times in closed.items():
+            if times > 1:
+                yield f"{run.run_id} closed the digest {place} {times} times"
+            told[place].update(str(item["id"]) for item in _items(run.steps.get(place[2], {})))
+            came[place][run.event_id] += 1
+        if run.reason == DIGESTED:
+            *_, last = (place for place, entry in _placed(run) if entry.what == "collected")
+            if last not in closed:
+                came[last][run.event_id] += 1
     for place in came.keys() | told.keys():
         if came[place] != told[place]:
             lost, extra = came[place] - told[place], told[place] - came[place]
@@ -50,9 +49,14 @@ def _items(left: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
     return items if isinstance(items, list) else ()
 
 
-def _last_place(run: Run) -> str:
-    """Return the step at which the run was collected last."""
-    return next((e.step_id for e in reversed(run.timeline) if e.what == "collected"), "")
+def _placed(run: Run) -> Iterator[tuple[Place, TimelineEntry]]:
+    """Yield the entries of a run's timeline, each with the version that the run was on."""
+    moves = [e.detail for e in run.timeline if e.what == "migrated"]
+    version = int(moves[0].split()[0][1:]) if moves else run.workflow_version
+    for entry in run.timeline:
+        if entry.what == "migrated":
+            version = int(entry.detail.split()[2][1:])
+        yield (run.workflow_id, version, entry.step_id), entry
 
 
 def throttles(runs: Mapping[str, Run], plans: Plans, merged: set[str]) -> Iterator[str]:
@@ -62,13 +66,12 @@ def throttles(runs: Mapping[str, Run], plans: Plans, merged: set[str]) -> Iterat
     for run in runs.values():
         if run.profile_id in merged:
             continue
-        for step_id in _steps(run, plans, Throttle):
-            place = (run.workflow_id, run.workflow_version, step_id)
-            kind = plans(run.workflow_id, run.workflow_version).steps[step_id].kind
-            assert isinstance(kind, Throttle)
-            limits[place] = kind
-            times = [e.time_us for e in run.timeline if (e.step_id, e.what) == (step_id, "passed")]
-            passed[run.profile_id, place] += times
+        for place, entry in _placed(run):
+            if entry.what == "passed":
+                kind = plans(*place[:2]).steps[place[2]].kind
+                assert isinstance(kind, Throttle)
+                limits[place] = kind
+                passed[run.profile_id, place].append(entry.time_us)
     for (profile_id, place), times in passed.items():
         limit = limits[place]
         for end in times:
@@ -132,8 +135,3 @@ def _at_once(routing: Routing) -> int:
         return 1
     counts = [_at_once(option) for option in routing.options]
     return max(counts) if routing.method is Method.SINGLE else sum(counts)
-
-
-def _steps(run: Run, plans: Plans, kind: type) -> list[str]:
-    plan = plans(run.workflow_id, run.workflow_version)
-    return [step_id for step_id, step in plan.steps.items() if isinstance(step.kind, kind)]

@@ -8,6 +8,7 @@ from tests.simulation import flows
 from tests.simulation.node import Server
 from upshot.v1 import event_pb2
 from upshotd.adapters.grpc import event_codec
+from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.outcomes import Start, StreamRequest
 from upshotd.application.ports import Retention
 from upshotd.domain.errors import CursorExpired, UpshotError
@@ -197,11 +198,18 @@ class Operator:
 
     async def _define(self, workspace_id: str, name: str) -> None:
         workflow = flows.workflow(self._chance, name, self._sim.unit_us)
+        in_flight = InFlightPolicy.PIN
+        if self._sim.faults.strikes("migrate", 0.3):
+            in_flight = self._chance.choice((InFlightPolicy.MIGRATE, InFlightPolicy.CANCEL))
         while True:
             try:
                 await self._sim.node().call(
                     lambda server: server.workflows.define(
-                        workspace_id, workflow, validate_only=False, expected_version=None
+                        workspace_id,
+                        workflow,
+                        validate_only=False,
+                        expected_version=None,
+                        in_flight=in_flight,
                     )
                 )
             except UpshotError:

@@ -36,6 +36,7 @@ FAULTS = {
     "prune": 0.3,
     # people who change things
     "redefine": 0.5,
+    "migrate": 0.5,
     "cancel": 0.4,
     "merge": 0.5,
 }

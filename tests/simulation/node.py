@@ -16,6 +16,7 @@ from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
@@ -90,6 +91,7 @@ class Server:
     subscriptions: Subscriptions
     workflows: Workflows
     working: "asyncio.Task[None]"
+    moving: "asyncio.Task[None]"
 
 
 class Node:
@@ -184,6 +186,7 @@ class Node:
         }
         dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
         loop.attach(dispatcher)
+        in_flight = InFlight(store, loop, clock)
         self.server = Server(
             store=store,
             clock=clock,
@@ -197,8 +200,10 @@ class Node:
                 clock,
                 lambda flow: validate(flow, sim.conditions, sim.templates, zone),
                 book.refresh,
+                in_flight.wake,
             ),
             working=asyncio.create_task(loop.run()),
+            moving=asyncio.create_task(in_flight.run()),
         )
         if store.shared:
             await watch(store, wakeups, clock)

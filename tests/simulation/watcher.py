@@ -134,6 +134,8 @@ class Watcher:
     def _run(self, workspace_id: str, before: Run | None, run: Run) -> None:
         resolved = Counter(e.step_id for e in run.timeline if e.what in _RESOLVED)
         waits = self._sim.waits(workspace_id, run.workflow_id, run.workflow_version)
+        if any(entry.what == "migrated" for entry in run.timeline):
+            waits = set()  # a step that was passed may stand after another one now
         twice = [step for step, count in resolved.items() if count > 1 and step in waits]
         self.expect(not twice, f"I4 {run.run_id}: the wait {twice} was resolved twice")
         if before is None:
@@ -325,7 +327,7 @@ class Watcher:
         def plans(workflow_id: str, version: int) -> Plan:
             return self._sim.plan(workspace_id, workflow_id, version)
 
-        for text in accounts.digests(tables.runs, plans):
+        for text in accounts.digests(tables.runs):
             self.expect(False, f"I11 {workspace_id}: {text}")
         policy = self._sim.policy
         sent = {which for where, which in self._sim.providers.times if where == workspace_id}

@@ -160,8 +160,12 @@ class WorkflowVersion(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version, from 1."""
+    archived: _builtins.bool
+    """True for a version that archives the workflow; the definition is the one before."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The definition."""
@@ -170,20 +174,60 @@ class WorkflowVersion(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was defined."""
 
+    @_builtins.property
+    def in_flight(self) -> Global___InFlight:
+        """What was done with runs on older versions; only in GetWorkflow, unset where nothing was to do."""
+
     def __init__(
         self,
         *,
         workflow: _workflow_pb2.Workflow | None = ...,
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        archived: _builtins.bool = ...,
+        in_flight: Global___InFlight | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "in_flight", b"in_flight", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "create_time", b"create_time", "in_flight", b"in_flight", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkflowVersion: _TypeAlias = WorkflowVersion  # noqa: Y015
+
+@_typing.final
+class InFlight(_message.Message):
+    """What was done with runs on older versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    policy: _service_pb2.InFlightPolicy.ValueType
+    """What was asked for."""
+    moved: _builtins.int
+    """Runs that were moved or canceled."""
+    pinned: _builtins.int
+    """Runs that stand where they cannot be moved, and stay on their version."""
+    done: _builtins.bool
+    """Whether all runs have been looked at."""
+    def __init__(
+        self,
+        *,
+        policy: _service_pb2.InFlightPolicy.ValueType = ...,
+        moved: _builtins.int = ...,
+        pinned: _builtins.int = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "moved", b"moved", "pinned", b"pinned", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InFlight: _TypeAlias = InFlight  # noqa: Y015
 
 @_typing.final
 class ListWorkflowsRequest(_message.Message):
@@ -296,6 +340,58 @@ class ListWorkflowVersionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListWorkflowVersionsResponse: _TypeAlias = ListWorkflowVersionsResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveWorkflowRequest(_message.Message):
+    """Request of ArchiveWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    in_flight: _service_pb2.InFlightPolicy.ValueType
+    """What becomes of its runs; unspecified means PIN: they go on."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        in_flight: _service_pb2.InFlightPolicy.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveWorkflowRequest: _TypeAlias = ArchiveWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveWorkflowResponse(_message.Message):
+    """Response of ArchiveWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version that archives it."""
+    unchanged: _builtins.bool
+    """True when it was archived before."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        unchanged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unchanged", b"unchanged", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveWorkflowResponse: _TypeAlias = ArchiveWorkflowResponse  # noqa: Y015
 
 @_typing.final
 class Run(_message.Message):

@@ -53,6 +53,11 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.ListWorkflowVersionsRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.ListWorkflowVersionsResponse.FromString,
                 _registered_method=True)
+        self.ArchiveWorkflow = channel.unary_unary(
+                '/upshot.v1.AdminService/ArchiveWorkflow',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowResponse.FromString,
+                _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/upshot.v1.AdminService/GetRun',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetRunRequest.SerializeToString,
@@ -129,6 +134,16 @@ class AdminServiceServicer(object):
         """Lists the versions of one workflow, newest first.
 
         Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for a bad page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveWorkflow(self, request, context):
+        """Archives a workflow: it starts nothing any more, until it is defined again.
+
+        Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
+        Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +249,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListWorkflowVersions,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.ListWorkflowVersionsRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.ListWorkflowVersionsResponse.SerializeToString,
+            ),
+            'ArchiveWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveWorkflow,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowResponse.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
@@ -366,6 +386,33 @@ class AdminService(object):
             '/upshot.v1.AdminService/ListWorkflowVersions',
             upshot_dot_v1_dot_admin__pb2.ListWorkflowVersionsRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.ListWorkflowVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ArchiveWorkflow',
+            upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,12 @@ class AdminServiceStub:
 
     Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for a bad page.
     """
+    ArchiveWorkflow: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ArchiveWorkflowRequest, _admin_pb2.ArchiveWorkflowResponse]
+    """Archives a workflow: it starts nothing any more, until it is defined again.
+
+    Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
+    Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
+    """
     GetRun: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRunRequest, _admin_pb2.GetRunResponse]
     """Returns a run with its timeline.
 
@@ -123,6 +129,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the versions of one workflow, newest first.
 
     Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for a bad page.
+    """
+    ArchiveWorkflow: _aio.UnaryUnaryMultiCallable[_admin_pb2.ArchiveWorkflowRequest, _admin_pb2.ArchiveWorkflowResponse]  # type: ignore[assignment]
+    """Archives a workflow: it starts nothing any more, until it is defined again.
+
+    Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
+    Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRunRequest, _admin_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns a run with its timeline.
@@ -210,6 +222,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the versions of one workflow, newest first.
 
         Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveWorkflow(
+        self,
+        request: _admin_pb2.ArchiveWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ArchiveWorkflowResponse, _abc.Awaitable[_admin_pb2.ArchiveWorkflowResponse]]:
+        """Archives a workflow: it starts nothing any more, until it is defined again.
+
+        Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
+        Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
         """
 
     @_abc_1.abstractmethod

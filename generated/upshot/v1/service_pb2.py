@@ -29,19 +29,21 @@ from upshot.v1 import outcome_pb2 as upshot_dot_v1_dot_outcome__pb2
 from upshot.v1 import workflow_pb2 as upshot_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17upshot/v1/service.proto\x12\tupshot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1aupshot/v1/engagement.proto\x1a\x15upshot/v1/event.proto\x1a\x17upshot/v1/outcome.proto\x1a\x18upshot/v1/workflow.proto\"B\n\rIngestRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.upshot.v1.Event\x12\x0f\n\x07\x65xplain\x18\x02 \x01(\x08\":\n\x0eIngestResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.upshot.v1.IngestResult\"\xf5\x01\n\x0cIngestResult\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.upshot.v1.IngestState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\nviolations\x18\x04 \x03(\x0b\x32\x14.upshot.v1.Violation\x12+\n\x0cstarted_runs\x18\x05 \x03(\x0b\x32\x15.upshot.v1.StartedRun\x12\x17\n\x0fresumed_run_ids\x18\x06 \x03(\t\x12,\n\x0c\x65xplanations\x18\x07 \x03(\x0b\x32\x16.upshot.v1.Explanation\"t\n\x0b\x45xplanation\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07started\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\"B\n\nStartedRun\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\"/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x8f\x01\n\x15\x44\x65\x66ineWorkflowRequest\x12%\n\x08workflow\x18\x01 \x01(\x0b\x32\x13.upshot.v1.Workflow\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_versionJ\x04\x08\x04\x10\x05\"y\n\x16\x44\x65\x66ineWorkflowResponse\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tunchanged\x18\x03 \x01(\x08\x12&\n\x08warnings\x18\x04 \x03(\x0b\x32\x14.upshot.v1.Violation\"E\n\x17RecordEngagementRequest\x12*\n\x0b\x65ngagements\x18\x01 \x03(\x0b\x32\x15.upshot.v1.Engagement\"H\n\x18RecordEngagementResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.upshot.v1.EngagementResult\"z\n\x10\x45ngagementResult\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.upshot.v1.EngagementState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\x17\n\x0fresumed_run_ids\x18\x04 \x03(\t\"\xf4\x01\n\x15StreamOutcomesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\'\n\x05start\x18\x03 \x01(\x0e\x32\x18.upshot.v1.StartPosition\x12(\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x18.upshot.v1.OutcomeFilter\x12\x11\n\tmax_batch\x18\x05 \x01(\x05\x12\x35\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npartitions\x18\x07 \x03(\x05\"\x84\x01\n\rOutcomeFilter\x12%\n\x05kinds\x18\x01 \x03(\x0e\x32\x16.upshot.v1.OutcomeKind\x12\x14\n\x0cworkflow_ids\x18\x02 \x03(\t\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12$\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x12.upshot.v1.Channel\"g\n\x16StreamOutcomesResponse\x12$\n\x08outcomes\x18\x01 \x03(\x0b\x32\x12.upshot.v1.Outcome\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x17\n\x0fpartition_count\x18\x03 \x01(\x05*}\n\x0bIngestState\x12\x1c\n\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15INGEST_STATE_ACCEPTED\x10\x01\x12\x1a\n\x16INGEST_STATE_DUPLICATE\x10\x02\x12\x19\n\x15INGEST_STATE_REJECTED\x10\x03*\xaf\x01\n\x0f\x45ngagementState\x12 \n\x1c\x45NGAGEMENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45NGAGEMENT_STATE_RECORDED\x10\x01\x12\x1e\n\x1a\x45NGAGEMENT_STATE_DUPLICATE\x10\x02\x12\x1c\n\x18\x45NGAGEMENT_STATE_PENDING\x10\x03\x12\x1d\n\x19\x45NGAGEMENT_STATE_REJECTED\x10\x04*d\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12START_POSITION_NOW\x10\x01\x12\x1b\n\x17START_POSITION_EARLIEST\x10\x02\x32\xdb\x02\n\rUpshotService\x12=\n\x06Ingest\x12\x18.upshot.v1.IngestRequest\x1a\x19.upshot.v1.IngestResponse\x12U\n\x0e\x44\x65\x66ineWorkflow\x12 .upshot.v1.DefineWorkflowRequest\x1a!.upshot.v1.DefineWorkflowResponse\x12[\n\x10RecordEngagement\x12\".upshot.v1.RecordEngagementRequest\x1a#.upshot.v1.RecordEngagementResponse\x12W\n\x0eStreamOutcomes\x12 .upshot.v1.StreamOutcomesRequest\x1a!.upshot.v1.StreamOutcomesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17upshot/v1/service.proto\x12\tupshot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1aupshot/v1/engagement.proto\x1a\x15upshot/v1/event.proto\x1a\x17upshot/v1/outcome.proto\x1a\x18upshot/v1/workflow.proto\"B\n\rIngestRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.upshot.v1.Event\x12\x0f\n\x07\x65xplain\x18\x02 \x01(\x08\":\n\x0eIngestResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.upshot.v1.IngestResult\"\xf5\x01\n\x0cIngestResult\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.upshot.v1.IngestState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\nviolations\x18\x04 \x03(\x0b\x32\x14.upshot.v1.Violation\x12+\n\x0cstarted_runs\x18\x05 \x03(\x0b\x32\x15.upshot.v1.StartedRun\x12\x17\n\x0fresumed_run_ids\x18\x06 \x03(\t\x12,\n\x0c\x65xplanations\x18\x07 \x03(\x0b\x32\x16.upshot.v1.Explanation\"t\n\x0b\x45xplanation\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07started\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\"B\n\nStartedRun\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\"/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xb7\x01\n\x15\x44\x65\x66ineWorkflowRequest\x12%\n\x08workflow\x18\x01 \x01(\x0b\x32\x13.upshot.v1.Workflow\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\tin_flight\x18\x04 \x01(\x0e\x32\x19.upshot.v1.InFlightPolicyB\x13\n\x11_expected_version\"y\n\x16\x44\x65\x66ineWorkflowResponse\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tunchanged\x18\x03 \x01(\x08\x12&\n\x08warnings\x18\x04 \x03(\x0b\x32\x14.upshot.v1.Violation\"E\n\x17RecordEngagementRequest\x12*\n\x0b\x65ngagements\x18\x01 \x03(\x0b\x32\x15.upshot.v1.Engagement\"H\n\x18RecordEngagementResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.upshot.v1.EngagementResult\"z\n\x10\x45ngagementResult\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.upshot.v1.EngagementState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\x17\n\x0fresumed_run_ids\x18\x04 \x03(\t\"\xf4\x01\n\x15StreamOutcomesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\'\n\x05start\x18\x03 \x01(\x0e\x32\x18.upshot.v1.StartPosition\x12(\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x18.upshot.v1.OutcomeFilter\x12\x11\n\tmax_batch\x18\x05 \x01(\x05\x12\x35\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npartitions\x18\x07 \x03(\x05\"\x84\x01\n\rOutcomeFilter\x12%\n\x05kinds\x18\x01 \x03(\x0e\x32\x16.upshot.v1.OutcomeKind\x12\x14\n\x0cworkflow_ids\x18\x02 \x03(\t\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12$\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x12.upshot.v1.Channel\"g\n\x16StreamOutcomesResponse\x12$\n\x08outcomes\x18\x01 \x03(\x0b\x32\x12.upshot.v1.Outcome\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x17\n\x0fpartition_count\x18\x03 \x01(\x05*}\n\x0bIngestState\x12\x1c\n\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15INGEST_STATE_ACCEPTED\x10\x01\x12\x1a\n\x16INGEST_STATE_DUPLICATE\x10\x02\x12\x19\n\x15INGEST_STATE_REJECTED\x10\x03*\x87\x01\n\x0eInFlightPolicy\x12 \n\x1cIN_FLIGHT_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14IN_FLIGHT_POLICY_PIN\x10\x01\x12\x1c\n\x18IN_FLIGHT_POLICY_MIGRATE\x10\x02\x12\x1b\n\x17IN_FLIGHT_POLICY_CANCEL\x10\x03*\xaf\x01\n\x0f\x45ngagementState\x12 \n\x1c\x45NGAGEMENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45NGAGEMENT_STATE_RECORDED\x10\x01\x12\x1e\n\x1a\x45NGAGEMENT_STATE_DUPLICATE\x10\x02\x12\x1c\n\x18\x45NGAGEMENT_STATE_PENDING\x10\x03\x12\x1d\n\x19\x45NGAGEMENT_STATE_REJECTED\x10\x04*d\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12START_POSITION_NOW\x10\x01\x12\x1b\n\x17START_POSITION_EARLIEST\x10\x02\x32\xdb\x02\n\rUpshotService\x12=\n\x06Ingest\x12\x18.upshot.v1.IngestRequest\x1a\x19.upshot.v1.IngestResponse\x12U\n\x0e\x44\x65\x66ineWorkflow\x12 .upshot.v1.DefineWorkflowRequest\x1a!.upshot.v1.DefineWorkflowResponse\x12[\n\x10RecordEngagement\x12\".upshot.v1.RecordEngagementRequest\x1a#.upshot.v1.RecordEngagementResponse\x12W\n\x0eStreamOutcomes\x12 .upshot.v1.StreamOutcomesRequest\x1a!.upshot.v1.StreamOutcomesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'upshot.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INGESTSTATE']._serialized_start=1808
-  _globals['_INGESTSTATE']._serialized_end=1933
-  _globals['_ENGAGEMENTSTATE']._serialized_start=1936
-  _globals['_ENGAGEMENTSTATE']._serialized_end=2111
-  _globals['_STARTPOSITION']._serialized_start=2113
-  _globals['_STARTPOSITION']._serialized_end=2213
+  _globals['_INGESTSTATE']._serialized_start=1848
+  _globals['_INGESTSTATE']._serialized_end=1973
+  _globals['_INFLIGHTPOLICY']._serialized_start=1976
+  _globals['_INFLIGHTPOLICY']._serialized_end=2111
+  _globals['_ENGAGEMENTSTATE']._serialized_start=2114
+  _globals['_ENGAGEMENTSTATE']._serialized_end=2289
+  _globals['_STARTPOSITION']._serialized_start=2291
+  _globals['_STARTPOSITION']._serialized_end=2391
   _globals['_INGESTREQUEST']._serialized_start=172
   _globals['_INGESTREQUEST']._serialized_end=238
   _globals['_INGESTRESPONSE']._serialized_start=240
@@ -55,21 +57,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIOLATION']._serialized_start=734
   _globals['_VIOLATION']._serialized_end=781
   _globals['_DEFINEWORKFLOWREQUEST']._serialized_start=784
-  _globals['_DEFINEWORKFLOWREQUEST']._serialized_end=927
-  _globals['_DEFINEWORKFLOWRESPONSE']._serialized_start=929
-  _globals['_DEFINEWORKFLOWRESPONSE']._serialized_end=1050
-  _globals['_RECORDENGAGEMENTREQUEST']._serialized_start=1052
-  _globals['_RECORDENGAGEMENTREQUEST']._serialized_end=1121
-  _globals['_RECORDENGAGEMENTRESPONSE']._serialized_start=1123
-  _globals['_RECORDENGAGEMENTRESPONSE']._serialized_end=1195
-  _globals['_ENGAGEMENTRESULT']._serialized_start=1197
-  _globals['_ENGAGEMENTRESULT']._serialized_end=1319
-  _globals['_STREAMOUTCOMESREQUEST']._serialized_start=1322
-  _globals['_STREAMOUTCOMESREQUEST']._serialized_end=1566
-  _globals['_OUTCOMEFILTER']._serialized_start=1569
-  _globals['_OUTCOMEFILTER']._serialized_end=1701
-  _globals['_STREAMOUTCOMESRESPONSE']._serialized_start=1703
-  _globals['_STREAMOUTCOMESRESPONSE']._serialized_end=1806
-  _globals['_UPSHOTSERVICE']._serialized_start=2216
-  _globals['_UPSHOTSERVICE']._serialized_end=2563
+  _globals['_DEFINEWORKFLOWREQUEST']._serialized_end=967
+  _globals['_DEFINEWORKFLOWRESPONSE']._serialized_start=969
+  _globals['_DEFINEWORKFLOWRESPONSE']._serialized_end=1090
+  _globals['_RECORDENGAGEMENTREQUEST']._serialized_start=1092
+  _globals['_RECORDENGAGEMENTREQUEST']._serialized_end=1161
+  _globals['_RECORDENGAGEMENTRESPONSE']._serialized_start=1163
+  _globals['_RECORDENGAGEMENTRESPONSE']._serialized_end=1235
+  _globals['_ENGAGEMENTRESULT']._serialized_start=1237
+  _globals['_ENGAGEMENTRESULT']._serialized_end=1359
+  _globals['_STREAMOUTCOMESREQUEST']._serialized_start=1362
+  _globals['_STREAMOUTCOMESREQUEST']._serialized_end=1606
+  _globals['_OUTCOMEFILTER']._serialized_start=1609
+  _globals['_OUTCOMEFILTER']._serialized_end=1741
+  _globals['_STREAMOUTCOMESRESPONSE']._serialized_start=1743
+  _globals['_STREAMOUTCOMESRESPONSE']._serialized_end=1846
+  _globals['_UPSHOTSERVICE']._serialized_start=2394
+  _globals['_UPSHOTSERVICE']._serialized_end=2741
 # @@protoc_insertion_point(module_scope)

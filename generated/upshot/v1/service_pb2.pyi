@@ -52,6 +52,38 @@ INGEST_STATE_REJECTED: IngestState.ValueType  # 3
 """Not taken; its id stays free. Kept 7 days for AdminService.ListRejectedEvents."""
 Global___IngestState: _TypeAlias = IngestState  # noqa: Y015
 
+class _InFlightPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InFlightPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InFlightPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IN_FLIGHT_POLICY_UNSPECIFIED: _InFlightPolicy.ValueType  # 0
+    """The same as PIN."""
+    IN_FLIGHT_POLICY_PIN: _InFlightPolicy.ValueType  # 1
+    """They stay on the version they started with."""
+    IN_FLIGHT_POLICY_MIGRATE: _InFlightPolicy.ValueType  # 2
+    """They go on with the new one where the step at which they stand is there with the same kind; its
+    timer counts from when they came to it, and one that is past is due now. The others stay.
+    """
+    IN_FLIGHT_POLICY_CANCEL: _InFlightPolicy.ValueType  # 3
+    """They are canceled."""
+
+class InFlightPolicy(_InFlightPolicy, metaclass=_InFlightPolicyEnumTypeWrapper):
+    """What becomes of runs in flight when their workflow is defined anew."""
+
+IN_FLIGHT_POLICY_UNSPECIFIED: InFlightPolicy.ValueType  # 0
+"""The same as PIN."""
+IN_FLIGHT_POLICY_PIN: InFlightPolicy.ValueType  # 1
+"""They stay on the version they started with."""
+IN_FLIGHT_POLICY_MIGRATE: InFlightPolicy.ValueType  # 2
+"""They go on with the new one where the step at which they stand is there with the same kind; its
+timer counts from when they came to it, and one that is past is due now. The others stay.
+"""
+IN_FLIGHT_POLICY_CANCEL: InFlightPolicy.ValueType  # 3
+"""They are canceled."""
+Global___InFlightPolicy: _TypeAlias = InFlightPolicy  # noqa: Y015
+
 class _EngagementState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -325,11 +357,16 @@ class DefineWorkflowRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """True checks everything and stores nothing."""
     expected_version: _builtins.int
     """The version that must be current; 0 means that none exists yet. Unset asks
     for nothing.
+    """
+    in_flight: Global___InFlightPolicy.ValueType
+    """What becomes of runs on older versions; unspecified means PIN. Done in the background once the
+    version is durable, also after a crash; AdminService.GetWorkflow tells how far it is.
     """
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
@@ -341,10 +378,11 @@ class DefineWorkflowRequest(_message.Message):
         workflow: _workflow_pb2.Workflow | None = ...,
         validate_only: _builtins.bool = ...,
         expected_version: _builtins.int | None = ...,
+        in_flight: Global___InFlightPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "validate_only", b"validate_only", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "in_flight", b"in_flight", "validate_only", b"validate_only", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015

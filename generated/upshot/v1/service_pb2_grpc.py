@@ -88,7 +88,7 @@ class UpshotServiceServicer(object):
         """Stores a workflow, or a new immutable version of an existing one.
 
         The same definition again changes nothing and says so. Runs in flight stay
-        on the version they started with.
+        on the version they started with, unless in_flight asks for something else.
         Fails with INVALID_ARGUMENT naming every fault at once by path, ABORTED when
         expected_version is not the current version, UNAVAILABLE while draining.
         """

@@ -53,7 +53,7 @@ class UpshotServiceStub:
     """Stores a workflow, or a new immutable version of an existing one.
 
     The same definition again changes nothing and says so. Runs in flight stay
-    on the version they started with.
+    on the version they started with, unless in_flight asks for something else.
     Fails with INVALID_ARGUMENT naming every fault at once by path, ABORTED when
     expected_version is not the current version, UNAVAILABLE while draining.
     """
@@ -104,7 +104,7 @@ class UpshotServiceAsyncStub(UpshotServiceStub):
     """Stores a workflow, or a new immutable version of an existing one.
 
     The same definition again changes nothing and says so. Runs in flight stay
-    on the version they started with.
+    on the version they started with, unless in_flight asks for something else.
     Fails with INVALID_ARGUMENT naming every fault at once by path, ABORTED when
     expected_version is not the current version, UNAVAILABLE while draining.
     """
@@ -164,7 +164,7 @@ class UpshotServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores a workflow, or a new immutable version of an existing one.
 
         The same definition again changes nothing and says so. Runs in flight stay
-        on the version they started with.
+        on the version they started with, unless in_flight asks for something else.
         Fails with INVALID_ARGUMENT naming every fault at once by path, ABORTED when
         expected_version is not the current version, UNAVAILABLE while draining.
         """

@@ -26,6 +26,8 @@ from upshotd.domain.stimulus import (
     IngestResult,
     IngestState,
     MessageDue,
+    MigrateRequested,
+    MigrateResult,
     RunBroke,
     RunDue,
     SendSettled,
@@ -47,10 +49,13 @@ def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
     return want
 
 
-def versions(state: State) -> set[tuple[str, int]]:
-    """Return the versions that decisions on *state* may ask for."""
+def versions(state: State, stimuli: Sequence[Stimulus]) -> set[tuple[str, int]]:
+    """Return the versions that deciding *stimuli* on *state* may ask for."""
     found = {(run.workflow_id, run.workflow_version) for run in state.runs.values()}
     found |= {(m.workflow_id, m.workflow_version) for m in state.messages.values()}
+    for stimulus in stimuli:
+        if isinstance(stimulus, MigrateRequested) and stimulus.run_id in state.runs:
+            found.add((state.runs[stimulus.run_id].workflow_id, stimulus.version))
     return found
 
 
@@ -65,7 +70,7 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:
         case MessageDue():
             want.message_ids.add(stimulus.message_id)
             want.content_ids.add(stimulus.message_id)
-        case RunDue() | RunBroke():
+        case RunDue() | RunBroke() | MigrateRequested():
             want.run_ids.add(stimulus.run_id)
         case CancelRequested():
             if stimulus.run_id:
@@ -245,6 +250,8 @@ def _refusal(stimulus: Stimulus, incident_id: str) -> Answer:
         return IngestResult(event_id, IngestState.REJECTED, "INTERNAL", (fault,))
     if isinstance(stimulus, EngagementArrived):
         return EngagementResult(EngagementState.REJECTED, "INTERNAL")
+    if isinstance(stimulus, MigrateRequested):
+        return MigrateResult(older=True)
     return None
 
 

@@ -48,17 +48,19 @@ class DefinitionBook:
         """Read the current versions again, after one was defined."""
         stored = await self._store.current_workflows(workspace_id)
         revision = sum(version.version for version in stored)
-        self._revisions[workspace_id] = max(revision, self._revisions.get(workspace_id, 0))
         known = self._books.get(workspace_id, self._blank)
         plans = dict(known.plans)
         current: dict[str, Plan] = {}
         for version in stored:
+            if not version.definition:  # archived: it starts nothing, and is enrolled in by nobody
+                continue
             key = (version.workflow_id, version.version)
             if key not in plans:
                 plans[key] = self._plan(version.definition, version.version)
-            # A refresh that read later may have ended sooner.
-            found = (known.current.get(version.workflow_id, plans[key]), plans[key])
-            current[version.workflow_id] = max(found, key=lambda plan: plan.workflow.version)
+            current[version.workflow_id] = plans[key]
+        if revision < self._revisions.get(workspace_id, 0):
+            current = dict(known.current)  # a refresh that read later has ended sooner
+        self._revisions[workspace_id] = max(revision, self._revisions.get(workspace_id, 0))
         # A decision under way keeps the book it was given.
         self._books[workspace_id] = replace(
             known, plans=plans, current=current, listening=listening(current)
@@ -73,7 +75,7 @@ class DefinitionBook:
         found: dict[tuple[str, int], Plan] = {}
         for workflow_id, version in missing:
             stored = await self._store.workflow(workspace_id, workflow_id, version)
-            if stored is not None:
+            if stored is not None and stored.definition:
                 found[workflow_id, version] = self._plan(stored.definition, version)
         # The book as it is by now: another version may have been defined meanwhile.
         book = self._books[workspace_id]

@@ -36,6 +36,8 @@ from upshotd.domain.stimulus import (
     EventArrived,
     IngestResult,
     MessageDue,
+    MigrateRequested,
+    MigrateResult,
     RunDue,
     SendSettled,
     Stimulus,
@@ -122,6 +124,19 @@ class Loop:
         """Cancel one run, or all active ones with a key; returns when that is durable."""
         (answer,) = await self._ask(workspace_id, [CancelRequested(run_id, cancellation_key)])
         return answer if isinstance(answer, CancelResult) else CancelResult()
+
+    async def cancel_runs(self, workspace_id: str, run_ids: Sequence[str]) -> list[CancelResult]:
+        """Cancel runs; returns when that is durable, with one result each."""
+        answers = await self._ask(workspace_id, [CancelRequested(run_id) for run_id in run_ids])
+        return [answer for answer in answers if isinstance(answer, CancelResult)]
+
+    async def migrate(
+        self, workspace_id: str, run_ids: Sequence[str], version: int
+    ) -> list[MigrateResult]:
+        """Move runs to a version; returns when that is durable, with one result each."""
+        asked = [MigrateRequested(run_id, version) for run_id in run_ids]
+        answers = await self._ask(workspace_id, asked)
+        return [answer for answer in answers if isinstance(answer, MigrateResult)]
 
     def settle(self, workspace_id: str, settled: SendSettled) -> None:
         """Take the result of an attempt; never refused, also while draining."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.domain.event import Event, RejectedEvent
@@ -77,6 +77,14 @@ class StoredWorkflow:
     version: int
     definition: bytes
     create_us: int
+
+
+#: Returns for a new version the name and the value of a setting to write with it, or None.
+Task: TypeAlias = Callable[[int], tuple[str, str] | None]
+
+
+def no_task(_version: int) -> None:
+    """Nothing is to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +236,12 @@ class Store(Protocol):
         definition: bytes,
         expected_version: int | None,
         create_us: int,
+        task: Task = no_task,
     ) -> Defined:
-        """Store a version unless it equals the current one.
+        """Store a version unless it equals the current one; with the setting that *task* gives.
 
-        Raises VersionMismatch when *expected_version* (0: none exists) is not current.
+        An empty definition archives the workflow. Raises VersionMismatch when *expected_version*
+        (0: none exists) is not current.
         """
 
     async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
@@ -333,6 +343,9 @@ class Store(Protocol):
 
     async def setting(self, name: str) -> str | None:
         """Return a value this installation keeps: the lab's offset, the key of links."""
+
+    async def settings(self, prefix: str) -> dict[str, str]:
+        """Return the values whose names begin with *prefix*."""
 
     async def put_setting(self, name: str, value: str) -> None:
         """Keep a value."""

@@ -17,6 +17,7 @@ from upshotd.domain.stimulus import (
     EngagementArrived,
     EventArrived,
     MessageDue,
+    MigrateRequested,
     RunBroke,
     RunDue,
     SendSettled,
@@ -61,7 +62,7 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:
                 yield key
         case MessageDue():
             yield from _message(stimulus.message_id, state)
-        case RunDue() | RunBroke():
+        case RunDue() | RunBroke() | MigrateRequested():
             yield from _run(stimulus.run_id, state)
         case CancelRequested():
             yield stimulus.cancellation_key

@@ -60,7 +60,8 @@ class Work:
         batches = by_workspace(items)
         for batch in batches:
             batch.state = await self._loaded(batch)
-            await self.definitions.covering(batch.workspace_id, versions(batch.state))
+            asked = versions(batch.state, [item.stimulus for item in batch.items])
+            await self.definitions.covering(batch.workspace_id, asked)
         return batches
 
     async def _loaded(self, batch: Batch) -> State:

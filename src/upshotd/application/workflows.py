@@ -8,10 +8,12 @@ import structlog
 
 from upshotd.application import pages
 from upshotd.application.failpoints import failpoint
+from upshotd.application.in_flight import PREFIX, InFlightPolicy, Task, task_of
 from upshotd.application.pages import Page
 from upshotd.application.ports import Clock, Codec, Defined, Store, StoredWorkflow
 from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
 from upshotd.domain.validation import Faults
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Workflow
 
 log = structlog.get_logger()
@@ -37,9 +39,13 @@ class DefineResult:
 class DefinedWorkflow:
     """One version of a workflow."""
 
+    #: Of a version that archives it, what was there before, under this version's number.
     workflow: Workflow
     #: When it was defined, in microseconds.
     create_us: int
+    archived: bool = False
+    #: What was done with runs on older versions; only of one that is looked up, None for nothing.
+    task: Task | None = None
 
 
 class Workflows:
@@ -52,13 +58,18 @@ class Workflows:
         clock: Clock,
         validate: Callable[[Workflow], Faults],
         refresh: Callable[[str], Awaitable[None]],
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """*validate* finds faults; *refresh* makes a workspace's new version known to the loop."""
+        """*validate* finds faults; *refresh* makes a workspace's new version known to the loop.
+
+        *wake* is called when something is to be done with runs in flight.
+        """
         self._store = store
         self._codec = codec
         self._clock = clock
         self._validate = validate
         self._refresh = refresh
+        self._wake = wake
         self._running: set[asyncio.Task[Defined]] = set()
 
     async def define(
@@ -68,10 +79,12 @@ class Workflows:
         *,
         validate_only: bool,
         expected_version: int | None,
+        in_flight: InFlightPolicy = InFlightPolicy.PIN,
     ) -> DefineResult:
         """Store *workflow* as a new version unless it equals the current one.
 
-        When it returns the version is durable, and events that come later meet it. Raises
+        When it returns the version is durable, and events that come later meet it; what *in_flight*
+        says of runs on older versions is then done in the background, also after a crash. Raises
         InvalidArgument with every fault, VersionMismatch when *expected_version* (0: none exists)
         is not current.
         """
@@ -86,7 +99,7 @@ class Workflows:
         else:
             failpoint("define.before_commit")
             defined = await self._whole(
-                self._define(workspace_id, workflow_id, definition, expected_version)
+                self._define(workspace_id, workflow_id, definition, expected_version, in_flight)
             )
             failpoint("define.after_commit")
         return DefineResult(workflow_id, defined.version, defined.unchanged, faults.warnings)
@@ -104,20 +117,48 @@ class Workflows:
             return Defined(version, unchanged=True)
         return Defined(version + 1, unchanged=False)
 
+    async def archive(
+        self, workspace_id: str, workflow_id: str, in_flight: InFlightPolicy = InFlightPolicy.PIN
+    ) -> DefineResult:
+        """Let a workflow start nothing any more, as a version of its own. Raises NotFound.
+
+        Runs in flight go on unless *in_flight* cancels them. Defined again it starts again.
+        """
+        if await self._store.workflow(workspace_id, workflow_id, 0) is None:
+            raise NotFound("workflow", workflow_id)
+        defined = await self._whole(self._define(workspace_id, workflow_id, b"", None, in_flight))
+        return DefineResult(workflow_id, defined.version, defined.unchanged, ())
+
     async def _define(
-        self, workspace_id: str, workflow_id: str, definition: bytes, expected: int | None
+        self,
+        workspace_id: str,
+        workflow_id: str,
+        definition: bytes,
+        expected: int | None,
+        in_flight: InFlightPolicy,
     ) -> Defined:
-        now_us = self._clock.now_us()
-        defined = await self._store.define(workspace_id, workflow_id, definition, expected, now_us)
+        def task(version: int) -> tuple[str, str] | None:
+            if in_flight is InFlightPolicy.PIN:
+                return None
+            left = Task(workspace_id, workflow_id, version, in_flight)
+            return left.name, left.encoded()
+
+        defined = await self._store.define(
+            workspace_id, workflow_id, definition, expected, self._clock.now_us(), task
+        )
+        if defined.unchanged and (left := task(defined.version)) is not None:
+            await self._store.put_setting(*left)
         # Also for an unchanged one: the refresh after its commit may have failed.
         await self._refresh(workspace_id)
         if not defined.unchanged:
             log.info(
-                "workflow.defined",
+                "workflow.defined" if definition else "workflow.archived",
                 workspace_id=workspace_id,
                 workflow_id=workflow_id,
                 version=defined.version,
             )
+        if in_flight is not InFlightPolicy.PIN:
+            self._wake()
         return defined
 
     async def _whole(self, work: Coroutine[object, object, Defined]) -> Defined:
@@ -142,16 +183,27 @@ class Workflows:
             raise NotFound("workflow version", f"{workflow_id}/{version}")
         if stored is None:
             raise NotFound("workflow", workflow_id)
-        return self._decoded(stored)
+        found = await self._decoded(workspace_id, stored)
+        return replace(found, task=await self._task(workspace_id, stored))
+
+    async def _task(self, workspace_id: str, stored: StoredWorkflow) -> Task | None:
+        value = await self._store.setting(f"{PREFIX}{workspace_id}/{stored.workflow_id}")
+        task = task_of(value) if value else None
+        return task if task is not None and task.version == stored.version else None
 
     async def list(
         self, workspace_id: str, page_size: int, page_token: str
     ) -> Page[DefinedWorkflow]:
-        """Return current versions, by id. Raises InvalidArgument for a bad page."""
+        """Return current versions that are not archived, by id.
+
+        Raises InvalidArgument for a bad page.
+        """
         asked = pages.asked(page_size, page_token)
         current = await self._store.current_workflows(workspace_id)
         found = [stored for stored in current if stored.workflow_id > asked.last]
-        return self._page(asked.page(found, lambda stored: stored.workflow_id))
+        found = [stored for stored in found if stored.definition]
+        page = asked.page(found, lambda stored: stored.workflow_id)
+        return await self._page(workspace_id, page)
 
     async def versions(
         self, workspace_id: str, workflow_id: str, page_size: int, page_token: str
@@ -166,14 +218,22 @@ class Workflows:
         )
         if not found and not await self._store.workflow(workspace_id, workflow_id, 0):
             raise NotFound("workflow", workflow_id)
-        return self._page(asked.page(found, lambda stored: str(stored.version)))
+        page = asked.page(found, lambda stored: str(stored.version))
+        return await self._page(workspace_id, page)
 
-    def _page(self, page: Page[StoredWorkflow]) -> Page[DefinedWorkflow]:
-        return Page([self._decoded(stored) for stored in page.items], page.next_page_token)
+    async def _page(self, workspace_id: str, page: Page[StoredWorkflow]) -> Page[DefinedWorkflow]:
+        decoded = [await self._decoded(workspace_id, stored) for stored in page.items]
+        return Page(decoded, page.next_page_token)
 
-    def _decoded(self, stored: StoredWorkflow) -> DefinedWorkflow:
-        workflow = self._codec.decode_workflow(stored.definition, stored.version)
-        return DefinedWorkflow(workflow, stored.create_us)
+    async def _decoded(self, workspace_id: str, stored: StoredWorkflow) -> DefinedWorkflow:
+        definition = stored.definition
+        if not definition:
+            name, before = stored.workflow_id, stored.version - 1
+            archived = await self._store.workflow(workspace_id, name, before)
+            assert archived is not None, "only what is there is archived"
+            definition = archived.definition
+        workflow = self._codec.decode_workflow(definition, stored.version)
+        return DefinedWorkflow(workflow, stored.create_us, archived=not stored.definition)
 
 
 def _before(last: str) -> int | None:

@@ -17,10 +17,12 @@ class _Place(NamedTuple):
 COMMANDS = {
     "serve": _Place("serve", "Serve on loopback until SIGTERM or SIGINT."),
     "relay": _Place("relay", "Tell other systems what happened."),
-    "define": _Place("define", "Store workflows from YAML or JSON files."),
+    "define": _Place("define", "Store workflows from files, or make the server like a folder."),
     "ingest": _Place("ingest", "Send Segment events from a file of JSON lines."),
     "engage": _Place("engage", "Record what a person did with a message."),
     "tail": _Place("tail", "Follow the outcomes as they happen."),
+    "export": _Place("versions", "Write every workflow to a folder."),
+    "archive": _Place("versions", "Let a workflow start nothing any more."),
     "workflows": _Place("workflows", "List workflows, or print one as YAML."),
     "runs": _Place("runs", "List runs."),
     "run": _Place("runs", "Show a run: each step, when and why, and its messages."),

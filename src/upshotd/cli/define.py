@@ -1,17 +1,28 @@
 """`upshot define`: workflows from files, with every fault of all of them at once."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import click
 import grpc
 
-from upshot.v1 import service_pb2, workflow_pb2
-from upshotd.cli import client, failures, output, yamlfile
+from upshot.v1 import admin_pb2, service_pb2, workflow_pb2
+from upshotd.cli import client, failures, output, versions, yamlfile
 from upshotd.cli.failures import Failure
 from upshotd.cli.reading import Fault, Reader
 
 _ROOT = "workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the server is asked for."""
+
+    validate_only: bool
+    expected_version: int | None
+    #: A value of the contract's InFlightPolicy.
+    in_flight: int
 
 
 @dataclass(slots=True)
@@ -40,10 +51,12 @@ class _Definition:
       upshot define welcome.yaml
       upshot define examples/*.yaml --validate-only
       upshot define welcome.yaml --expected-version 3
+      upshot define workflows/ --prune
+      upshot define welcome.yaml --in-flight migrate
       upshot workflows welcome | upshot define -
     """
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...")
 @click.option("--validate-only", is_flag=True, help="Check everything, store nothing.")
 @click.option(
     "--expected-version",
@@ -51,37 +64,98 @@ class _Definition:
     metavar="N",
     help="Refuse unless N is current; 0: unless there is none yet. For one workflow.",
 )
+@click.option("--prune", is_flag=True, help="Archive the workflows that no DIR has.")
+@click.option(
+    "--in-flight",
+    type=click.Choice(list(versions.IN_FLIGHT)),
+    default="pin",
+    help="What becomes of runs on older versions. [pin: they stay]",
+)
 @client.server_option
 def define(
-    files: tuple[str, ...], validate_only: bool, expected_version: int | None, server: str
+    files: tuple[str, ...],
+    validate_only: bool,
+    expected_version: int | None,
+    prune: bool,
+    in_flight: str,
+    server: str,
 ) -> None:
     """Store workflows; a changed one is a new version, runs in flight stay on theirs.
 
-    A FILE is YAML, with one workflow or several (---), or protobuf JSON; - is standard input.
-    Durations may be written as 24h. With a fault in any of them nothing is stored, and all faults
-    are told.
+    A FILE is YAML, with one workflow or several (---), or protobuf JSON; - is standard input. Of a
+    DIR all such files are taken, and what they change is shown. Durations may be written as 24h.
+    With a fault in any of them nothing is stored, and all faults are told.
     """
-    found = [definition for file in files for definition in _load(file)]
+    folders = [Path(name) for name in files if Path(name).is_dir()]
+    if prune and not folders:
+        raise click.UsageError("--prune is for a DIR")
+    names = [inner for name in files for inner in _names(name)]
+    found = [definition for name in names for definition in _load(name)]
     _check_ids(found)
+    plan = _Plan(validate_only, expected_version, versions.IN_FLIGHT[in_flight])
     if expected_version is not None and len(found) != 1:
         raise click.UsageError("--expected-version is for one workflow")
-
-    async def work(at: client.Client) -> None:
-        answers = [await _ask(at, one, expected_version, True) for one in found]
-        if any(one.reader.faults for one in found):
-            return
-        for one, answer in zip(found, answers, strict=True):
-            if not validate_only:
-                answer = await _ask(at, one, expected_version, False)
-            if answer is not None:
-                _tell(one, answer, validate_only)
-
-    local = any(one.reader.faults for one in found)
-    if not local:
+    work = _work(found, plan, compare=bool(folders), prune=prune)
+    if not any(one.reader.faults for one in found):
         client.run(server, work)
     else:
         _ask_about_faulty(server, work)
     _tell_faults(found)
+
+
+def _work(
+    found: list[_Definition], plan: _Plan, *, compare: bool, prune: bool
+) -> client.Work[None]:
+    """Return what asks a server to define what was *found*, unless any of it has faults."""
+
+    async def work(at: client.Client) -> None:
+        answers = [await _ask(at, one, replace(plan, validate_only=True)) for one in found]
+        if any(one.reader.faults for one in found):
+            return
+        before = await versions.current(at) if compare else {}
+        for one, answer in zip(found, answers, strict=True):
+            if compare and answer is not None and not answer.unchanged:
+                _show(one.workflow, before.get(answer.workflow_id))
+            if not plan.validate_only:
+                answer = await _ask(at, one, plan)
+            if answer is not None:
+                _tell(one, answer, plan.validate_only)
+        if prune:
+            kept = {one.workflow.workflow_id for one in found}
+            await _prune(at, sorted(before.keys() - kept), plan)
+
+    return work
+
+
+def _names(name: str) -> list[str]:
+    """Return the files that a name on the command line stands for."""
+    if not Path(name).is_dir():
+        return [name]
+    found = versions.files_in(Path(name))
+    if not found:
+        raise click.UsageError(f"{name} has no .yaml, .yml or .json file")
+    return found
+
+
+def _show(workflow: workflow_pb2.Workflow, before: admin_pb2.WorkflowVersion | None) -> None:
+    """Print what a definition changes."""
+    known = yamlfile.dump(before.workflow) if before is not None else ""
+    name = f"version {before.version}" if before is not None else "nothing"
+    names = (f"{workflow.workflow_id} {name}", f"{workflow.workflow_id} new")
+    for line in versions.changes(known, versions.canonical(workflow), names):
+        click.echo(line)
+
+
+async def _prune(at: client.Client, workflow_ids: list[str], plan: _Plan) -> None:
+    """Archive what no folder has."""
+    canceling = plan.in_flight == service_pb2.IN_FLIGHT_POLICY_CANCEL
+    policy = plan.in_flight if canceling else service_pb2.IN_FLIGHT_POLICY_PIN
+    for workflow_id in workflow_ids:
+        if plan.validate_only:
+            click.echo(f"{workflow_id}  would be archived")
+        else:
+            version = await versions.archived(at, workflow_id, policy)
+            click.echo(f"{workflow_id}  archived, version {version}")
 
 
 def _ask_about_faulty(server: str, work: client.Work[None]) -> None:
@@ -127,13 +201,16 @@ def _check_ids(found: list[_Definition]) -> None:
 
 
 async def _ask(
-    at: client.Client, one: _Definition, expected_version: int | None, validate_only: bool
+    at: client.Client, one: _Definition, plan: _Plan
 ) -> service_pb2.DefineWorkflowResponse | None:
     """Return the server's answer, or None when it has noted faults."""
     if not one.reader.lines:
         return None  # could not be read at all
     request = service_pb2.DefineWorkflowRequest(
-        workflow=one.workflow, validate_only=validate_only, expected_version=expected_version
+        workflow=one.workflow,
+        validate_only=plan.validate_only,
+        expected_version=plan.expected_version,
+        in_flight=service_pb2.InFlightPolicy.ValueType(plan.in_flight),
     )
     try:
         return await at.upshot.DefineWorkflow(request, timeout=client.CALL_SECONDS)

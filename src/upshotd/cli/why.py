@@ -44,6 +44,7 @@ WORDS: Final = {
     "enrolled": "started another workflow: {}",
     "not_enrolled": "started no other workflow: {}",
     "exited": "ended the run: {}",
+    "migrated": "went on with another version: {}",
 }
 #: Why a workflow that listens to an event did not start; `{}` is the detail.
 REASONS: Final = {

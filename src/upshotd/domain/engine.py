@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, assert_never
 
-from upshotd.domain import identity, journey, messages, moving, sending
+from upshotd.domain import identity, journey, messages, migration, moving, sending
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
@@ -30,6 +30,7 @@ from upshotd.domain.stimulus import (
     IngestResult,
     IngestState,
     MessageDue,
+    MigrateRequested,
     RunBroke,
     RunDue,
     SendSettled,
@@ -70,6 +71,8 @@ def decide(
                 sending.due(draft, message)
         case CancelRequested():
             answer = _cancel(draft, stimulus)
+        case MigrateRequested():
+            answer = migration.migrate(draft, stimulus)
         case RunBroke():
             _broke(draft, stimulus)
         case _:

@@ -55,6 +55,13 @@ class CancelRequested(NamedTuple):
     cancellation_key: str = ""
 
 
+class MigrateRequested(NamedTuple):
+    """Somebody wants a run to go on with a newer version of its workflow."""
+
+    run_id: str
+    version: int
+
+
 class RunBroke(NamedTuple):
     """A decision about this run raised: it is set aside with its error."""
 
@@ -71,6 +78,7 @@ Stimulus: TypeAlias = (
     | RunDue
     | MessageDue
     | CancelRequested
+    | MigrateRequested
     | RunBroke
 )
 
@@ -126,4 +134,13 @@ class CancelResult(NamedTuple):
     known: bool = True
 
 
-Answer: TypeAlias = IngestResult | EngagementResult | CancelResult | None
+class MigrateResult(NamedTuple):
+    """The answer to a migration of one run."""
+
+    #: Whether it is active, and on an older version than that which is asked for.
+    older: bool
+    #: False where it stays on its version.
+    moved: bool = False
+
+
+Answer: TypeAlias = IngestResult | EngagementResult | CancelResult | MigrateResult | None

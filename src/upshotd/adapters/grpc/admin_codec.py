@@ -28,11 +28,19 @@ def violations(found: Iterable[Violation]) -> list[service_pb2.Violation]:
 
 def workflow_version(defined: DefinedWorkflow) -> pb.WorkflowVersion:
     """Return one version of a workflow."""
-    return pb.WorkflowVersion(
+    shown = pb.WorkflowVersion(
         workflow=workflow_codec.message(defined.workflow),
         version=defined.workflow.version,
         create_time=timestamp(defined.create_us),
+        archived=defined.archived,
     )
+    task = defined.task
+    if task is not None:
+        policy = service_pb2.InFlightPolicy.ValueType(task.policy)
+        shown.in_flight.CopyFrom(
+            pb.InFlight(policy=policy, moved=task.moved, pinned=task.pinned, done=task.done)
+        )
+    return shown
 
 
 def run(view: RunView, *, full: bool) -> pb.Run:

@@ -3,7 +3,9 @@
 from upshot.v1 import admin_pb2 as pb
 from upshotd.adapters.grpc import admin_codec
 from upshotd.adapters.grpc.times import instant_us
+from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
+from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
@@ -44,6 +46,15 @@ class AdminService:
             workflow_versions=[admin_codec.workflow_version(item) for item in page.items],
             next_page_token=page.next_page_token,
         )
+
+    async def ArchiveWorkflow(
+        self, workspace_id: str, request: pb.ArchiveWorkflowRequest
+    ) -> pb.ArchiveWorkflowResponse:
+        in_flight = in_flight_policy(request.in_flight)
+        if in_flight is InFlightPolicy.MIGRATE:
+            raise _refused("in_flight", "there is no version to migrate to")
+        archived = await self._workflows.archive(workspace_id, request.workflow_id, in_flight)
+        return pb.ArchiveWorkflowResponse(version=archived.version, unchanged=archived.unchanged)
 
     async def GetRun(self, workspace_id: str, request: pb.GetRunRequest) -> pb.GetRunResponse:
         view = await self._admin.run(workspace_id, request.run_id)

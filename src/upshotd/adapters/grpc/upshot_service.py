@@ -14,6 +14,7 @@ from upshotd.adapters.grpc import (
 from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
 from upshotd.adapters.grpc.stream_codec import stream_request
 from upshotd.application.failpoints import failpoint
+from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Clock
@@ -53,11 +54,16 @@ class UpshotService:
         expected = request.expected_version if request.HasField("expected_version") else None
         if expected is not None and expected < 0:
             _refuse("expected_version", f"is {expected}; must not be negative")
+        in_flight = in_flight_policy(request.in_flight)
         workflow, faults = workflow_codec.workflow(request.workflow)
         if faults:
             await self._refuse_workflow(workspace_id, workflow, faults)
         defined = await self._workflows.define(
-            workspace_id, workflow, validate_only=request.validate_only, expected_version=expected
+            workspace_id,
+            workflow,
+            validate_only=request.validate_only,
+            expected_version=expected,
+            in_flight=in_flight,
         )
         return pb.DefineWorkflowResponse(
             workflow_id=defined.workflow_id,
@@ -106,6 +112,15 @@ class UpshotService:
         async with aclosing(stream) as pages:
             async for page in pages:
                 yield outcome_codec.response_bytes(*page)
+
+
+def in_flight_policy(number: int) -> InFlightPolicy:
+    """Return what becomes of runs in flight, PIN where nothing is said."""
+    try:
+        return InFlightPolicy(number or InFlightPolicy.PIN)
+    except ValueError:
+        fault = Violation("in_flight", f"{number} is no value this server knows")
+        raise InvalidArgument(f"{fault.field} {fault.description}", (fault,)) from None
 
 
 def _ingest_result(result: IngestResult, *, explain: bool) -> pb.IngestResult:

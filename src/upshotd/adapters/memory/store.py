@@ -23,6 +23,8 @@ from upshotd.application.ports import (
     RunFilter,
     StoredWorkflow,
     Subscription,
+    Task,
+    no_task,
 )
 from upshotd.domain.errors import VersionMismatch
 from upshotd.domain.event import RejectedEvent
@@ -132,6 +134,7 @@ class MemoryStore:
         definition: bytes,
         expected_version: int | None,
         create_us: int,
+        task: Task = no_task,
     ) -> Defined:
         workflows = self._tables(workspace_id).workflows
         versions = workflows.get(workflow_id, ())
@@ -143,6 +146,9 @@ class MemoryStore:
             return Defined(current, unchanged=True)
         stored = StoredWorkflow(workflow_id, current + 1, definition, create_us)
         workflows[workflow_id] = (*versions, stored)
+        left = task(current + 1)
+        if left is not None:
+            self._settings.update((left,))
         return Defined(current + 1, unchanged=False)
 
     async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
@@ -274,6 +280,9 @@ class MemoryStore:
 
     async def setting(self, name: str) -> str | None:
         return self._settings.get(name)
+
+    async def settings(self, prefix: str) -> dict[str, str]:
+        return {name: v for name, v in self._settings.items() if name.startswith(prefix)}
 
     async def put_setting(self, name: str, value: str) -> None:
         self._settings[name] = value

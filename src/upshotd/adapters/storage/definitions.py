@@ -5,7 +5,7 @@ from sqlalchemy import Connection, insert, select, update
 from upshotd.adapters.storage.bulk import into, marks, run_ready
 from upshotd.adapters.storage.rows import Row
 from upshotd.adapters.storage.tables import settings, workflow_versions, workflows
-from upshotd.application.ports import Defined, StoredWorkflow
+from upshotd.application.ports import Defined, StoredWorkflow, Task
 from upshotd.domain.errors import VersionMismatch
 
 _VERSIONS = workflow_versions.c
@@ -22,6 +22,7 @@ def define(
     workspace_id: str,
     stored: StoredWorkflow,
     expected_version: int | None,
+    task: Task,
 ) -> Defined:
     """Store a version, whose number is not looked at, unless it equals the current one."""
     current = workflow(connection, workspace_id, stored.workflow_id, 0)
@@ -49,6 +50,9 @@ def define(
             create_us=stored.create_us,
         )
     )
+    left = task(version + 1)
+    if left is not None:
+        put_setting(connection, *left)
     return Defined(version + 1, unchanged=False)
 
 
@@ -106,6 +110,13 @@ def versions(
 def setting(connection: Connection, name: str) -> str | None:
     """Return a value this installation keeps."""
     return connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
+
+
+def all_settings(connection: Connection, prefix: str) -> dict[str, str]:
+    """Return the values whose names begin with *prefix*."""
+    named = settings.c.name.startswith(prefix, autoescape=True)
+    found = connection.execute(select(settings.c.name, settings.c.value).where(named))
+    return {row.name: row.value for row in found}
 
 
 def put_setting(connection: Connection, name: str, value: str) -> None:

@@ -30,6 +30,8 @@ from upshotd.application.ports import (
     RunFilter,
     StoredWorkflow,
     Subscription,
+    Task,
+    no_task,
 )
 from upshotd.domain.errors import Conflict, InvalidArgument, Unavailable, UpshotError
 from upshotd.domain.event import RejectedEvent
@@ -189,12 +191,13 @@ class SqlStore:
         definition: bytes,
         expected_version: int | None,
         create_us: int,
+        task: Task = no_task,
     ) -> Defined:
         stored = StoredWorkflow(workflow_id, 0, definition, create_us)
         for _ in range(DEFINE_ATTEMPTS):
             with suppress(Conflict):  # another replica defined it in the same moment
                 return await self._database.write(
-                    lambda c: definitions.define(c, workspace_id, stored, expected_version)
+                    lambda c: definitions.define(c, workspace_id, stored, expected_version, task)
                 )
         raise Unavailable("others define the same workflow again and again")
 
@@ -320,6 +323,9 @@ class SqlStore:
 
     async def setting(self, name: str) -> str | None:
         return await self._database.read(lambda c: definitions.setting(c, name))
+
+    async def settings(self, prefix: str) -> dict[str, str]:
+        return await self._database.read(lambda c: definitions.all_settings(c, prefix))
 
     async def put_setting(self, name: str, value: str) -> None:
         await self._database.write(lambda c: definitions.put_setting(c, name, value))

@@ -37,8 +37,17 @@ class Delay:
 
 def enter(delay: Delay, journey: Journey) -> Move:
     """Hold until the moment; go on when it is past; fail when there is none."""
+    return _until(delay, journey, journey.now_us)
+
+
+def moved(delay: Delay, journey: Journey) -> Move:
+    """Hold until the moment as it is now, counted from when the run came to the step."""
+    return _until(delay, journey, journey.enter_us)
+
+
+def _until(delay: Delay, journey: Journey, from_us: int) -> Move:
     try:
-        due_us = _moment(delay, journey)
+        due_us = _moment(delay, journey, from_us)
     except ConditionError as error:
         return End("NO_MOMENT", RunState.FAILED, f"{delay.until}: {error}")
     if due_us <= journey.now_us:
@@ -58,14 +67,14 @@ def resume(journey: Journey) -> Move:
     return NEXT
 
 
-def _moment(delay: Delay, journey: Journey) -> int:
+def _moment(delay: Delay, journey: Journey, from_us: int) -> int:
     if delay.duration_us is not None:
-        return journey.now_us + delay.duration_us
+        return from_us + delay.duration_us
     if delay.until_us is not None:
         return delay.until_us
     if delay.window is not None:
         zone = journey.draft.definitions.zone(journey.profile, delay.time_zone)
-        return microseconds(next_inside(delay.window, zone, instant(journey.now_us)))
+        return microseconds(next_inside(delay.window, zone, instant(from_us)))
     value = journey.draft.definitions.conditions.value(delay.until, journey.names())
     if not isinstance(value, datetime):
         raise ConditionError(f"is {type(value).__name__}, not a timestamp")

@@ -67,14 +67,25 @@ def fact(kind: EngagementKind, *, machine: bool) -> str:
 
 def enter(step: Step, wait: Wait, journey: Journey) -> Move:
     """Resolve at once by what is known already, else hold until the timeout."""
+    known = _known(step, wait, journey)
+    if known is not None:
+        return known
+    journey.note("waiting")
+    return Hold(journey.now_us + wait.timeout_us)
+
+
+def moved(step: Step, wait: Wait, journey: Journey) -> Move:
+    """Wait for what this version waits for, until its timeout from when the run came here."""
+    return _known(step, wait, journey) or Hold(journey.enter_us + wait.timeout_us)
+
+
+def _known(step: Step, wait: Wait, journey: Journey) -> Move | None:
+    """Return how the wait resolves by what is known already, or None."""
     for condition in wait.conditions:
         came = _came_before(step, condition, journey)
         if came:
             return _match(step, wait, journey, f"{came} before the wait")
-    if unreachable(wait, journey.steps):
-        return undeliverable(step, wait, journey)
-    journey.note("waiting")
-    return Hold(journey.now_us + wait.timeout_us)
+    return undeliverable(step, wait, journey) if unreachable(wait, journey.steps) else None
 
 
 def engaged(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import relay_world
+from tests.integration import cli_world, relay_world
 from tests.wire import Watch, Wire, running
 
 
@@ -37,3 +37,15 @@ async def world() -> AsyncIterator[relay_world.World]:
     await world.start()
     yield world
     await world.end()
+
+
+@pytest.fixture(scope="module")
+def cli_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server for the command line, with nothing in it at first."""
+    yield from cli_world.serving(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture
+def ask(cli_server: str) -> cli_world.Ask:
+    """The command line; each call is one command."""
+    return cli_world.Ask(cli_server)

@@ -1,0 +1,94 @@
+"""The command line on definitions in life, and on why things happened."""
+
+from pathlib import Path
+
+from tests.integration.cli_world import IDLE, Ask, event, jsonl, people, signed_up
+
+
+def test_why_tells_of_events_runs_and_messages_in_words(ask: Ask, tmp_path: Path) -> None:
+    run_id, message_id = signed_up(ask, tmp_path, "wilma")
+    ask("ingest", jsonl(tmp_path / "again.jsonl", [event("wilma", "wilma-3")]))
+    said = ask("why", "wilma-2").stdout.splitlines()
+    assert said[0].startswith('event wilma-2: track "Signed Up" of wilma, received ')
+    assert said[1] == f"  it started welcome v1: run {run_id}"
+    said = ask("why", "wilma-3").stdout
+    assert "it did not start welcome v1: its key has no value: event.properties.order" in said
+    assert "no workflow listened to it when it came" in ask("why", "wilma-1").stdout
+    said = ask("why", run_id).stdout
+    assert "mail gave a message to its provider: email by nowhere" in said
+    assert "  it stands at opened until " in said
+    said = ask("why", message_id).stdout
+    assert said.startswith(f"message {message_id}: email to wilma@example.com through nowhere")
+    assert "mail was taken by the provider nowhere" in said
+    ask("ingest", jsonl(tmp_path / "bad.jsonl", [event("", "bad-1")]), code=4)
+    assert "event bad-1 was refused" in ask("why", "bad-1").stdout
+    assert "nothing is known of 'no-id'" in ask("why", "no-id", code=1).stderr
+
+
+def test_a_folder_is_applied_shows_what_it_changes_and_prunes(ask: Ask, tmp_path: Path) -> None:
+    folder = tmp_path / "flows"
+    (folder / "deep").mkdir(parents=True)
+    one, two = (part.replace("Never", "Never Ever") for part in IDLE.split("---"))
+    (folder / "one.yaml").write_text(one.replace("welcome", "folder-1"))
+    (folder / "deep" / "two.yml").write_text(two.replace("other", "folder-2"))
+    (folder / "notes.txt").write_text("no workflow")
+    said = ask("define", str(folder)).stdout
+    assert "+workflow_id: folder-1" in said
+    assert said.splitlines()[-1] == "folder-1  version 1"
+    assert "folder-2  version 1\n" in said
+    assert "+" not in ask("define", str(folder)).stdout
+    changed = (folder / "one.yaml").read_text().replace("timeout: 24h", "timeout: 48h")
+    (folder / "one.yaml").write_text(changed)
+    said = ask("define", str(folder), "--validate-only").stdout
+    assert '-    timeout: "86400s"' in said
+    assert '+    timeout: "172800s"' in said
+    (folder / "deep" / "two.yml").unlink()
+    would = ask("define", str(folder), "--prune", "--validate-only").stdout
+    assert "folder-2  would be archived" in would
+    said = ask("define", str(folder), "--prune", "--in-flight", "migrate").stdout
+    assert "folder-1  version 2" in said
+    assert "folder-2  archived, version 2" in said
+    assert "folder-2" not in ask("workflows").stdout
+    assert "# version 2, defined" in ask("workflows", "folder-2").stdout
+    listed = ask("workflows", "folder-1", "--versions").stdout.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [["folder-1", "2"], ["folder-1", "1"]]
+    assert '+    timeout: "172800s"' in ask("workflows", "folder-1", "--since", "1").stdout
+    ask("define", str(folder / "one.yaml"), "--prune", code=2)
+    ask("define", str(folder / "deep"), code=2)
+
+
+def test_what_is_exported_defines_the_same_and_other_files_are_kept(
+    ask: Ask, tmp_path: Path
+) -> None:
+    ask("define", "-", given=IDLE.replace("welcome", "exported-1").replace("other", "exported-2"))
+    folder = tmp_path / "out"
+    assert f"{folder / 'exported-1.yaml'}  written" in ask("export", str(folder)).stdout
+    assert "nothing to write" in ask("export", str(folder)).stderr
+    assert "version" in ask("define", str(folder)).stdout
+    file = folder / "exported-1.yaml"
+    text = file.read_text()
+    file.write_text(f"# of mine\n{text}")
+    ask("export", str(folder))
+    assert file.read_text().startswith("# of mine")
+    file.write_text(text.replace("Never", "Ever"))
+    assert "says something else" in ask("export", str(folder), code=1).stderr
+    ask("export", str(folder), "--force")
+    assert file.read_text() == text
+    assert ask("archive", "exported-2").stdout == "exported-2  archived, version 2\n"
+    ask("archive", "nowhere", code=1)
+
+
+def test_runs_in_flight_go_on_with_the_new_version(ask: Ask, tmp_path: Path) -> None:
+    slow = IDLE.split("---")[0].replace("welcome", "moving").replace("Never", "Moved")
+    ask("define", "-", given=slow)
+    moved = [{**call, "event": "Moved"} for call in people("mo")]
+    ask("ingest", jsonl(tmp_path / "mo.jsonl", moved))
+    ask("advance", "0s")
+    ask("define", "-", "--in-flight", "migrate", given=slow.replace("24h", "48h"))
+    for _ in range(100):
+        if "1 run so changed, 0 stay" in ask("workflows", "moving").stdout:
+            break
+        ask("advance", "0s")
+    (run,) = ask.rows("runs", "--user", "mo")
+    assert run["workflow_version"] == "2"
+    assert "went on with another version: v1 -> v2" in ask("why", str(run["run_id"])).stdout

@@ -33,6 +33,7 @@ from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
+from upshotd.application.codec import Codec
 from upshotd.application.credentials import LoopbackCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
@@ -43,15 +44,20 @@ from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
-from upshotd.application.ports import Codec, Store
+from upshotd.application.ports import (
+    Store,
+)
 from upshotd.application.subscriptions import Subscriptions
+from upshotd.application.templates import TemplateShelf
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
 from upshotd.config import IN_MEMORY, Address, Settings
+from upshotd.domain import template_validation
 from upshotd.domain.definitions import Definitions
-from upshotd.domain.errors import FailedPrecondition
+from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.language import LinkKind
 from upshotd.domain.names import ROOTS
+from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults, validate
 from upshotd.domain.workflow import Workflow
 
@@ -294,10 +300,11 @@ class _Start:
         streams = OutcomeStreams(store, clock, self._wakeups)
         in_flight = self._move_runs(store, loop)
         workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, in_flight.wake)
+        templates = TemplateShelf(store, self._codec, clock, self._template_faults, book.refresh)
         services = Services(
             upshot=UpshotService(loop, workflows, streams, clock),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
-            admin=AdminService(Admin(store), workflows, loop),
+            admin=AdminService(Admin(store), workflows, templates, loop),
             lab=LabService(lab) if lab is not None else None,
         )
         boundary = Boundary(
@@ -321,6 +328,10 @@ class _Start:
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)
+
+    def _template_faults(self, template: Template) -> tuple[Violation, ...]:
+        languages = (self._conditions, self._templates, zones.zone)
+        return template_validation.validate(template, *languages)
 
 
 def _workspace_of_link(links: LinkSigner, token: str) -> str | None:

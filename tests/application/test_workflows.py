@@ -10,8 +10,11 @@ from tests import flows
 from tests.builders import HOUR, NOON
 from tests.fakes import ManualClock
 from upshotd.adapters.memory import MemoryStore
+from upshotd.application.codec import Codec
 from upshotd.application.pages import Page
-from upshotd.application.ports import Codec, Defined
+from upshotd.application.ports import (
+    Defined,
+)
 from upshotd.application.workflows import DefinedWorkflow, DefineResult, Workflows
 from upshotd.domain.errors import (
     InvalidArgument,

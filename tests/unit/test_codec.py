@@ -15,7 +15,7 @@ from upshotd.adapters.grpc import (
 )
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
-from upshotd.application.ports import Codec
+from upshotd.application.codec import Codec
 from upshotd.domain.event import Event, EventType, faults
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.state import StoredEvent

@@ -12,7 +12,7 @@ from upshotd.adapters.grpc import (
     times,
 )
 from upshotd.adapters.grpc.codec import ContractCodec
-from upshotd.application.ports import Codec
+from upshotd.application.codec import Codec
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import Outcome, OutcomeKind
 

@@ -15,7 +15,7 @@ from upshotd.adapters.grpc import (
     workflow_codec,
 )
 from upshotd.adapters.grpc.codec import ContractCodec
-from upshotd.application.ports import Codec
+from upshotd.application.codec import Codec
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
 from upshotd.domain.message import (

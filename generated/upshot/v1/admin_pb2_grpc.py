@@ -58,6 +58,21 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowResponse.FromString,
                 _registered_method=True)
+        self.DefineTemplate = channel.unary_unary(
+                '/upshot.v1.AdminService/DefineTemplate',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.DefineTemplateRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.DefineTemplateResponse.FromString,
+                _registered_method=True)
+        self.GetTemplate = channel.unary_unary(
+                '/upshot.v1.AdminService/GetTemplate',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.GetTemplateRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.GetTemplateResponse.FromString,
+                _registered_method=True)
+        self.ListTemplates = channel.unary_unary(
+                '/upshot.v1.AdminService/ListTemplates',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ListTemplatesRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ListTemplatesResponse.FromString,
+                _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/upshot.v1.AdminService/GetRun',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetRunRequest.SerializeToString,
@@ -144,6 +159,34 @@ class AdminServiceServicer(object):
 
         Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
         Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DefineTemplate(self, request, context):
+        """Stores a template, or a new immutable version of an existing one.
+
+        What is sent from then on says the new version. Fails with INVALID_ARGUMENT naming every fault
+        at once by path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTemplate(self, request, context):
+        """Returns the current version of a template, or another one.
+
+        Fails with NOT_FOUND for an unknown template or version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTemplates(self, request, context):
+        """Lists the current version of each template, by id.
+
+        Fails with INVALID_ARGUMENT for a bad page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,6 +297,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ArchiveWorkflow,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowResponse.SerializeToString,
+            ),
+            'DefineTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.DefineTemplate,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.DefineTemplateRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.DefineTemplateResponse.SerializeToString,
+            ),
+            'GetTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTemplate,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.GetTemplateRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.GetTemplateResponse.SerializeToString,
+            ),
+            'ListTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTemplates,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ListTemplatesRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ListTemplatesResponse.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
@@ -413,6 +471,87 @@ class AdminService(object):
             '/upshot.v1.AdminService/ArchiveWorkflow',
             upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.ArchiveWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/DefineTemplate',
+            upshot_dot_v1_dot_admin__pb2.DefineTemplateRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.DefineTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/GetTemplate',
+            upshot_dot_v1_dot_admin__pb2.GetTemplateRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.GetTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListTemplates',
+            upshot_dot_v1_dot_admin__pb2.ListTemplatesRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ListTemplatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,22 @@ class AdminServiceStub:
     Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
     Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
     """
+    DefineTemplate: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DefineTemplateRequest, _admin_pb2.DefineTemplateResponse]
+    """Stores a template, or a new immutable version of an existing one.
+
+    What is sent from then on says the new version. Fails with INVALID_ARGUMENT naming every fault
+    at once by path.
+    """
+    GetTemplate: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTemplateRequest, _admin_pb2.GetTemplateResponse]
+    """Returns the current version of a template, or another one.
+
+    Fails with NOT_FOUND for an unknown template or version.
+    """
+    ListTemplates: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTemplatesRequest, _admin_pb2.ListTemplatesResponse]
+    """Lists the current version of each template, by id.
+
+    Fails with INVALID_ARGUMENT for a bad page.
+    """
     GetRun: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRunRequest, _admin_pb2.GetRunResponse]
     """Returns a run with its timeline.
 
@@ -135,6 +151,22 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
     Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
+    """
+    DefineTemplate: _aio.UnaryUnaryMultiCallable[_admin_pb2.DefineTemplateRequest, _admin_pb2.DefineTemplateResponse]  # type: ignore[assignment]
+    """Stores a template, or a new immutable version of an existing one.
+
+    What is sent from then on says the new version. Fails with INVALID_ARGUMENT naming every fault
+    at once by path.
+    """
+    GetTemplate: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTemplateRequest, _admin_pb2.GetTemplateResponse]  # type: ignore[assignment]
+    """Returns the current version of a template, or another one.
+
+    Fails with NOT_FOUND for an unknown template or version.
+    """
+    ListTemplates: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTemplatesRequest, _admin_pb2.ListTemplatesResponse]  # type: ignore[assignment]
+    """Lists the current version of each template, by id.
+
+    Fails with INVALID_ARGUMENT for a bad page.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRunRequest, _admin_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns a run with its timeline.
@@ -234,6 +266,40 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Runs in flight go on unless in_flight is CANCEL. An archived one stays as it is.
         Fails with NOT_FOUND for an unknown workflow, INVALID_ARGUMENT for MIGRATE.
+        """
+
+    @_abc_1.abstractmethod
+    def DefineTemplate(
+        self,
+        request: _admin_pb2.DefineTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DefineTemplateResponse, _abc.Awaitable[_admin_pb2.DefineTemplateResponse]]:
+        """Stores a template, or a new immutable version of an existing one.
+
+        What is sent from then on says the new version. Fails with INVALID_ARGUMENT naming every fault
+        at once by path.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTemplate(
+        self,
+        request: _admin_pb2.GetTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetTemplateResponse, _abc.Awaitable[_admin_pb2.GetTemplateResponse]]:
+        """Returns the current version of a template, or another one.
+
+        Fails with NOT_FOUND for an unknown template or version.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTemplates(
+        self,
+        request: _admin_pb2.ListTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListTemplatesResponse, _abc.Awaitable[_admin_pb2.ListTemplatesResponse]]:
+        """Lists the current version of each template, by id.
+
+        Fails with INVALID_ARGUMENT for a bad page.
         """
 
     @_abc_1.abstractmethod

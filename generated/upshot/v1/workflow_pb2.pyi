@@ -700,12 +700,15 @@ class Send(_message.Message):
     WEBHOOK_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
     INBOX_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     MAX_LATENESS_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
     ON_UNKNOWN_FIELD_NUMBER: _builtins.int
     channel: _outcome_pb2.Channel.ValueType
     """The one channel; this or `route` is required."""
+    template_id: _builtins.str
+    """A template that has the contents, in place of them; its current version when it is sent."""
     on_unknown: Global___OnUnknown.ValueType
     """What to do where nobody tells whether the provider took it."""
     @_builtins.property
@@ -756,6 +759,7 @@ class Send(_message.Message):
         webhook: Global___WebhookContent | None = ...,
         chat: Global___ChatContent | None = ...,
         inbox: Global___InboxContent | None = ...,
+        template_id: _builtins.str = ...,
         route: Global___Route | None = ...,
         max_lateness: _duration_pb2.Duration | None = ...,
         on_failure: _abc.Iterable[Global___Step] | None = ...,
@@ -763,11 +767,152 @@ class Send(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "email", b"email", "inbox", b"inbox", "max_lateness", b"max_lateness", "push", b"push", "route", b"route", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "chat", b"chat", "email", b"email", "inbox", b"inbox", "max_lateness", b"max_lateness", "on_failure", b"on_failure", "on_unknown", b"on_unknown", "push", b"push", "route", b"route", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "chat", b"chat", "email", b"email", "inbox", b"inbox", "max_lateness", b"max_lateness", "on_failure", b"on_failure", "on_unknown", b"on_unknown", "push", b"push", "route", b"route", "sms", b"sms", "template_id", b"template_id", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Send: _TypeAlias = Send  # noqa: Y015
+
+@_typing.final
+class Template(_message.Message):
+    """Contents that many workflows share, by language."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VariantsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___TemplateContent: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___TemplateContent | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    VARIANTS_FIELD_NUMBER: _builtins.int
+    LAYOUT_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    template_id: _builtins.str
+    """`[a-z0-9][a-z0-9_-]{0,62}`."""
+    display_name: _builtins.str
+    """Name for people."""
+    layout_id: _builtins.str
+    """A template whose e-mail is put around that of this one, where its html or mjml (and its text)
+    says `{{ content }}`.
+    """
+    @_builtins.property
+    def variants(self) -> _containers.MessageMap[_builtins.str, Global___TemplateContent]:
+        """Contents by locale, as `pt-BR` or `pt`; `default` is for everybody else, and required. A person
+        of pt-BR gets that of pt-BR, else of pt, else the default, for each channel.
+        """
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Free labels."""
+
+    def __init__(
+        self,
+        *,
+        template_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        variants: _abc.Mapping[_builtins.str, Global___TemplateContent] | None = ...,
+        layout_id: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "labels", b"labels", "layout_id", b"layout_id", "template_id", b"template_id", "variants", b"variants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Template: _TypeAlias = Template  # noqa: Y015
+
+@_typing.final
+class TemplateContent(_message.Message):
+    """What a template says in one language, by channel; at least one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_FIELD_NUMBER: _builtins.int
+    SMS_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    INBOX_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def email(self) -> Global___EmailContent:
+        """For EMAIL."""
+
+    @_builtins.property
+    def sms(self) -> Global___SmsContent:
+        """For SMS."""
+
+    @_builtins.property
+    def push(self) -> Global___PushContent:
+        """For PUSH."""
+
+    @_builtins.property
+    def webhook(self) -> Global___WebhookContent:
+        """For WEBHOOK."""
+
+    @_builtins.property
+    def chat(self) -> Global___ChatContent:
+        """For CHAT."""
+
+    @_builtins.property
+    def inbox(self) -> Global___InboxContent:
+        """For INBOX."""
+
+    def __init__(
+        self,
+        *,
+        email: Global___EmailContent | None = ...,
+        sms: Global___SmsContent | None = ...,
+        push: Global___PushContent | None = ...,
+        webhook: Global___WebhookContent | None = ...,
+        chat: Global___ChatContent | None = ...,
+        inbox: Global___InboxContent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "email", b"email", "inbox", b"inbox", "push", b"push", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "email", b"email", "inbox", b"inbox", "push", b"push", "sms", b"sms", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateContent: _TypeAlias = TemplateContent  # noqa: Y015
 
 @_typing.final
 class Route(_message.Message):

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import structlog
 
-from upshotd.application.ports import Codec
+from upshotd.application.codec import Codec
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import Violation

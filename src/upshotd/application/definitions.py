@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable
 
-from upshotd.application.ports import Codec, Store
+from upshotd.application.codec import Codec
+from upshotd.application.ports import (
+    Store,
+)
+from upshotd.application.templates import PREFIX
 from upshotd.domain.definitions import Definitions, listening
 from upshotd.domain.plan import Plan
+from upshotd.domain.template import Library, Template
 from upshotd.domain.values import replace
 
 
@@ -51,19 +56,26 @@ class DefinitionBook:
         known = self._books.get(workspace_id, self._blank)
         plans = dict(known.plans)
         current: dict[str, Plan] = {}
+        templates: dict[str, Template] = {}
         for version in stored:
             if not version.definition:  # archived: it starts nothing, and is enrolled in by nobody
+                continue
+            if version.workflow_id.startswith(PREFIX):
+                template = self._codec.decode_template(version.definition, version.version)
+                templates[template.template_id] = template
                 continue
             key = (version.workflow_id, version.version)
             if key not in plans:
                 plans[key] = self._plan(version.definition, version.version)
             current[version.workflow_id] = plans[key]
+        library = Library(templates)
         if revision < self._revisions.get(workspace_id, 0):
-            current = dict(known.current)  # a refresh that read later has ended sooner
+            # A refresh that read later has ended sooner.
+            current, library = dict(known.current), known.library
         self._revisions[workspace_id] = max(revision, self._revisions.get(workspace_id, 0))
         # A decision under way keeps the book it was given.
         self._books[workspace_id] = replace(
-            known, plans=plans, current=current, listening=listening(current)
+            known, plans=plans, current=current, listening=listening(current), library=library
         )
 
     async def covering(self, workspace_id: str, versions: Iterable[tuple[str, int]]) -> Definitions:

@@ -10,11 +10,17 @@ from collections.abc import Sequence
 
 import structlog
 
+from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.failpoints import failpoint
 from upshotd.application.inbox import Batch, Call, Inbox, Item, Limits
-from upshotd.application.ports import Clock, Codec, Due, Store, Wakeups
+from upshotd.application.ports import (
+    Clock,
+    Due,
+    Store,
+    Wakeups,
+)
 from upshotd.application.work import Work, Writing, part
 from upshotd.domain.errors import (
     Conflict,

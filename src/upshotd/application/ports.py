@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from upshotd.application.outcome_page import OutcomeRead
-from upshotd.domain.event import Event, RejectedEvent
+from upshotd.domain.event import RejectedEvent
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import Channel, Delivery, Message, SendResult
-from upshotd.domain.outcome import Outcome, OutcomeKind
+from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run, RunState
-from upshotd.domain.state import Changes, Identity, KeptEvent, State, StoredEvent, Wanted
-from upshotd.domain.workflow import Workflow
+from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
 
 __all__ = ["Ids"]  # re-exported
 
@@ -33,26 +32,6 @@ class Clock(Protocol):
 
 
 # -- codecs ------------------------------------------------------------------------------------
-
-
-class Codec(Protocol):
-    """Turns values into the bytes that are stored, in the encoding of the contract."""
-
-    def encode_outcome(self, outcome: Outcome, partition: int, position: int) -> bytes:
-        """Return *outcome* at its place, encoded as one field of a response: whatever stands
-        behind each other in the log is ready to be sent."""
-
-    def decode_event(self, stored: StoredEvent) -> Event:
-        """Return the event of a stored payload, with the stored id and times."""
-
-    def event_json(self, payload: bytes) -> str:
-        """Return a payload as protobuf JSON for people, cut to 64 KiB."""
-
-    def encode_workflow(self, workflow: Workflow) -> bytes:
-        """Return the canonical encoding, without the version: equal definitions, equal bytes."""
-
-    def decode_workflow(self, definition: bytes, version: int) -> Workflow:
-        """Return the workflow of a stored definition."""
 
 
 # -- the store ---------------------------------------------------------------------------------

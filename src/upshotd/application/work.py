@@ -8,11 +8,15 @@ from typing import TypeAlias
 import structlog
 
 from upshotd.application.batch import Decided, Decider, versions, wanted
+from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Intent, intent
 from upshotd.application.failpoints import failpoint
 from upshotd.application.inbox import Batch, Item, by_workspace
-from upshotd.application.ports import Clock, Codec, Store
+from upshotd.application.ports import (
+    Clock,
+    Store,
+)
 from upshotd.application.touching import Key, about, touched
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import Conflict, ConstraintFailure, LeaseLost, UpshotError

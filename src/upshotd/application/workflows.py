@@ -7,14 +7,21 @@ from dataclasses import dataclass
 import structlog
 
 from upshotd.application import pages
+from upshotd.application.codec import Codec
 from upshotd.application.failpoints import failpoint
 from upshotd.application.in_flight import PREFIX, InFlightPolicy, Task, task_of
 from upshotd.application.pages import Page
-from upshotd.application.ports import Clock, Codec, Defined, Store, StoredWorkflow
+from upshotd.application.ports import (
+    Clock,
+    Defined,
+    Store,
+    StoredWorkflow,
+)
+from upshotd.application.templates import PREFIX as TEMPLATES
 from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
 from upshotd.domain.validation import Faults
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Workflow
+from upshotd.domain.workflow import Workflow, sends
 
 log = structlog.get_logger()
 
@@ -102,7 +109,18 @@ class Workflows:
                 self._define(workspace_id, workflow_id, definition, expected_version, in_flight)
             )
             failpoint("define.after_commit")
-        return DefineResult(workflow_id, defined.version, defined.unchanged, faults.warnings)
+        warnings = (*faults.warnings, *await self._missing(workspace_id, workflow))
+        return DefineResult(workflow_id, defined.version, defined.unchanged, warnings)
+
+    async def _missing(self, workspace_id: str, workflow: Workflow) -> list[Violation]:
+        """Return warnings about templates that are not there yet: until then nothing is sent."""
+        found = []
+        for path, send in sends(workflow.steps, "workflow.steps"):
+            name = TEMPLATES + send.template_id
+            if send.template_id and await self._store.workflow(workspace_id, name, 0) is None:
+                text = f"there is no template {send.template_id!r} yet"
+                found.append(Violation(f"{path}.template_id", text))
+        return found
 
     async def _would_be(
         self, workspace_id: str, workflow_id: str, definition: bytes, expected: int | None
@@ -201,7 +219,7 @@ class Workflows:
         asked = pages.asked(page_size, page_token)
         current = await self._store.current_workflows(workspace_id)
         found = [stored for stored in current if stored.workflow_id > asked.last]
-        found = [stored for stored in found if stored.definition]
+        found = [s for s in found if s.definition and not s.workflow_id.startswith(TEMPLATES)]
         page = asked.page(found, lambda stored: stored.workflow_id)
         return await self._page(workspace_id, page)
 

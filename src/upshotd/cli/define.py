@@ -3,16 +3,23 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import click
 import grpc
+from yaml.nodes import MappingNode, Node
 
 from upshot.v1 import admin_pb2, service_pb2, workflow_pb2
 from upshotd.cli import client, failures, output, versions, yamlfile
 from upshotd.cli.failures import Failure
 from upshotd.cli.reading import Fault, Reader
 
-_ROOT = "workflow"
+#: What a document defines, and how its id is called, by which it is told.
+_KINDS: Final = {
+    "workflow": (workflow_pb2.Workflow, "workflow_id"),
+    "template": (workflow_pb2.Template, "template_id"),
+}
+_Answer: TypeAlias = service_pb2.DefineWorkflowResponse | admin_pb2.DefineTemplateResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +34,19 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Definition:
-    """One workflow of one file."""
+    """One workflow or template of one file."""
 
     #: As it was named on the command line.
     file: str
-    workflow: workflow_pb2.Workflow
+    #: `workflow` or `template`.
+    kind: str
+    message: workflow_pb2.Workflow | workflow_pb2.Template
     reader: Reader
+
+    @property
+    def id(self) -> str:
+        """The id of the workflow or template."""
+        return str(getattr(self.message, _KINDS[self.kind][1]))
 
     def merge(self, failure: Failure) -> None:
         """Add the server's faults to our own, without those that ours have caused."""
@@ -80,9 +94,9 @@ def define(
     in_flight: str,
     server: str,
 ) -> None:
-    """Store workflows; a changed one is a new version, runs in flight stay on theirs.
+    """Store workflows and templates; what is changed is a new version.
 
-    A FILE is YAML, with one workflow or several (---), or protobuf JSON; - is standard input. Of a
+    A FILE is YAML, with one or several (---), or protobuf JSON; - is standard input. Of a
     DIR all such files are taken, and what they change is shown. Durations may be written as 24h.
     With a fault in any of them nothing is stored, and all faults are told.
     """
@@ -91,6 +105,8 @@ def define(
         raise click.UsageError("--prune is for a DIR")
     names = [inner for name in files for inner in _names(name)]
     found = [definition for name in names for definition in _load(name)]
+    # Templates first: workflows that send them are defined without a warning.
+    found.sort(key=lambda one: one.kind)
     _check_ids(found)
     plan = _Plan(validate_only, expected_version, versions.IN_FLIGHT[in_flight])
     if expected_version is not None and len(found) != 1:
@@ -115,13 +131,13 @@ def _work(
         before = await versions.current(at) if compare else {}
         for one, answer in zip(found, answers, strict=True):
             if compare and answer is not None and not answer.unchanged:
-                _show(one.workflow, before.get(answer.workflow_id))
+                _show(one, before.get(one.id))
             if not plan.validate_only:
                 answer = await _ask(at, one, plan)
             if answer is not None:
                 _tell(one, answer, plan.validate_only)
         if prune:
-            kept = {one.workflow.workflow_id for one in found}
+            kept = {one.id for one in found if one.kind == "workflow"}
             await _prune(at, sorted(before.keys() - kept), plan)
 
     return work
@@ -137,12 +153,14 @@ def _names(name: str) -> list[str]:
     return found
 
 
-def _show(workflow: workflow_pb2.Workflow, before: admin_pb2.WorkflowVersion | None) -> None:
-    """Print what a definition changes."""
+def _show(one: _Definition, before: admin_pb2.WorkflowVersion | None) -> None:
+    """Print what a workflow changes."""
+    if not isinstance(one.message, workflow_pb2.Workflow):
+        return
     known = yamlfile.dump(before.workflow) if before is not None else ""
     name = f"version {before.version}" if before is not None else "nothing"
-    names = (f"{workflow.workflow_id} {name}", f"{workflow.workflow_id} new")
-    for line in versions.changes(known, versions.canonical(workflow), names):
+    names = (f"{one.id} {name}", f"{one.id} new")
+    for line in versions.changes(known, versions.canonical(one.message), names):
         click.echo(line)
 
 
@@ -178,47 +196,62 @@ def _load(file: str) -> list[_Definition]:
         line = error.line if isinstance(error, yamlfile.Unreadable) else 0
         text = str(error) if isinstance(error, yamlfile.Unreadable) else "is no UTF-8"
         broken = Reader([Fault("", text, line)])
-        return [_Definition(file, workflow_pb2.Workflow(), broken)]
+        return [_Definition(file, "workflow", workflow_pb2.Workflow(), broken)]
     found = []
     for node in nodes:
-        one = _Definition(file, workflow_pb2.Workflow(), Reader())
-        one.reader.message(node, one.workflow, _ROOT)
+        kind = _kind(node)
+        one = _Definition(file, kind, _KINDS[kind][0](), Reader())
+        one.reader.message(node, one.message, kind)
         found.append(one)
     return found
 
 
+def _kind(node: Node) -> str:
+    """Return what a document defines: a template where it says its id, else a workflow."""
+    keys = [key.value for key, _ in node.value] if isinstance(node, MappingNode) else []
+    return "template" if {"template_id", "templateId"}.intersection(keys) else "workflow"
+
+
 def _check_ids(found: list[_Definition]) -> None:
-    """Note workflows that are given twice: the second would at once replace the first."""
-    first: dict[str, _Definition] = {}
+    """Note what is given twice: the second would at once replace the first."""
+    first: dict[tuple[str, str], _Definition] = {}
     for one in found:
-        workflow_id, path = one.workflow.workflow_id, f"{_ROOT}.workflow_id"
-        if not workflow_id:
+        path = f"{one.kind}.{_KINDS[one.kind][1]}"
+        if not one.id:
             continue
-        other = first.setdefault(workflow_id, one)
+        other = first.setdefault((one.kind, one.id), one)
         if other is not one:
-            text = f"{workflow_id!r} is defined in {other.file}:{other.reader.line(path)} already"
+            text = f"{one.id!r} is defined in {other.file}:{other.reader.line(path)} already"
             one.reader.faults.append(Fault(path, text, one.reader.line(path)))
 
 
-async def _ask(
-    at: client.Client, one: _Definition, plan: _Plan
-) -> service_pb2.DefineWorkflowResponse | None:
+async def _ask(at: client.Client, one: _Definition, plan: _Plan) -> _Answer | None:
     """Return the server's answer, or None when it has noted faults."""
     if not one.reader.lines:
         return None  # could not be read at all
-    request = service_pb2.DefineWorkflowRequest(
-        workflow=one.workflow,
-        validate_only=plan.validate_only,
-        expected_version=plan.expected_version,
-        in_flight=service_pb2.InFlightPolicy.ValueType(plan.in_flight),
-    )
     try:
-        return await at.upshot.DefineWorkflow(request, timeout=client.CALL_SECONDS)
+        return await _asked(at, one.message, plan)
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
             raise
         one.merge(failures.failure_of(error))
         return None
+
+
+async def _asked(
+    at: client.Client, message: workflow_pb2.Workflow | workflow_pb2.Template, plan: _Plan
+) -> _Answer:
+    if isinstance(message, workflow_pb2.Template):
+        only = plan.validate_only
+        asked = admin_pb2.DefineTemplateRequest(template=message, validate_only=only)
+        return await at.admin.DefineTemplate(asked, timeout=client.CALL_SECONDS)
+    request = service_pb2.DefineWorkflowRequest(
+        workflow=message,
+        validate_only=plan.validate_only,
+        expected_version=plan.expected_version,
+        in_flight=service_pb2.InFlightPolicy.ValueType(plan.in_flight),
+    )
+    return await at.upshot.DefineWorkflow(request, timeout=client.CALL_SECONDS)
 
 
 def _follows(path: str, text: str, fault: Fault) -> bool:
@@ -231,14 +264,15 @@ def _follows(path: str, text: str, fault: Fault) -> bool:
     return "required" in text and around in (path, path.rpartition(".")[0])
 
 
-def _tell(
-    one: _Definition, answer: service_pb2.DefineWorkflowResponse, validate_only: bool
-) -> None:
+def _tell(one: _Definition, answer: _Answer, validate_only: bool) -> None:
     version = f"version {answer.version}"
     if validate_only:
         version = "valid" if answer.unchanged else f"valid, would become version {answer.version}"
     unchanged = "  (unchanged)" if answer.unchanged else ""
-    click.echo(f"{answer.workflow_id}  {version}{unchanged}")
+    name = one.id if one.kind == "workflow" else f"template {one.id}"
+    click.echo(f"{name}  {version}{unchanged}")
+    if not isinstance(answer, service_pb2.DefineWorkflowResponse):
+        return
     for warning in answer.warnings:
         at = f"{one.file}:{one.reader.line(warning.field)}"
         output.note(output.clean(f"{at}: warning: {warning.field}: {warning.description}"))

@@ -13,6 +13,7 @@ from upshotd.domain.language import Conditions, Letters, Links, Templates, Zones
 from upshotd.domain.message import Channel, Purpose
 from upshotd.domain.profile import ContactRules, Profile
 from upshotd.domain.state import StoredEvent
+from upshotd.domain.template import Library
 from upshotd.domain.window import Window
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Definitions:
     #: Current versions by what they listen to.
     listening: Mapping[Listening, tuple[Plan, ...]] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    #: Current templates.
+    library: Library = field(default_factory=Library)
     zones: Zones = lambda _: None
     #: This process, as the owner of leases.
     owner: str = ""

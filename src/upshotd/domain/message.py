@@ -209,6 +209,8 @@ class Message(NamedTuple):
     unsure: bool = False
     #: When it is of no use any more, in microseconds; None: never.
     expire_us: int | None = None
+    #: The template that its content is from; empty where the workflow has it.
+    template_id: str = ""
     create_us: int = 0
     #: First time of each fact, in microseconds: sent, delivered, opened, clicked, ignored ...
     facts: Mapping[str, int] = NOTHING

@@ -54,6 +54,7 @@ def append(
             recipient=message.recipient,
             event_id=run.event_id if run is not None else "",
             provider_message_id=message.provider_message_id,
+            template_id=message.template_id,
         )
     )
 

@@ -82,6 +82,8 @@ class Outcome(NamedTuple):
     #: The event that started the run.
     event_id: str = ""
     provider_message_id: str = ""
+    #: The template that the message is from.
+    template_id: str = ""
 
 
 class EngagementKind(IntEnum):

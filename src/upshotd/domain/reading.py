@@ -48,9 +48,11 @@ def _of_steps(steps: tuple[Step, ...]) -> Iterator[str]:
             yield from _of_steps(inner)
 
 
-def _of_kind(step: Step) -> Iterator[str]:
+def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901
     match step.kind:
-        case Send(contents=contents):
+        case Send(contents=contents, template_id=template_id):
+            if template_id:  # it may read anything
+                yield "event"
             for content in contents:
                 yield from _of_content(content)
         case Delay(until=until):

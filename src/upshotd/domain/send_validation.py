@@ -40,8 +40,10 @@ _FIELDS: Mapping[Channel, str] = {
 
 def check(send: Send, path: str, findings: Findings) -> None:
     """Note what is wrong with a send step that stands at *path*."""
+    if send.template_id:
+        _from_template(send, path, findings)
     for content in send.contents:
-        _content(content, f"{path}.{_FIELDS[CHANNELS[type(content)]]}", findings)
+        check_content(content, path, findings)
     if isinstance(send.routing, Route):
         _route(send.routing, f"{path}.route", findings)
     _fitting(send, path, findings)
@@ -77,14 +79,23 @@ def _fitting(send: Send, path: str, findings: Findings) -> None:
         text = f"is {routed[0].name}, but the content is for {given[0].name}"
         findings.fault(f"{path}.channel", text)
         return
-    for channel in sorted(set(routed) - {*given, Channel.UNSPECIFIED}):
+    missing = set() if send.template_id else set(routed) - {*given, Channel.UNSPECIFIED}
+    for channel in sorted(missing):
         findings.fault(f"{path}.{_FIELDS[channel]}", f"is required: it is sent on {channel.name}")
     for channel in sorted(set(given) - set(routed)):
         text = f"is never sent: {channel.name} is none of its channels"
         findings.fault(f"{path}.{_FIELDS[channel]}", text)
 
 
-def _content(content: Content, path: str, findings: Findings) -> None:
+def _from_template(send: Send, path: str, findings: Findings) -> None:
+    findings.name(f"{path}.template_id", send.template_id)
+    if send.contents:
+        findings.fault(f"{path}.template_id", "takes the place of the contents: there may be none")
+
+
+def check_content(content: Content, path: str, findings: Findings) -> None:
+    """Note what is wrong with a content, which stands in a field of its channel below *path*."""
+    path = f"{path}.{_FIELDS[CHANNELS[type(content)]]}"
     match content:
         case Email():
             _email(content, path, findings)

@@ -108,6 +108,16 @@ class Workflow:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
+    """Yield the send steps in a list that stands at *path*, at any depth, each with its path."""
+    for index, step in enumerate(steps):
+        at = f"{path}[{index}]"
+        if isinstance(step.kind, Send):
+            yield f"{at}.send", step.kind
+        for inner, below in nested(step):
+            yield from sends(below, f"{at}.{inner}")
+
+
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
     """Yield the lists of steps inside *step*, each with its path below the step."""
     match step.kind:

@@ -6,11 +6,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import event_pb2, outcome_pb2, service_pb2
-from upshotd.adapters.grpc import workflow_codec
+from upshotd.adapters.grpc import template_codec, workflow_codec
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
 from upshotd.application.admin import ProfileView, RunView
 from upshotd.application.ports import OutcomeCount
+from upshotd.application.templates import DefinedTemplate
 from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
@@ -41,6 +42,15 @@ def workflow_version(defined: DefinedWorkflow) -> pb.WorkflowVersion:
             pb.InFlight(policy=policy, moved=task.moved, pinned=task.pinned, done=task.done)
         )
     return shown
+
+
+def template_version(defined: DefinedTemplate) -> pb.TemplateVersion:
+    """Return one version of a template."""
+    return pb.TemplateVersion(
+        template=template_codec.message(defined.template),
+        version=defined.template.version,
+        create_time=timestamp(defined.create_us),
+    )
 
 
 def run(view: RunView, *, full: bool) -> pb.Run:

@@ -1,12 +1,13 @@
 """AdminService: looks into the service, and stops runs."""
 
 from upshot.v1 import admin_pb2 as pb
-from upshotd.adapters.grpc import admin_codec
+from upshotd.adapters.grpc import admin_codec, template_codec
 from upshotd.adapters.grpc.times import instant_us
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
+from upshotd.application.templates import TemplateShelf
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.run import RunState
@@ -16,9 +17,12 @@ from upshotd.domain.state import Identity, IdKind
 class AdminService:
     """Each method is one RPC: a workspace and a request in, the response out."""
 
-    def __init__(self, admin: Admin, workflows: Workflows, loop: Loop) -> None:
+    def __init__(
+        self, admin: Admin, workflows: Workflows, templates: TemplateShelf, loop: Loop
+    ) -> None:
         self._admin = admin
         self._workflows = workflows
+        self._templates = templates
         self._loop = loop
 
     async def GetWorkflow(
@@ -55,6 +59,36 @@ class AdminService:
             raise _refused("in_flight", "there is no version to migrate to")
         archived = await self._workflows.archive(workspace_id, request.workflow_id, in_flight)
         return pb.ArchiveWorkflowResponse(version=archived.version, unchanged=archived.unchanged)
+
+    async def DefineTemplate(
+        self, workspace_id: str, request: pb.DefineTemplateRequest
+    ) -> pb.DefineTemplateResponse:
+        template, faults = template_codec.template(request.template)
+        if faults:
+            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
+            raise InvalidArgument(text, faults)
+        only = request.validate_only
+        defined = await self._templates.define(workspace_id, template, validate_only=only)
+        return pb.DefineTemplateResponse(
+            template_id=template.template_id,
+            version=defined.version,
+            unchanged=defined.unchanged,
+        )
+
+    async def GetTemplate(
+        self, workspace_id: str, request: pb.GetTemplateRequest
+    ) -> pb.GetTemplateResponse:
+        found = await self._templates.get(workspace_id, request.template_id, request.version)
+        return pb.GetTemplateResponse(template_version=admin_codec.template_version(found))
+
+    async def ListTemplates(
+        self, workspace_id: str, request: pb.ListTemplatesRequest
+    ) -> pb.ListTemplatesResponse:
+        page = await self._templates.list(workspace_id, request.page_size, request.page_token)
+        return pb.ListTemplatesResponse(
+            template_versions=[admin_codec.template_version(item) for item in page.items],
+            next_page_token=page.next_page_token,
+        )
 
     async def GetRun(self, workspace_id: str, request: pb.GetRunRequest) -> pb.GetRunResponse:
         view = await self._admin.run(workspace_id, request.run_id)

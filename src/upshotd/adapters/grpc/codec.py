@@ -1,9 +1,10 @@
 """The codec of the contract: what the application's `Codec` port asks for."""
 
-from upshotd.adapters.grpc import event_codec, outcome_codec, workflow_codec
+from upshotd.adapters.grpc import event_codec, outcome_codec, template_codec, workflow_codec
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.state import StoredEvent
+from upshotd.domain.template import Template
 from upshotd.domain.workflow import Workflow
 
 
@@ -24,3 +25,9 @@ class ContractCodec:
 
     def decode_workflow(self, definition: bytes, version: int) -> Workflow:
         return workflow_codec.decode_workflow(definition, version)
+
+    def encode_template(self, template: Template) -> bytes:
+        return template_codec.encode_template(template)
+
+    def decode_template(self, definition: bytes, version: int) -> Template:
+        return template_codec.decode_template(definition, version)

@@ -20,6 +20,7 @@ _VARINT, _LENGTH = 0, 2
 _TEXTS = (
     "outcome_id", "event", "user_id", "anonymous_id", "workflow_id", "run_id", "step_id",
     "message_id", "provider", "reason", "link_url", "recipient", "event_id", "provider_message_id",
+    "template_id",
 )  # fmt: skip
 _NUMBERS = ("kind", "workflow_version", "channel", "machine", "possible_duplicate")
 _texts, _numbers = attrgetter(*_TEXTS), attrgetter(*_NUMBERS)

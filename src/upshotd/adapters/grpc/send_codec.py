@@ -35,16 +35,17 @@ def send(message: pb.Send, path: str, reading: Reading) -> Send:
         max_lateness_us = reading.span_us(message.max_lateness, f"{path}.max_lateness")
     return Send(
         _routing(message, path, reading),
-        _contents(message),
+        contents(message),
         max_lateness_us,
         on_unknown=on_unknown,
+        template_id=message.template_id,
     )
 
 
 def _routing(message: pb.Send, path: str, reading: Reading) -> Routing:
     if not message.HasField("route"):
         # Which channel was meant is not known: that of the content is harmless.
-        fitting = next((CHANNELS[type(content)] for content in _contents(message)), Channel.EMAIL)
+        fitting = next((CHANNELS[type(content)] for content in contents(message)), Channel.EMAIL)
         return reading.enum(Channel, message.channel, f"{path}.channel", fitting)
     if message.channel:
         reading.fault(f"{path}.route", "takes the place of channel: only one of them is taken")
@@ -65,7 +66,8 @@ def _route(message: pb.Route, path: str, reading: Reading, depth: int = 1) -> Ro
     return Route(method, tuple(found))
 
 
-def _contents(message: pb.Send) -> tuple[Content, ...]:
+def contents(message: pb.Send | pb.TemplateContent) -> tuple[Content, ...]:
+    """Return the contents that *message* has."""
     found: list[Content] = []
     if message.HasField("email"):
         found.append(_email(message.email))
@@ -98,13 +100,14 @@ def _email(message: pb.EmailContent) -> Email:
 
 def message(send: Send) -> pb.Send:
     """Return *send* as a message, without the steps inside of it."""
-    written = pb.Send(on_unknown=pb.OnUnknown.ValueType(send.on_unknown or 0))
+    on_unknown = pb.OnUnknown.ValueType(send.on_unknown or 0)
+    written = pb.Send(on_unknown=on_unknown, template_id=send.template_id)
     if isinstance(send.routing, Route):
         written.route.CopyFrom(_route_message(send.routing))
     else:
         written.channel = outcome_pb2.Channel.ValueType(send.routing)
     for content in send.contents:
-        _write_content(content, written)
+        write_content(content, written)
     if send.max_lateness_us is not None:
         written.max_lateness.CopyFrom(duration(send.max_lateness_us))
     return written
@@ -120,7 +123,8 @@ def _route_message(route: Route) -> pb.Route:
     return written
 
 
-def _write_content(content: Content, written: pb.Send) -> None:
+def write_content(content: Content, written: pb.Send | pb.TemplateContent) -> None:
+    """Write *content* to the field of its channel."""
     match content:
         case Email():
             email = pb.EmailContent(

@@ -262,7 +262,7 @@ def message_row(message: Message) -> Row:
     body = dump(
         [m.step_id, m.workflow_version, int(m.channel), int(m.state), m.recipient, m.reason]
         + [m.detail, m.attempt, m.owner, m.possible_duplicate, m.create_us, m.facts]
-        + [m.unsure, m.expire_us]
+        + [m.unsure, m.expire_us, m.template_id]
     )
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
@@ -277,7 +277,7 @@ def message_of(row: Row) -> Message:
     step_id, version, channel, state, recipient, reason = body[:6]
     detail, attempt, owner, possible_duplicate, create_us, facts, *later = body[6:]
     # Those written before channels had several providers do not have them.
-    unsure, expire_us = later or (False, None)
+    unsure, expire_us, template_id = later or (False, None, "")
     return Message(
         message_id,
         run_id,
@@ -299,6 +299,7 @@ def message_of(row: Row) -> Message:
         possible_duplicate=possible_duplicate,
         unsure=unsure,
         expire_us=expire_us,
+        template_id=template_id,
         create_us=create_us,
         facts=facts,
         row_version=row_version,

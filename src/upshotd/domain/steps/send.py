@@ -52,10 +52,8 @@ class Send:
     on_failure: tuple[Step, ...] = ()
     #: None: by the purpose of the workflow.
     on_unknown: OnUnknown | None = None
-
-    def content(self, channel: Channel) -> Content:
-        """Return what is sent on *channel*, which is one of its own."""
-        return next(content for content in self.contents if CHANNELS[type(content)] is channel)
+    #: In place of the contents: the template that has them.
+    template_id: str = ""
 
 
 class Refusal(NamedTuple):
@@ -109,7 +107,7 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
         for message in made(journey, step.step_id):
             if message.channel is channel:
                 return not _spent(message)
-        return _try(_message(step, channel, journey, expire_us), send, journey, alone=alone)
+        return _try(_message(step, send, channel, journey, expire_us), send, journey, alone=alone)
 
     take(send.routing, reach)
     states = {message.state for message in made(journey, step.step_id)}
@@ -146,7 +144,7 @@ def _try(message: Message, send: Send, journey: Journey, *, alone: bool) -> bool
         return False
     if refusal is None:
         try:
-            content = rendered(send.content(message.channel), message, journey)
+            content = rendered(_content(send, message.channel, journey), message, journey)
         except TemplateError as error:
             refusal = Refusal(MessageState.UNDELIVERABLE, "TEMPLATE_ERROR", str(error))
     if refusal is not None:
@@ -158,6 +156,14 @@ def _try(message: Message, send: Send, journey: Journey, *, alone: bool) -> bool
     _remember(journey, message, sent=False)
     journey.note("sending", f"{message.channel.name.lower()} by {message.provider}")
     return True
+
+
+def _content(send: Send, channel: Channel, journey: Journey) -> Content:
+    """Return what is sent on *channel*, before it is rendered; raises TemplateError."""
+    if send.template_id:
+        locale = journey.profile.contact.get("locale", "")
+        return journey.draft.definitions.library.content(send.template_id, channel, locale)
+    return next(content for content in send.contents if CHANNELS[type(content)] is channel)
 
 
 def _give_up(journey: Journey, message: Message, refusal: Refusal) -> None:
@@ -216,7 +222,9 @@ def _caps(message: Message, journey: Journey) -> list[Cap]:
     return [cap for cap in caps if cap.covers(*about)]
 
 
-def _message(step: Step, channel: Channel, journey: Journey, expire_us: int | None) -> Message:
+def _message(
+    step: Step, send: Send, channel: Channel, journey: Journey, expire_us: int | None
+) -> Message:
     run = journey.run
     carriers = journey.draft.definitions.carriers.get(channel, ())
     return Message(
@@ -232,6 +240,7 @@ def _message(step: Step, channel: Channel, journey: Journey, expire_us: int | No
         recipient=address(journey.profile, channel),
         create_us=journey.now_us,
         expire_us=expire_us,
+        template_id=send.template_id,
     )
 
 

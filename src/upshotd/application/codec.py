@@ -1,0 +1,35 @@
+"""What turns values into the bytes that are stored, as the application sees it."""
+
+from typing import Protocol
+
+from upshotd.domain.event import Event
+from upshotd.domain.outcome import Outcome
+from upshotd.domain.state import StoredEvent
+from upshotd.domain.template import Template
+from upshotd.domain.workflow import Workflow
+
+
+class Codec(Protocol):
+    """Turns values into the bytes that are stored, in the encoding of the contract."""
+
+    def encode_outcome(self, outcome: Outcome, partition: int, position: int) -> bytes:
+        """Return *outcome* at its place, encoded as one field of a response: whatever stands
+        behind each other in the log is ready to be sent."""
+
+    def decode_event(self, stored: StoredEvent) -> Event:
+        """Return the event of a stored payload, with the stored id and times."""
+
+    def event_json(self, payload: bytes) -> str:
+        """Return a payload as protobuf JSON for people, cut to 64 KiB."""
+
+    def encode_workflow(self, workflow: Workflow) -> bytes:
+        """Return the canonical encoding, without the version: equal definitions, equal bytes."""
+
+    def decode_workflow(self, definition: bytes, version: int) -> Workflow:
+        """Return the workflow of a stored definition."""
+
+    def encode_template(self, template: Template) -> bytes:
+        """Return the canonical encoding, without the version."""
+
+    def decode_template(self, definition: bytes, version: int) -> Template:
+        """Return the template of a stored definition."""

@@ -245,7 +245,12 @@ def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
 def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
     """Return a workflow; its trigger and re-entry follow from its name, its steps are random."""
     scope = Scope(chance, unit_us, workflow_id)
-    first = Step("first", Send(Channel.EMAIL, (Email(TEXTS[0], "", TEXTS[0]),)))
+    mail = Email(TEXTS[0], "", TEXTS[0])
+    first = Step("first", Send(Channel.EMAIL, (mail,)))
+    if workflow_id in ("ever", "listed"):
+        # One after the other, and not for long: where most goes wrong.
+        late_us = chance.choice((None, 20_000_000))
+        first = Step("first", Send(_ROUTES[2], (mail, Webhook(TEXTS[0])), late_us))
     begin = (*_crowded(scope), first) if workflow_id == "gathered" else (first,)
     return Workflow(
         workflow_id,

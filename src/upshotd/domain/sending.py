@@ -129,7 +129,7 @@ def _again(draft: Draft, message: Message, result: Deferred) -> None:
     due_us = next_attempt_us(
         draft.now_us, rounds, result.retry_after_us, policy, draft.ids.fraction()
     )
-    if message.expire_us is not None and due_us > message.expire_us:
+    if _expired(message, due_us):
         failed(draft, message, "EXPIRED", result.detail or "no attempt succeeded in time")
         return
     if due_us > message.create_us + policy.attempts_window_us:
@@ -146,7 +146,7 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
     if run is None or not run.active:
         messages.suppress(draft, message, "RUN_ENDED")
         return
-    if _expired(draft, message):
+    if _expired(message, draft.now_us):
         failed(draft, message, "EXPIRED", message.detail)
         return
     topic = draft.plan(run).workflow.topic
@@ -175,9 +175,9 @@ def _resends(draft: Draft, message: Message) -> bool:
     return plan.workflow.purpose is Purpose.TRANSACTIONAL
 
 
-def _expired(draft: Draft, message: Message) -> bool:
-    """Return whether the message is of no use any more."""
-    return message.expire_us is not None and draft.now_us > message.expire_us
+def _expired(message: Message, at_us: int) -> bool:
+    """Return whether the message is of no use any more at that time."""
+    return message.expire_us is not None and at_us > message.expire_us
 
 
 def _in_time(draft: Draft, message: Message) -> bool:

@@ -92,3 +92,20 @@ def test_runs_in_flight_go_on_with_the_new_version(ask: Ask, tmp_path: Path) -> 
     (run,) = ask.rows("runs", "--user", "mo")
     assert run["workflow_version"] == "2"
     assert "went on with another version: v1 -> v2" in ask("why", str(run["run_id"])).stdout
+
+
+def test_templates_and_workflows_come_in_one_file(ask: Ask, tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "examples" / "receipt.yaml"
+    said = ask("define", str(file))
+    assert said.stdout.splitlines() == [
+        "template layout  version 1",
+        "template receipt  version 1",
+        "receipt  version 1",
+    ]
+    assert "warning" not in said.stderr
+    assert "template receipt  version 1  (unchanged)" in ask("define", str(file)).stdout
+    broken = tmp_path / "broken.yaml"
+    broken.write_text('template_id: broken\nvariants:\n  de: {sms: {body: "{{ x"}}\n')
+    said = ask("define", str(broken), code=1)
+    assert "broken.yaml:3: template.variants.de.sms.body: " in said.stderr
+    assert "template.variants.default: is required" in said.stderr

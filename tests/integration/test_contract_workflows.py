@@ -261,3 +261,38 @@ async def test_an_archived_workflow_starts_nothing(wire: Wire) -> None:
     code, _, _ = await refused(wire.admin.ArchiveWorkflow(nobody))
     assert code is grpc.StatusCode.NOT_FOUND
     assert (await wire.define(workflow("welcome", "Signed Up", pause()))).version == 3
+
+
+async def test_a_template_is_versioned_listed_and_sent(wire: Wire, watched_stream: Watch) -> None:
+    hello = workflow_pb2.Template(template_id="hello")
+    hello.variants["default"].email.subject = "Hello {{ traits.name }}"
+    hello.variants["default"].email.text = "Hi"
+    hello.variants["de"].email.subject = "Hallo"
+    hello.variants["de"].email.text = "Hi"
+    lines = {"channel": "CHANNEL_EMAIL", "template_id": "hello"}
+    flow = workflow("welcome", "Signed Up", {"step_id": "mail", "send": lines})
+    early = await wire.define(flow, validate_only=True)
+    assert [w.field for w in early.warnings] == ["workflow.steps[0].send.template_id"]
+    request = admin_pb2.DefineTemplateRequest(template=hello)
+    first = await wire.admin.DefineTemplate(request)
+    assert (first.version, first.unchanged) == (1, False)
+    assert (await wire.admin.DefineTemplate(request)).unchanged
+    assert not (await wire.define(flow)).warnings
+    await wire.ingest(identify("i1", email="ana@home.example", name="Ana"), track("e1"))
+    await wire.advance()
+    sent = [o for o in await watched_stream.all(wire) if o.message_id]
+    assert [o.template_id for o in sent] == ["hello"]
+    (message,) = await wire.messages()
+    full = await wire.admin.GetMessage(admin_pb2.GetMessageRequest(message_id=message.message_id))
+    assert full.message.content["subject"] == "Hello Ana"
+    listed = await wire.admin.ListTemplates(admin_pb2.ListTemplatesRequest())
+    assert [t.template.template_id for t in listed.template_versions] == ["hello"]
+    flows = await wire.admin.ListWorkflows(admin_pb2.ListWorkflowsRequest())
+    assert [w.workflow.workflow_id for w in flows.workflow_versions] == ["welcome"]
+    got = await wire.admin.GetTemplate(admin_pb2.GetTemplateRequest(template_id="hello"))
+    assert got.template_version.template.variants["de"].email.subject == "Hallo"
+    hello.variants["de"].email.subject = "{{"
+    code, _, faults = await refused(wire.admin.DefineTemplate(request.__class__(template=hello)))
+    assert (code, set(faults)) == (INVALID, {"template.variants.de.email.subject"})
+    unknown = wire.admin.GetTemplate(admin_pb2.GetTemplateRequest(template_id="x"))
+    assert (await refused(unknown))[0] is grpc.StatusCode.NOT_FOUND

@@ -5,23 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from yaml.nodes import Node
 
 from tests.sim import DAY, HOUR, Sim
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.cel import CelConditions
-from upshotd.adapters.grpc import workflow_codec
+from upshotd.adapters.grpc import template_codec, workflow_codec
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
+from upshotd.cli.define import kind_of
 from upshotd.cli.reading import Reader
 from upshotd.cli.why import REASONS, WORDS
 from upshotd.config import VARIABLES, load
-from upshotd.domain import explanation
+from upshotd.domain import explanation, template_validation
 from upshotd.domain.names import ROOTS
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Workflow
+from upshotd.domain.workflow import Trigger, Workflow
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -37,6 +39,9 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
     """Yield each workflow of a YAML text with everything that is wrong with it."""
     for node in yamlfile.documents(text):
         reader = Reader()
+        if kind_of(node) == "template":
+            yield from _template(node, reader)
+            continue
         message = pb.Workflow()
         reader.message(node, message, "workflow")
         workflow, form = workflow_codec.workflow(message)
@@ -46,8 +51,21 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
         yield workflow, wrong + [f"warning: {v.field} {v.description}" for v in found.warnings]
 
 
+def _template(node: Node, reader: Reader) -> Iterator[tuple[Workflow, list[str]]]:
+    """Yield the faults of a template, as those of a workflow that does nothing."""
+    written = pb.Template()
+    reader.message(node, written, "template")
+    template, form = template_codec.template(written)
+    found = template_validation.validate(template, CelConditions(), SandboxTemplates(ROOTS), zone)
+    wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
+    wrong += [f"{v.field} {v.description}" for v in (*form, *found)]
+    yield Workflow(template.template_id, Trigger(None), ()), wrong
+
+
 def whole(snippet: str) -> str:
     """Make a workflow of a snippet that shows a part: only steps, or all but the steps."""
+    if snippet.startswith("template_id:"):
+        return snippet
     if snippet.startswith("- "):
         snippet = f"steps:\n{snippet}"
     missing = {
@@ -70,8 +88,9 @@ def snippets() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_can_be_defined(path: Path):
     found = list(workflows_of(path.read_text()))
-    assert [wrong for _, wrong in found] == [[]]
-    assert found[0][0].workflow_id == path.stem
+    assert [wrong for _, wrong in found] == [[] for _ in found]
+    # A file may bring the templates that its workflow sends, before it.
+    assert found[-1][0].workflow_id == path.stem
 
 
 @pytest.mark.parametrize(("place", "snippet"), [pytest.param(*s, id=s[0]) for s in snippets()])

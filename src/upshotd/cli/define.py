@@ -199,14 +199,14 @@ def _load(file: str) -> list[_Definition]:
         return [_Definition(file, "workflow", workflow_pb2.Workflow(), broken)]
     found = []
     for node in nodes:
-        kind = _kind(node)
+        kind = kind_of(node)
         one = _Definition(file, kind, _KINDS[kind][0](), Reader())
         one.reader.message(node, one.message, kind)
         found.append(one)
     return found
 
 
-def _kind(node: Node) -> str:
+def kind_of(node: Node) -> str:
     """Return what a document defines: a template where it says its id, else a workflow."""
     keys = [key.value for key, _ in node.value] if isinstance(node, MappingNode) else []
     return "template" if {"template_id", "templateId"}.intersection(keys) else "workflow"

@@ -154,12 +154,16 @@ class Reader:
                 self._fault(at, item, str(wrong))
 
     def _map(self, node: Node, target: Any, found: FieldDescriptor, path: str) -> None:
-        """Fill a map of texts; the contract has no others to write."""
+        """Fill a map of texts, or of messages."""
         kind = found.message_type
         assert kind is not None  # a map's entries are messages
+        held = kind.fields_by_name["value"]
         for name, value, at in self._entries(node, path):
+            if held.message_type is not None:
+                self.message(value, target[name], at)
+                continue
             try:
-                target[name] = _scalar(value, kind.fields_by_name["value"])
+                target[name] = _scalar(value, held)
             except _Wrong as wrong:
                 self._fault(at, value, str(wrong))
 

@@ -17,6 +17,14 @@ from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, RunFilter, Store
 from upshotd.domain.errors import UpshotError
 from upshotd.domain.run import Run, RunState
+from upshotd.domain.stimulus import (
+    Answer,
+    CancelRequested,
+    CancelResult,
+    MigrateRequested,
+    MigrateResult,
+    Stimulus,
+)
 from upshotd.domain.values import replace
 
 log = structlog.get_logger()
@@ -142,7 +150,18 @@ class InFlight:
         if not run_ids:
             return 0
         if task.policy is InFlightPolicy.CANCEL:
-            canceled = await self._loop.cancel_runs(task.workspace_id, run_ids)
-            return sum(len(result.canceled) for result in canceled)
-        results = await self._loop.migrate(task.workspace_id, run_ids, task.version)
-        return sum(result.moved for result in results)
+            asked: list[Stimulus] = [CancelRequested(run_id) for run_id in run_ids]
+        else:
+            asked = [MigrateRequested(run_id, task.version) for run_id in run_ids]
+        answers = await self._loop.ask(task.workspace_id, asked)
+        return sum(map(_changed, answers))
+
+
+def _changed(answer: Answer) -> bool:
+    match answer:
+        case CancelResult(canceled=canceled):
+            return bool(canceled)
+        case MigrateResult(moved=moved):
+            return moved
+        case _:
+            return False

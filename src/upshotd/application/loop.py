@@ -42,8 +42,6 @@ from upshotd.domain.stimulus import (
     EventArrived,
     IngestResult,
     MessageDue,
-    MigrateRequested,
-    MigrateResult,
     RunDue,
     SendSettled,
     Stimulus,
@@ -114,35 +112,22 @@ class Loop:
         the database; nothing is known to be taken then.
         """
         named = [e if e.event_id else replace(e, event_id=self._ids.next()) for e in events]
-        answers = await self._ask(workspace_id, [EventArrived(event) for event in named])
+        answers = await self.ask(workspace_id, [EventArrived(event) for event in named])
         return [answer for answer in answers if isinstance(answer, IngestResult)]
 
     async def engage(
         self, workspace_id: str, engagements: Sequence[Engagement]
     ) -> list[EngagementResult]:
         """Take facts about messages; returns when they are durable, one result each, in order."""
-        answers = await self._ask(workspace_id, [EngagementArrived(e) for e in engagements])
+        answers = await self.ask(workspace_id, [EngagementArrived(e) for e in engagements])
         return [answer for answer in answers if isinstance(answer, EngagementResult)]
 
     async def cancel(
         self, workspace_id: str, *, run_id: str = "", cancellation_key: str = ""
     ) -> CancelResult:
         """Cancel one run, or all active ones with a key; returns when that is durable."""
-        (answer,) = await self._ask(workspace_id, [CancelRequested(run_id, cancellation_key)])
+        (answer,) = await self.ask(workspace_id, [CancelRequested(run_id, cancellation_key)])
         return answer if isinstance(answer, CancelResult) else CancelResult()
-
-    async def cancel_runs(self, workspace_id: str, run_ids: Sequence[str]) -> list[CancelResult]:
-        """Cancel runs; returns when that is durable, with one result each."""
-        answers = await self._ask(workspace_id, [CancelRequested(run_id) for run_id in run_ids])
-        return [answer for answer in answers if isinstance(answer, CancelResult)]
-
-    async def migrate(
-        self, workspace_id: str, run_ids: Sequence[str], version: int
-    ) -> list[MigrateResult]:
-        """Move runs to a version; returns when that is durable, with one result each."""
-        asked = [MigrateRequested(run_id, version) for run_id in run_ids]
-        answers = await self._ask(workspace_id, asked)
-        return [answer for answer in answers if isinstance(answer, MigrateResult)]
 
     def settle(self, workspace_id: str, settled: SendSettled) -> None:
         """Take the result of an attempt; never refused, also while draining."""
@@ -216,7 +201,11 @@ class Loop:
 
     # gathering
 
-    async def _ask(self, workspace_id: str, stimuli: Sequence[Stimulus]) -> list[Answer]:
+    async def ask(self, workspace_id: str, stimuli: Sequence[Stimulus]) -> list[Answer]:
+        """Take stimuli; returns when what they change is durable, with one answer each, in order.
+
+        Raises as `ingest` does.
+        """
         if self._draining:
             raise Unavailable("the server is going down", reason="DRAINING")
         self._inbox.room_for(len(stimuli))

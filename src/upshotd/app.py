@@ -18,6 +18,7 @@ from upshotd.adapters import zones
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.contacts import contact_rules
+from upshotd.adapters.grpc import topic_codec
 from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.codec import ContractCodec
@@ -32,6 +33,7 @@ from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
+from upshotd.application import shelf
 from upshotd.application.admin import Admin
 from upshotd.application.codec import Codec
 from upshotd.application.credentials import LoopbackCredentials
@@ -47,12 +49,14 @@ from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import (
     Store,
 )
+from upshotd.application.preferences import Preferences
+from upshotd.application.shelf import Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
-from upshotd.application.templates import TemplateShelf
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
 from upshotd.config import IN_MEMORY, Address, Settings
 from upshotd.domain import template_validation
+from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.language import LinkKind
@@ -300,11 +304,28 @@ class _Start:
         streams = OutcomeStreams(store, clock, self._wakeups)
         in_flight = self._move_runs(store, loop)
         workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, in_flight.wake)
-        templates = TemplateShelf(store, self._codec, clock, self._template_faults, book.refresh)
+        codec, refresh = self._codec, book.refresh
+        template_kind: Kind[Template] = Kind(
+            shelf.TEMPLATES,
+            lambda template: template.template_id,
+            codec.encode_template,
+            codec.decode_template,
+            self._template_faults,
+        )
+        topic_kind: Kind[Topic] = Kind(
+            shelf.TOPICS,
+            lambda topic: topic.topic_id,
+            codec.encode_topic,
+            codec.decode_topic,
+            topic_codec.faults,
+        )
+        templates = Shelf(store, clock, template_kind, refresh)
+        topics = Shelf(store, clock, topic_kind, refresh)
+        preferences = Preferences(store, loop, clock, topics)
         services = Services(
             upshot=UpshotService(loop, workflows, streams, clock),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
-            admin=AdminService(Admin(store), workflows, templates, loop),
+            admin=AdminService(Admin(store), workflows, templates, preferences, loop),
             lab=LabService(lab) if lab is not None else None,
         )
         boundary = Boundary(

@@ -210,3 +210,16 @@ async def test_an_engagement_can_wait_and_be_applied_in_one_batch(store: Store) 
     await store.commit([changes(early, recorded={"m": early}, applied_pending=[key])])
     state = await store.load("default", Wanted(provider_keys={key}, engagement_ids={"n"}))
     assert (state.pending, state.engagement_ids) == ({}, {"n"})
+
+
+async def test_a_topic_is_held_back_on_one_channel_beside_the_whole_of_it(store: Store) -> None:
+    rows = [
+        Suppression(Channel.SMS, "news", reason="CHANNEL_OFF"),
+        Suppression(topic="news", reason="UNSUBSCRIBED"),
+        Suppression(topic="news", until_us=0, reason="OPTED_IN"),
+    ]
+    held: dict[tuple[str, str], Suppression | None] = {(PERSON, s.scope): s for s in rows}
+    await store.commit([changes(a_profile(), suppressions=held)])
+    state = await store.load("default", Wanted(identities={ANA}))
+    assert state.suppressions[PERSON] == {s.scope: s for s in rows}
+    assert len(state.suppressions[PERSON]) == 3

@@ -109,3 +109,26 @@ def test_templates_and_workflows_come_in_one_file(ask: Ask, tmp_path: Path) -> N
     said = ask("define", str(broken), code=1)
     assert "broken.yaml:3: template.variants.de.sms.body: " in said.stderr
     assert "template.variants.default: is required" in said.stderr
+
+
+def test_topics_and_what_people_choose(ask: Ask, tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "examples" / "newsletter.yaml"
+    assert ask("define", str(file)).stdout.splitlines()[0] == "topic newsletter  version 1"
+    call = event("prue", "prue-1", type="identify", traits={"email": "prue@example.com"})
+    ask("ingest", jsonl(tmp_path / "prue.jsonl", [call]))
+    assert "newsletter  no      default: opted_out" in ask("preferences", "prue").stdout
+    said = ask("preferences", "prue", "--topic", "newsletter", "--in", "--off", "sms").stdout
+    assert "newsletter  yes     their choice  sms" in said
+    said = ask("profile", "prue").stdout
+    assert "topic newsletter on sms for good (CHANNEL_OFF)" in said
+    assert "topic newsletter: asked for" in said
+    said = ask("preferences", "prue", "--topic", "newsletter", "--out", "--all-channels").stdout
+    assert "newsletter  no      their choice  -" in said
+    ask("preferences", "prue", "--in", code=2)
+    ask("preferences", "prue", "--topic", "newsletter", "--off", "smoke", code=2)
+    ask("preferences", "prue", "--topic", "nothing", "--in", code=1)
+    required = "topic_id: receipts\ndefault: TOPIC_DEFAULT_REQUIRED\n"
+    ask("define", "-", given=required)
+    said = ask("preferences", "prue", "--topic", "receipts", "--out", code=1).stderr
+    assert "TOPIC_REQUIRED" in said
+    ask("define", "-", given="topic_id: Bad\ndefault: 9\n", code=1)

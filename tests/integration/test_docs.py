@@ -8,9 +8,10 @@ import pytest
 from yaml.nodes import Node
 
 from tests.sim import DAY, HOUR, Sim
+from upshot.v1 import admin_pb2
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.cel import CelConditions
-from upshotd.adapters.grpc import template_codec, workflow_codec
+from upshotd.adapters.grpc import template_codec, topic_codec, workflow_codec
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
@@ -42,6 +43,12 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
         if kind_of(node) == "template":
             yield from _template(node, reader)
             continue
+        if kind_of(node) == "topic":
+            topic = admin_pb2.Topic()
+            reader.message(node, topic, "topic")
+            faults = [fault.field for fault in topic_codec.topic(topic)[1]]
+            yield Workflow(topic.topic_id, Trigger(None), ()), [*map(str, reader.faults), *faults]
+            continue
         message = pb.Workflow()
         reader.message(node, message, "workflow")
         workflow, form = workflow_codec.workflow(message)
@@ -64,7 +71,7 @@ def _template(node: Node, reader: Reader) -> Iterator[tuple[Workflow, list[str]]
 
 def whole(snippet: str) -> str:
     """Make a workflow of a snippet that shows a part: only steps, or all but the steps."""
-    if snippet.startswith("template_id:"):
+    if snippet.startswith(("template_id:", "topic_id:")):
         return snippet
     if snippet.startswith("- "):
         snippet = f"steps:\n{snippet}"

@@ -1,38 +1,55 @@
 """The workflows and templates of `examples/`, read as `upshot define` reads them."""
 
 from pathlib import Path
+from typing import NamedTuple
 
-from upshot.v1 import workflow_pb2
-from upshotd.adapters.grpc import template_codec, workflow_codec
+from upshot.v1 import admin_pb2, workflow_pb2
+from upshotd.adapters.grpc import template_codec, topic_codec, workflow_codec
 from upshotd.cli import yamlfile
 from upshotd.cli.define import kind_of
 from upshotd.cli.reading import Reader
+from upshotd.domain.consent import Topic
+from upshotd.domain.errors import Violation
 from upshotd.domain.template import Template
 from upshotd.domain.workflow import Workflow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def documents_of(name: str) -> tuple[list[Template], list[Workflow]]:
-    """Return the templates and the workflows of an example."""
-    templates: list[Template] = []
-    workflows: list[Workflow] = []
+class Documents(NamedTuple):
+    """What a file defines."""
+
+    topics: list[Topic]
+    templates: list[Template]
+    workflows: list[Workflow]
+
+
+def documents_of(name: str) -> Documents:
+    """Return what an example defines."""
+    found = Documents([], [], [])
     for node in yamlfile.documents((EXAMPLES / f"{name}.yaml").read_text()):
-        if kind_of(node) == "template":
-            written = workflow_pb2.Template()
-            Reader().message(node, written, "template")
-            template, faults = template_codec.template(written)
-            templates.append(template)
-        else:
-            message = workflow_pb2.Workflow()
-            Reader().message(node, message, "workflow")
-            workflow, faults = workflow_codec.workflow(message)
-            workflows.append(workflow)
+        faults: tuple[Violation, ...] = ()
+        match kind_of(node):
+            case "template":
+                written = workflow_pb2.Template()
+                Reader().message(node, written, "template")
+                template, faults = template_codec.template(written)
+                found.templates.append(template)
+            case "topic":
+                said = admin_pb2.Topic()
+                Reader().message(node, said, "topic")
+                topic, faults = topic_codec.topic(said)
+                found.topics.append(topic)
+            case _:
+                message = workflow_pb2.Workflow()
+                Reader().message(node, message, "workflow")
+                workflow, faults = workflow_codec.workflow(message)
+                found.workflows.append(workflow)
         assert not faults
-    return templates, workflows
+    return found
 
 
 def workflow_of(name: str) -> Workflow:
     """Return the workflow of an example."""
-    (workflow,) = documents_of(name)[1]
+    (workflow,) = documents_of(name).workflows
     return workflow

@@ -2,19 +2,24 @@
 
 from tests.scenarios.examples import documents_of, workflow_of
 from tests.world import World
-from upshotd.application.templates import TemplateShelf
+from upshotd.application.shelf import TEMPLATES, Kind, Shelf
 from upshotd.domain.message import Email
+from upshotd.domain.template import Template
 from upshotd.domain.values import replace
 
 PAID = {"order_id": "o-1", "total": 12.5}
 
 
-async def prepared(scenario: World) -> TemplateShelf:
-    shelf = TemplateShelf(
-        scenario.store, scenario.codec, scenario.clock, lambda _: (), scenario.book.refresh
+async def prepared(scenario: World) -> Shelf[Template]:
+    kind: Kind[Template] = Kind(
+        TEMPLATES,
+        lambda template: template.template_id,
+        scenario.codec.encode_template,
+        scenario.codec.decode_template,
+        lambda _: (),
     )
-    templates, _ = documents_of("receipt")
-    for template in templates:
+    shelf = Shelf(scenario.store, scenario.clock, kind, scenario.book.refresh)
+    for template in documents_of("receipt").templates:
         await shelf.define("default", template, validate_only=False)
     await scenario.define(workflow_of("receipt"))
     return shelf
@@ -53,13 +58,13 @@ async def test_a_new_version_is_sent_from_then_on_and_names_itself(scenario: Wor
     shelf = await prepared(scenario)
     await scenario.identify("ana", email="ana@example.com")
     await paid(scenario, "ana")
-    receipt = (await shelf.get("default", "receipt", 0)).template
+    receipt = (await shelf.get("default", "receipt", 0)).thing
     changed = replace(receipt, variants={"": (Email("Paid", text="Thanks"),)}, layout_id="")
     defined = await shelf.define("default", changed, validate_only=False)
     assert (defined.version, defined.unchanged) == (2, False)
     assert (await paid(scenario, "ana")).subject == "Paid"
     sent = [o for o in await scenario.outcomes() if o.message_id]
     assert {o.template_id for o in sent} == {"receipt"}
-    assert (await shelf.get("default", "receipt", 1)).template.layout_id == "layout"
+    assert (await shelf.get("default", "receipt", 1)).thing.layout_id == "layout"
     listed = await shelf.list("default", 0, "")
-    assert [t.template.template_id for t in listed.items] == ["layout", "receipt"]
+    assert [kept.thing.template_id for kept in listed.items] == ["layout", "receipt"]

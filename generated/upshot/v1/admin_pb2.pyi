@@ -101,6 +101,58 @@ MESSAGE_STATE_SUPPRESSED: MessageState.ValueType  # 7
 """It was held back."""
 Global___MessageState: _TypeAlias = MessageState  # noqa: Y015
 
+class _TopicDefault:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TopicDefaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TopicDefault.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOPIC_DEFAULT_UNSPECIFIED: _TopicDefault.ValueType  # 0
+    """The same as OPTED_IN."""
+    TOPIC_DEFAULT_OPTED_IN: _TopicDefault.ValueType  # 1
+    """They get it until they say no."""
+    TOPIC_DEFAULT_OPTED_OUT: _TopicDefault.ValueType  # 2
+    """They get it once they said yes."""
+    TOPIC_DEFAULT_REQUIRED: _TopicDefault.ValueType  # 3
+    """Nobody can opt out of it."""
+
+class TopicDefault(_TopicDefault, metaclass=_TopicDefaultEnumTypeWrapper):
+    """What holds for a person who has not chosen."""
+
+TOPIC_DEFAULT_UNSPECIFIED: TopicDefault.ValueType  # 0
+"""The same as OPTED_IN."""
+TOPIC_DEFAULT_OPTED_IN: TopicDefault.ValueType  # 1
+"""They get it until they say no."""
+TOPIC_DEFAULT_OPTED_OUT: TopicDefault.ValueType  # 2
+"""They get it once they said yes."""
+TOPIC_DEFAULT_REQUIRED: TopicDefault.ValueType  # 3
+"""Nobody can opt out of it."""
+Global___TopicDefault: _TypeAlias = TopicDefault  # noqa: Y015
+
+class _PreferenceStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PreferenceStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PreferenceStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREFERENCE_STATUS_UNSPECIFIED: _PreferenceStatus.ValueType  # 0
+    """In a request: it is left as it is."""
+    PREFERENCE_STATUS_OPTED_IN: _PreferenceStatus.ValueType  # 1
+    """Yes."""
+    PREFERENCE_STATUS_OPTED_OUT: _PreferenceStatus.ValueType  # 2
+    """No."""
+
+class PreferenceStatus(_PreferenceStatus, metaclass=_PreferenceStatusEnumTypeWrapper):
+    """Whether a person gets messages about a topic."""
+
+PREFERENCE_STATUS_UNSPECIFIED: PreferenceStatus.ValueType  # 0
+"""In a request: it is left as it is."""
+PREFERENCE_STATUS_OPTED_IN: PreferenceStatus.ValueType  # 1
+"""Yes."""
+PREFERENCE_STATUS_OPTED_OUT: PreferenceStatus.ValueType  # 2
+"""No."""
+Global___PreferenceStatus: _TypeAlias = PreferenceStatus  # noqa: Y015
+
 @_typing.final
 class GetWorkflowRequest(_message.Message):
     """Request of GetWorkflow."""
@@ -1262,12 +1314,17 @@ class Suppression(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     UNTIL_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ON_CHANNEL_FIELD_NUMBER: _builtins.int
     channel: _outcome_pb2.Channel.ValueType
     """A channel."""
     topic: _builtins.str
     """A topic."""
     reason: _builtins.str
-    """Upper-case word: SUPPRESSED, UNSUBSCRIBED, COMPLAINED."""
+    """Upper-case word: SUPPRESSED, UNSUBSCRIBED, COMPLAINED, OPTED_OUT, STOP, CHANNEL_OFF (of a topic on
+    one channel), or OPTED_IN, which holds nothing back.
+    """
+    on_channel: _outcome_pb2.Channel.ValueType
+    """With a topic: the one channel on which it is held back; unset means on all."""
     @_builtins.property
     def until_time(self) -> _timestamp_pb2.Timestamp:
         """Until when; unset means for good."""
@@ -1279,16 +1336,339 @@ class Suppression(_message.Message):
         topic: _builtins.str = ...,
         until_time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        on_channel: _outcome_pb2.Channel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "scope", b"scope", "topic", b"topic", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "reason", b"reason", "scope", b"scope", "topic", b"topic", "until_time", b"until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "on_channel", b"on_channel", "reason", b"reason", "scope", b"scope", "topic", b"topic", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["channel", "topic"]  # noqa: Y015
     _WhichOneofArgType_scope: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_scope) -> _WhichOneofReturnType_scope | None: ...
 
 Global___Suppression: _TypeAlias = Suppression  # noqa: Y015
+
+@_typing.final
+class Topic(_message.Message):
+    """What messages can be about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.str
+    """`[a-z0-9][a-z0-9_-]{0,62}`."""
+    display_name: _builtins.str
+    """Name for people."""
+    description: _builtins.str
+    """What it is, for people."""
+    default: Global___TopicDefault.ValueType
+    """What holds for a person who has not chosen; unspecified means OPTED_IN."""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        default: Global___TopicDefault.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "description", b"description", "display_name", b"display_name", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Topic: _TypeAlias = Topic  # noqa: Y015
+
+@_typing.final
+class DefineTopicRequest(_message.Message):
+    """Request of DefineTopic."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """True checks everything and stores nothing."""
+    @_builtins.property
+    def topic(self) -> Global___Topic:
+        """The topic."""
+
+    def __init__(
+        self,
+        *,
+        topic: Global___Topic | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefineTopicRequest: _TypeAlias = DefineTopicRequest  # noqa: Y015
+
+@_typing.final
+class DefineTopicResponse(_message.Message):
+    """Response of DefineTopic."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version that is current now; with validate_only the one it would become."""
+    unchanged: _builtins.bool
+    """True when it equals the current version."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        unchanged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unchanged", b"unchanged", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefineTopicResponse: _TypeAlias = DefineTopicResponse  # noqa: Y015
+
+@_typing.final
+class ListTopicsRequest(_message.Message):
+    """Request of ListTopics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most topics in the page."""
+    page_token: _builtins.str
+    """Where the page starts."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTopicsRequest: _TypeAlias = ListTopicsRequest  # noqa: Y015
+
+@_typing.final
+class ListTopicsResponse(_message.Message):
+    """Response of ListTopics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPICS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page starts; empty at the end."""
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Topic]:
+        """The page."""
+
+    def __init__(
+        self,
+        *,
+        topics: _abc.Iterable[Global___Topic] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "topics", b"topics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTopicsResponse: _TypeAlias = ListTopicsResponse  # noqa: Y015
+
+@_typing.final
+class Preference(_message.Message):
+    """What holds for a person and a topic."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    CHANNELS_OFF_FIELD_NUMBER: _builtins.int
+    status: Global___PreferenceStatus.ValueType
+    """Whether messages about it go out at all."""
+    chosen: _builtins.bool
+    """Whether the person said so; else it is the topic's default."""
+    @_builtins.property
+    def topic(self) -> Global___Topic:
+        """The topic."""
+
+    @_builtins.property
+    def channels_off(self) -> _containers.RepeatedScalarFieldContainer[_outcome_pb2.Channel.ValueType]:
+        """Channels on which the person wants none of it."""
+
+    def __init__(
+        self,
+        *,
+        topic: Global___Topic | None = ...,
+        status: Global___PreferenceStatus.ValueType = ...,
+        chosen: _builtins.bool = ...,
+        channels_off: _abc.Iterable[_outcome_pb2.Channel.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["topic", b"topic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_off", b"channels_off", "chosen", b"chosen", "status", b"status", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preference: _TypeAlias = Preference  # noqa: Y015
+
+@_typing.final
+class GetPreferencesRequest(_message.Message):
+    """Request of GetPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """By known id."""
+    anonymous_id: _builtins.str
+    """By anonymous id."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        anonymous_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "id", b"id", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "id", b"id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_id: _TypeAlias = _typing.Literal["user_id", "anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType_id: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_id) -> _WhichOneofReturnType_id | None: ...
+
+Global___GetPreferencesRequest: _TypeAlias = GetPreferencesRequest  # noqa: Y015
+
+@_typing.final
+class GetPreferencesResponse(_message.Message):
+    """Response of GetPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preference]:
+        """One for each topic, by its id."""
+
+    def __init__(
+        self,
+        *,
+        preferences: _abc.Iterable[Global___Preference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preferences", b"preferences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPreferencesResponse: _TypeAlias = GetPreferencesResponse  # noqa: Y015
+
+@_typing.final
+class SetPreferenceRequest(_message.Message):
+    """Request of SetPreference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: _builtins.int
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """By known id."""
+    anonymous_id: _builtins.str
+    """By anonymous id."""
+    topic_id: _builtins.str
+    """The topic."""
+    status: Global___PreferenceStatus.ValueType
+    """What they want; unspecified leaves it as it is."""
+    @_builtins.property
+    def channels(self) -> Global___ChannelChoice:
+        """Channels; unset leaves them as they are."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        anonymous_id: _builtins.str = ...,
+        topic_id: _builtins.str = ...,
+        status: Global___PreferenceStatus.ValueType = ...,
+        channels: Global___ChannelChoice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channels", b"channels", "id", b"id", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channels", b"channels", "id", b"id", "status", b"status", "topic_id", b"topic_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_id: _TypeAlias = _typing.Literal["user_id", "anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType_id: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_id) -> _WhichOneofReturnType_id | None: ...
+
+Global___SetPreferenceRequest: _TypeAlias = SetPreferenceRequest  # noqa: Y015
+
+@_typing.final
+class ChannelChoice(_message.Message):
+    """On which channels a person wants none of a topic."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def off(self) -> _containers.RepeatedScalarFieldContainer[_outcome_pb2.Channel.ValueType]:
+        """Those channels; none: it may come on all of them."""
+
+    def __init__(
+        self,
+        *,
+        off: _abc.Iterable[_outcome_pb2.Channel.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["off", b"off"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelChoice: _TypeAlias = ChannelChoice  # noqa: Y015
+
+@_typing.final
+class SetPreferenceResponse(_message.Message):
+    """Response of SetPreference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preference]:
+        """What holds now, for each topic."""
+
+    def __init__(
+        self,
+        *,
+        preferences: _abc.Iterable[Global___Preference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preferences", b"preferences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPreferenceResponse: _TypeAlias = SetPreferenceResponse  # noqa: Y015
 
 @_typing.final
 class GetProfileRequest(_message.Message):

@@ -108,6 +108,26 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.DefineTopic = channel.unary_unary(
+                '/upshot.v1.AdminService/DefineTopic',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.DefineTopicRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.DefineTopicResponse.FromString,
+                _registered_method=True)
+        self.ListTopics = channel.unary_unary(
+                '/upshot.v1.AdminService/ListTopics',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ListTopicsRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ListTopicsResponse.FromString,
+                _registered_method=True)
+        self.GetPreferences = channel.unary_unary(
+                '/upshot.v1.AdminService/GetPreferences',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.GetPreferencesRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.GetPreferencesResponse.FromString,
+                _registered_method=True)
+        self.SetPreference = channel.unary_unary(
+                '/upshot.v1.AdminService/SetPreference',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceResponse.FromString,
+                _registered_method=True)
         self.ListRejectedEvents = channel.unary_unary(
                 '/upshot.v1.AdminService/ListRejectedEvents',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.ListRejectedEventsRequest.SerializeToString,
@@ -256,6 +276,43 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DefineTopic(self, request, context):
+        """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
+
+        Fails with INVALID_ARGUMENT naming every fault at once by path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTopics(self, request, context):
+        """Lists topics, by id.
+
+        Fails with INVALID_ARGUMENT for a bad page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPreferences(self, request, context):
+        """Returns what holds for a person, for each topic that is defined.
+
+        Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPreference(self, request, context):
+        """Records what a person chose for a topic; nothing is sent against it from then on.
+
+        A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
+        an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRejectedEvents(self, request, context):
         """Lists events that were refused in the last 7 days, newest first.
 
@@ -347,6 +404,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetProfile,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.GetProfileRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'DefineTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.DefineTopic,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.DefineTopicRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.DefineTopicResponse.SerializeToString,
+            ),
+            'ListTopics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTopics,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ListTopicsRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ListTopicsResponse.SerializeToString,
+            ),
+            'GetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPreferences,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.GetPreferencesRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.GetPreferencesResponse.SerializeToString,
+            ),
+            'SetPreference': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPreference,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceResponse.SerializeToString,
             ),
             'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejectedEvents,
@@ -741,6 +818,114 @@ class AdminService(object):
             '/upshot.v1.AdminService/GetProfile',
             upshot_dot_v1_dot_admin__pb2.GetProfileRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/DefineTopic',
+            upshot_dot_v1_dot_admin__pb2.DefineTopicRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.DefineTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTopics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListTopics',
+            upshot_dot_v1_dot_admin__pb2.ListTopicsRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ListTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/GetPreferences',
+            upshot_dot_v1_dot_admin__pb2.GetPreferencesRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.GetPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPreference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/SetPreference',
+            upshot_dot_v1_dot_admin__pb2.SetPreferenceRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.SetPreferenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

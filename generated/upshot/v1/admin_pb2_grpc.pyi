@@ -110,6 +110,27 @@ class AdminServiceStub:
 
     Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
     """
+    DefineTopic: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DefineTopicRequest, _admin_pb2.DefineTopicResponse]
+    """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
+
+    Fails with INVALID_ARGUMENT naming every fault at once by path.
+    """
+    ListTopics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTopicsRequest, _admin_pb2.ListTopicsResponse]
+    """Lists topics, by id.
+
+    Fails with INVALID_ARGUMENT for a bad page.
+    """
+    GetPreferences: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPreferencesRequest, _admin_pb2.GetPreferencesResponse]
+    """Returns what holds for a person, for each topic that is defined.
+
+    Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+    """
+    SetPreference: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPreferenceRequest, _admin_pb2.SetPreferenceResponse]
+    """Records what a person chose for a topic; nothing is sent against it from then on.
+
+    A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
+    an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
+    """
     ListRejectedEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRejectedEventsRequest, _admin_pb2.ListRejectedEventsResponse]
     """Lists events that were refused in the last 7 days, newest first.
 
@@ -203,6 +224,27 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Returns a profile.
 
     Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+    """
+    DefineTopic: _aio.UnaryUnaryMultiCallable[_admin_pb2.DefineTopicRequest, _admin_pb2.DefineTopicResponse]  # type: ignore[assignment]
+    """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
+
+    Fails with INVALID_ARGUMENT naming every fault at once by path.
+    """
+    ListTopics: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTopicsRequest, _admin_pb2.ListTopicsResponse]  # type: ignore[assignment]
+    """Lists topics, by id.
+
+    Fails with INVALID_ARGUMENT for a bad page.
+    """
+    GetPreferences: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPreferencesRequest, _admin_pb2.GetPreferencesResponse]  # type: ignore[assignment]
+    """Returns what holds for a person, for each topic that is defined.
+
+    Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+    """
+    SetPreference: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPreferenceRequest, _admin_pb2.SetPreferenceResponse]  # type: ignore[assignment]
+    """Records what a person chose for a topic; nothing is sent against it from then on.
+
+    A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
+    an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
     """
     ListRejectedEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRejectedEventsRequest, _admin_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """Lists events that were refused in the last 7 days, newest first.
@@ -378,6 +420,51 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a profile.
 
         Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+        """
+
+    @_abc_1.abstractmethod
+    def DefineTopic(
+        self,
+        request: _admin_pb2.DefineTopicRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DefineTopicResponse, _abc.Awaitable[_admin_pb2.DefineTopicResponse]]:
+        """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
+
+        Fails with INVALID_ARGUMENT naming every fault at once by path.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTopics(
+        self,
+        request: _admin_pb2.ListTopicsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListTopicsResponse, _abc.Awaitable[_admin_pb2.ListTopicsResponse]]:
+        """Lists topics, by id.
+
+        Fails with INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPreferences(
+        self,
+        request: _admin_pb2.GetPreferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetPreferencesResponse, _abc.Awaitable[_admin_pb2.GetPreferencesResponse]]:
+        """Returns what holds for a person, for each topic that is defined.
+
+        Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+        """
+
+    @_abc_1.abstractmethod
+    def SetPreference(
+        self,
+        request: _admin_pb2.SetPreferenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetPreferenceResponse, _abc.Awaitable[_admin_pb2.SetPreferenceResponse]]:
+        """Records what a person chose for a topic; nothing is sent against it from then on.
+
+        A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
+        an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
         """
 
     @_abc_1.abstractmethod

@@ -54,6 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The deadline passed. DEADLINE_EXCEEDED."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 15
     """A fault of the server; metadata `incident_id` is in its log. INTERNAL."""
+    ERROR_REASON_TOPIC_REQUIRED: _ErrorReason.ValueType  # 16
+    """Nobody can opt out of this topic. FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the google.rpc.ErrorInfo that every error carries, with domain
@@ -92,4 +94,6 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 14
 """The deadline passed. DEADLINE_EXCEEDED."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 15
 """A fault of the server; metadata `incident_id` is in its log. INTERNAL."""
+ERROR_REASON_TOPIC_REQUIRED: ErrorReason.ValueType  # 16
+"""Nobody can opt out of this topic. FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -28,6 +28,8 @@ from upshotd.domain.stimulus import (
     MessageDue,
     MigrateRequested,
     MigrateResult,
+    PreferenceResult,
+    PreferenceSet,
     RunBroke,
     RunDue,
     SendSettled,
@@ -72,6 +74,8 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:
             want.content_ids.add(stimulus.message_id)
         case RunDue() | RunBroke() | MigrateRequested():
             want.run_ids.add(stimulus.run_id)
+        case PreferenceSet():
+            want.identities.add(stimulus.identity)
         case CancelRequested():
             if stimulus.run_id:
                 want.run_ids.add(stimulus.run_id)
@@ -252,6 +256,8 @@ def _refusal(stimulus: Stimulus, incident_id: str) -> Answer:
         return EngagementResult(EngagementState.REJECTED, "INTERNAL")
     if isinstance(stimulus, MigrateRequested):
         return MigrateResult(older=True)
+    if isinstance(stimulus, PreferenceSet):
+        return PreferenceResult("INTERNAL")
     return None
 
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.state import StoredEvent
@@ -27,6 +28,12 @@ class Codec(Protocol):
 
     def decode_workflow(self, definition: bytes, version: int) -> Workflow:
         """Return the workflow of a stored definition."""
+
+    def encode_topic(self, topic: Topic) -> bytes:
+        """Return the canonical encoding, without the version."""
+
+    def decode_topic(self, definition: bytes, version: int) -> Topic:
+        """Return the topic of a stored definition."""
 
     def encode_template(self, template: Template) -> bytes:
         """Return the canonical encoding, without the version."""

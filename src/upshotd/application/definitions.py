@@ -6,7 +6,8 @@ from upshotd.application.codec import Codec
 from upshotd.application.ports import (
     Store,
 )
-from upshotd.application.templates import PREFIX
+from upshotd.application.shelf import TEMPLATES, TOPICS
+from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions, listening
 from upshotd.domain.plan import Plan
 from upshotd.domain.template import Library, Template
@@ -57,12 +58,17 @@ class DefinitionBook:
         plans = dict(known.plans)
         current: dict[str, Plan] = {}
         templates: dict[str, Template] = {}
+        topics: dict[str, Topic] = {}
         for version in stored:
             if not version.definition:  # archived: it starts nothing, and is enrolled in by nobody
                 continue
-            if version.workflow_id.startswith(PREFIX):
+            if version.workflow_id.startswith(TEMPLATES):
                 template = self._codec.decode_template(version.definition, version.version)
                 templates[template.template_id] = template
+                continue
+            if version.workflow_id.startswith(TOPICS):
+                topic = self._codec.decode_topic(version.definition, version.version)
+                topics[topic.topic_id] = topic
                 continue
             key = (version.workflow_id, version.version)
             if key not in plans:
@@ -71,11 +77,16 @@ class DefinitionBook:
         library = Library(templates)
         if revision < self._revisions.get(workspace_id, 0):
             # A refresh that read later has ended sooner.
-            current, library = dict(known.current), known.library
+            current, library, topics = dict(known.current), known.library, dict(known.topics)
         self._revisions[workspace_id] = max(revision, self._revisions.get(workspace_id, 0))
         # A decision under way keeps the book it was given.
         self._books[workspace_id] = replace(
-            known, plans=plans, current=current, listening=listening(current), library=library
+            known,
+            plans=plans,
+            current=current,
+            listening=listening(current),
+            library=library,
+            topics=topics,
         )
 
     async def covering(self, workspace_id: str, versions: Iterable[tuple[str, int]]) -> Definitions:

@@ -18,6 +18,7 @@ from upshotd.domain.stimulus import (
     EventArrived,
     MessageDue,
     MigrateRequested,
+    PreferenceSet,
     RunBroke,
     RunDue,
     SendSettled,
@@ -48,7 +49,7 @@ def touched(changes: Changes) -> set[Key]:
     return keys
 
 
-def about(stimulus: Stimulus, state: State) -> Iterator[Key]:
+def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
     """Yield whom *stimulus* is about, as far as *state*, which was loaded for it, knows."""
     match stimulus:
         case EventArrived():
@@ -64,6 +65,10 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:
             yield from _message(stimulus.message_id, state)
         case RunDue() | RunBroke() | MigrateRequested():
             yield from _run(stimulus.run_id, state)
+        case PreferenceSet():
+            yield stimulus.identity
+            if stimulus.identity in state.identities:
+                yield state.identities[stimulus.identity]
         case CancelRequested():
             yield stimulus.cancellation_key
             for run_id in state.by_cancellation_key.get(stimulus.cancellation_key, ()):

@@ -17,7 +17,7 @@ from upshotd.application.ports import (
     Store,
     StoredWorkflow,
 )
-from upshotd.application.templates import PREFIX as TEMPLATES
+from upshotd.application.shelf import TEMPLATES, is_workflow
 from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
 from upshotd.domain.validation import Faults
 from upshotd.domain.values import replace
@@ -218,8 +218,8 @@ class Workflows:
         """
         asked = pages.asked(page_size, page_token)
         current = await self._store.current_workflows(workspace_id)
-        found = [stored for stored in current if stored.workflow_id > asked.last]
-        found = [s for s in found if s.definition and not s.workflow_id.startswith(TEMPLATES)]
+        workflows = (s for s in current if s.definition and is_workflow(s.workflow_id))
+        found = [stored for stored in workflows if stored.workflow_id > asked.last]
         page = asked.page(found, lambda stored: stored.workflow_id)
         return await self._page(workspace_id, page)
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "messages": _Place("messages", "List messages."),
     "message": _Place("messages", "Show a message, its content and what became of it."),
     "profile": _Place("people", "Show what is known about a person."),
+    "preferences": _Place("people", "Show what a person wants to hear about, or choose for them."),
     "rejected": _Place("people", "List events that were refused in the last 7 days."),
     "counts": _Place("counts", "Count outcomes by workflow, step, channel and kind."),
     "subscriptions": _Place("counts", "List the readers of the outcome log and their lag."),

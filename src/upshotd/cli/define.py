@@ -18,8 +18,14 @@ from upshotd.cli.reading import Fault, Reader
 _KINDS: Final = {
     "workflow": (workflow_pb2.Workflow, "workflow_id"),
     "template": (workflow_pb2.Template, "template_id"),
+    "topic": (admin_pb2.Topic, "topic_id"),
 }
-_Answer: TypeAlias = service_pb2.DefineWorkflowResponse | admin_pb2.DefineTemplateResponse
+_Message: TypeAlias = workflow_pb2.Workflow | workflow_pb2.Template | admin_pb2.Topic
+_Answer: TypeAlias = (
+    service_pb2.DefineWorkflowResponse
+    | admin_pb2.DefineTemplateResponse
+    | admin_pb2.DefineTopicResponse
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +40,18 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Definition:
-    """One workflow or template of one file."""
+    """One workflow, template or topic of one file."""
 
     #: As it was named on the command line.
     file: str
-    #: `workflow` or `template`.
+    #: `workflow`, `template` or `topic`.
     kind: str
-    message: workflow_pb2.Workflow | workflow_pb2.Template
+    message: _Message
     reader: Reader
 
     @property
     def id(self) -> str:
-        """The id of the workflow or template."""
+        """Its id."""
         return str(getattr(self.message, _KINDS[self.kind][1]))
 
     def merge(self, failure: Failure) -> None:
@@ -94,7 +100,7 @@ def define(
     in_flight: str,
     server: str,
 ) -> None:
-    """Store workflows and templates; what is changed is a new version.
+    """Store workflows, templates and topics; what is changed is a new version.
 
     A FILE is YAML, with one or several (---), or protobuf JSON; - is standard input. Of a
     DIR all such files are taken, and what they change is shown. Durations may be written as 24h.
@@ -105,8 +111,8 @@ def define(
         raise click.UsageError("--prune is for a DIR")
     names = [inner for name in files for inner in _names(name)]
     found = [definition for name in names for definition in _load(name)]
-    # Templates first: workflows that send them are defined without a warning.
-    found.sort(key=lambda one: one.kind)
+    # Workflows last: what they send and name is there by then.
+    found.sort(key=lambda one: one.kind == "workflow")
     _check_ids(found)
     plan = _Plan(validate_only, expected_version, versions.IN_FLIGHT[in_flight])
     if expected_version is not None and len(found) != 1:
@@ -207,9 +213,11 @@ def _load(file: str) -> list[_Definition]:
 
 
 def kind_of(node: Node) -> str:
-    """Return what a document defines: a template where it says its id, else a workflow."""
-    keys = [key.value for key, _ in node.value] if isinstance(node, MappingNode) else []
-    return "template" if {"template_id", "templateId"}.intersection(keys) else "workflow"
+    """Return what a document defines: a template or a topic by its id, else a workflow."""
+    keys = {key.value for key, _ in node.value} if isinstance(node, MappingNode) else set()
+    if keys & {"template_id", "templateId"}:
+        return "template"
+    return "topic" if keys & {"topic_id", "topicId"} else "workflow"
 
 
 def _check_ids(found: list[_Definition]) -> None:
@@ -238,13 +246,14 @@ async def _ask(at: client.Client, one: _Definition, plan: _Plan) -> _Answer | No
         return None
 
 
-async def _asked(
-    at: client.Client, message: workflow_pb2.Workflow | workflow_pb2.Template, plan: _Plan
-) -> _Answer:
+async def _asked(at: client.Client, message: _Message, plan: _Plan) -> _Answer:
     if isinstance(message, workflow_pb2.Template):
         only = plan.validate_only
         asked = admin_pb2.DefineTemplateRequest(template=message, validate_only=only)
         return await at.admin.DefineTemplate(asked, timeout=client.CALL_SECONDS)
+    if isinstance(message, admin_pb2.Topic):
+        topic = admin_pb2.DefineTopicRequest(topic=message, validate_only=plan.validate_only)
+        return await at.admin.DefineTopic(topic, timeout=client.CALL_SECONDS)
     request = service_pb2.DefineWorkflowRequest(
         workflow=message,
         validate_only=plan.validate_only,
@@ -269,7 +278,7 @@ def _tell(one: _Definition, answer: _Answer, validate_only: bool) -> None:
     if validate_only:
         version = "valid" if answer.unchanged else f"valid, would become version {answer.version}"
     unchanged = "  (unchanged)" if answer.unchanged else ""
-    name = one.id if one.kind == "workflow" else f"template {one.id}"
+    name = one.id if one.kind == "workflow" else f"{one.kind} {one.id}"
     click.echo(f"{name}  {version}{unchanged}")
     if not isinstance(answer, service_pb2.DefineWorkflowResponse):
         return

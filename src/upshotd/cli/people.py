@@ -58,6 +58,10 @@ def _fields(shown: admin_pb2.Profile) -> list[tuple[str, object]]:
 
 def _suppression(held: admin_pb2.Suppression) -> str:
     what = f"topic {held.topic}" if held.topic else ""
+    if held.on_channel:
+        what += f" on {output.word(outcome_pb2.Channel, held.on_channel, 'CHANNEL_')}"
+    if held.reason == "OPTED_IN":
+        return f"{what}: asked for"
     if held.channel:
         what = f"channel {output.word(outcome_pb2.Channel, held.channel, 'CHANNEL_')}"
     until = output.moment(held.until_time)
@@ -96,3 +100,83 @@ def rejected(limit: int, as_json: bool, server: str) -> None:
 def _row(event: admin_pb2.RejectedEvent) -> tuple[object, ...]:
     faults = "; ".join(f"{at.field}: {at.description}" for at in event.violations)
     return output.moment(event.receive_time), event.event_id, event.reason, faults
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      upshot preferences ana
+      upshot preferences ana --topic news --out
+      upshot preferences ana --topic news --in --off sms --off push
+    """
+)
+@click.argument("person", metavar="USER_ID")
+@click.option("--anonymous", is_flag=True, help="USER_ID is an anonymous id.")
+@click.option("--topic", "topic_id", default="", metavar="ID", help="The topic to choose for.")
+@click.option("--in/--out", "wanted", default=None, help="They want it, or do not.")
+@click.option("--off", "off", multiple=True, metavar="CHANNEL", help="Not on this channel.")
+@click.option("--all-channels", is_flag=True, help="On every channel again.")
+@client.json_option
+@client.server_option
+def preferences(
+    person: str,
+    anonymous: bool,
+    topic_id: str,
+    wanted: bool | None,
+    off: tuple[str, ...],
+    all_channels: bool,
+    as_json: bool,
+    server: str,
+) -> None:
+    """Show what a person wants to hear about, or choose in their name."""
+    choosing = wanted is not None or bool(off) or all_channels
+    if choosing != bool(topic_id):
+        raise click.UsageError("give --topic with --in, --out, --off or --all-channels")
+    request = admin_pb2.SetPreferenceRequest(topic_id=topic_id)
+    asked = admin_pb2.GetPreferencesRequest()
+    for one in (request, asked):
+        setattr(one, "anonymous_id" if anonymous else "user_id", person)
+    if wanted is not None:
+        request.status = _STATUS[wanted]
+    if off or all_channels:
+        request.channels.off.extend(map(_channel, off))
+        request.channels.SetInParent()
+
+    async def work(at: client.Client) -> list[admin_pb2.Preference]:
+        if choosing:
+            done = await at.admin.SetPreference(request, timeout=client.CALL_SECONDS)
+            return list(done.preferences)
+        found = await at.admin.GetPreferences(asked, timeout=client.CALL_SECONDS)
+        return list(found.preferences)
+
+    found = client.run(server, work)
+    if as_json:
+        output.json_lines(found)
+        return
+    headers = ("TOPIC", "WANTED", "BY", "NOT ON")
+    output.table(headers, map(_preference, found), "no topics are defined")
+
+
+_STATUS = {
+    True: admin_pb2.PREFERENCE_STATUS_OPTED_IN,
+    False: admin_pb2.PREFERENCE_STATUS_OPTED_OUT,
+}
+
+
+def _channel(word: str) -> outcome_pb2.Channel.ValueType:
+    try:
+        return outcome_pb2.Channel.Value(f"CHANNEL_{word.upper()}")
+    except ValueError:
+        raise click.UsageError(f"{word!r} is no channel") from None
+
+
+def _preference(found: admin_pb2.Preference) -> tuple[object, ...]:
+    default = output.word(admin_pb2.TopicDefault, found.topic.default, "TOPIC_DEFAULT_")
+    wanted = found.status == admin_pb2.PREFERENCE_STATUS_OPTED_IN
+    off = (output.word(outcome_pb2.Channel, c, "CHANNEL_") for c in found.channels_off)
+    return (
+        found.topic.topic_id,
+        "yes" if wanted else "no",
+        "their choice" if found.chosen else f"default: {default}",
+        ", ".join(off),
+    )

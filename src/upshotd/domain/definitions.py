@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
 from upshotd.domain.caps import Cap
+from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.language import Conditions, Letters, Links, Templates, Zones
 from upshotd.domain.message import Channel, Purpose
@@ -80,6 +81,8 @@ class Definitions:
     #: Current versions by what they listen to.
     listening: Mapping[Listening, tuple[Plan, ...]] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    #: Current topics by their ids.
+    topics: Mapping[str, Topic] = field(default_factory=dict)
     #: Current templates.
     library: Library = field(default_factory=Library)
     zones: Zones = lambda _: None

@@ -12,7 +12,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.passes import joined
 from upshotd.domain.profile import Group, Merge, Profile
-from upshotd.domain.state import IdKind
+from upshotd.domain.state import Identity, IdKind
 from upshotd.domain.values import plain, replace, text_at
 
 
@@ -36,6 +36,14 @@ def resolve(draft: Draft, event: Event) -> Profile:
     for anonymous_id in anonymous_ids:
         profile = _link(draft, profile, anonymous_id)
     return profile
+
+
+def named(draft: Draft, identity: Identity) -> Profile:
+    """Return whom *identity* names, created where nobody has it."""
+    kind, value = identity
+    if kind is IdKind.ANONYMOUS:
+        return _anonymous(draft, value)
+    return _known(draft, value, [])
 
 
 def _create(draft: Draft, user_id: str, anonymous_ids: tuple[str, ...]) -> Profile:

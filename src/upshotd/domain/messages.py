@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from upshotd.domain import consent
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Channel, Content, Message, MessageState
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
@@ -124,8 +125,5 @@ def attempt(
 
 def holding(draft: Draft, profile_id: str, channel: Channel, topic: str) -> Suppression | None:
     """Return what holds a message on *channel* about *topic* back now, or None."""
-    for suppression in draft.suppressions(profile_id):
-        about = suppression.topic == topic if suppression.topic else suppression.channel is channel
-        if about and suppression.holds(draft.now_us):
-            return suppression
-    return None
+    held, topics = draft.suppressions(profile_id), draft.definitions.topics
+    return consent.holding(held, topics, channel, topic, draft.now_us)

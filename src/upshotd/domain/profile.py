@@ -25,19 +25,37 @@ CONTACT_TRAITS_DEFAULT: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """A channel or a topic that is held back from a profile; exactly one of the two is set."""
+    """A channel that is held back from a profile, a topic, or a topic on one channel.
+
+    With the reason OPTED_IN it is the opposite: that the person asked for the topic.
+    """
 
     channel: Channel = Channel.UNSPECIFIED
     topic: str = ""
     #: End, in microseconds, not included; None is for good.
     until_us: int | None = None
-    #: SUPPRESSED, UNSUBSCRIBED or COMPLAINED.
+    #: SUPPRESSED, UNSUBSCRIBED, COMPLAINED, OPTED_OUT, CHANNEL_OFF, STOP; or OPTED_IN.
     reason: str = "SUPPRESSED"
 
     @property
     def scope(self) -> str:
         """The key that is unique for a profile: `channel:1`, `topic:onboarding`."""
-        return f"topic:{self.topic}" if self.topic else f"channel:{int(self.channel)}"
+        if not self.topic:
+            return f"channel:{int(self.channel)}"
+        if self.opts_in:
+            return f"opt-in:{self.topic}"
+        return f"topic:{self.topic}:{int(self.channel)}" if self.channel else f"topic:{self.topic}"
+
+    @property
+    def opts_in(self) -> bool:
+        """Whether it says that the person asked for the topic."""
+        return self.reason == "OPTED_IN"
+
+    def about(self, channel: Channel, topic: str) -> bool:
+        """Return whether it is about messages on *channel* about *topic*, which may be empty."""
+        if self.topic and self.topic != topic:
+            return False
+        return not self.channel or self.channel is channel
 
     def holds(self, now_us: int) -> bool:
         """Return whether it is in force."""

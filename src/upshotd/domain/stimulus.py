@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeAlias
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event
 from upshotd.domain.explanation import Explanation
-from upshotd.domain.message import SendResult
+from upshotd.domain.message import Channel, SendResult
 from upshotd.domain.outcome import Engagement
-from upshotd.domain.state import StartedRun
+from upshotd.domain.state import Identity, StartedRun
 
 
 class EventArrived(NamedTuple):
@@ -62,6 +62,15 @@ class MigrateRequested(NamedTuple):
     version: int
 
 
+class PreferenceSet(NamedTuple):
+    """A person chose, or somebody in their name. What is None is left as it is."""
+
+    identity: Identity
+    topic_id: str
+    wanted: bool | None = None
+    channels_off: frozenset[Channel] | None = None
+
+
 class RunBroke(NamedTuple):
     """A decision about this run raised: it is set aside with its error."""
 
@@ -79,6 +88,7 @@ Stimulus: TypeAlias = (
     | MessageDue
     | CancelRequested
     | MigrateRequested
+    | PreferenceSet
     | RunBroke
 )
 
@@ -143,4 +153,13 @@ class MigrateResult(NamedTuple):
     moved: bool = False
 
 
-Answer: TypeAlias = IngestResult | EngagementResult | CancelResult | MigrateResult | None
+class PreferenceResult(NamedTuple):
+    """The answer to a choice."""
+
+    #: Upper-case word: UNKNOWN_TOPIC, TOPIC_REQUIRED; empty where it was taken.
+    reason: str = ""
+
+
+Answer: TypeAlias = (
+    IngestResult | EngagementResult | CancelResult | MigrateResult | PreferenceResult | None
+)

@@ -11,7 +11,7 @@ from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
 from upshotd.application.admin import ProfileView, RunView
 from upshotd.application.ports import OutcomeCount
-from upshotd.application.templates import DefinedTemplate
+from upshotd.application.shelf import Kept
 from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
@@ -19,6 +19,7 @@ from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Suppression
 from upshotd.domain.state import KeptEvent
+from upshotd.domain.template import Template
 from upshotd.domain.values import plain
 
 
@@ -44,12 +45,12 @@ def workflow_version(defined: DefinedWorkflow) -> pb.WorkflowVersion:
     return shown
 
 
-def template_version(defined: DefinedTemplate) -> pb.TemplateVersion:
+def template_version(kept: Kept[Template]) -> pb.TemplateVersion:
     """Return one version of a template."""
     return pb.TemplateVersion(
-        template=template_codec.message(defined.template),
-        version=defined.template.version,
-        create_time=timestamp(defined.create_us),
+        template=template_codec.message(kept.thing),
+        version=kept.version,
+        create_time=timestamp(kept.create_us),
     )
 
 
@@ -157,6 +158,7 @@ def suppression(held: Suppression) -> pb.Suppression:
     shown = pb.Suppression(until_time=_moment(held.until_us), reason=held.reason)
     if held.topic:
         shown.topic = held.topic
+        shown.on_channel = outcome_pb2.Channel.ValueType(held.channel)
     else:
         shown.channel = outcome_pb2.Channel.ValueType(held.channel)
     return shown

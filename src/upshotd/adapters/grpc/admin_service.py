@@ -1,28 +1,38 @@
 """AdminService: looks into the service, and stops runs."""
 
 from upshot.v1 import admin_pb2 as pb
-from upshotd.adapters.grpc import admin_codec, template_codec
+from upshotd.adapters.grpc import admin_codec, template_codec, topic_codec
 from upshotd.adapters.grpc.times import instant_us
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
-from upshotd.application.templates import TemplateShelf
+from upshotd.application.preferences import Preferences
+from upshotd.application.shelf import Shelf
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
+from upshotd.domain.message import Channel
 from upshotd.domain.run import RunState
 from upshotd.domain.state import Identity, IdKind
+from upshotd.domain.stimulus import PreferenceSet
+from upshotd.domain.template import Template
 
 
 class AdminService:
     """Each method is one RPC: a workspace and a request in, the response out."""
 
     def __init__(
-        self, admin: Admin, workflows: Workflows, templates: TemplateShelf, loop: Loop
+        self,
+        admin: Admin,
+        workflows: Workflows,
+        templates: Shelf[Template],
+        preferences: Preferences,
+        loop: Loop,
     ) -> None:
         self._admin = admin
         self._workflows = workflows
         self._templates = templates
+        self._preferences = preferences
         self._loop = loop
 
     async def GetWorkflow(
@@ -145,6 +155,48 @@ class AdminService:
             next_page_token=page.next_page_token,
         )
 
+    async def DefineTopic(
+        self, workspace_id: str, request: pb.DefineTopicRequest
+    ) -> pb.DefineTopicResponse:
+        topic, faults = topic_codec.topic(request.topic)
+        if faults:
+            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
+            raise InvalidArgument(text, faults)
+        defined = await self._preferences.topics.define(
+            workspace_id, topic, validate_only=request.validate_only
+        )
+        return pb.DefineTopicResponse(version=defined.version, unchanged=defined.unchanged)
+
+    async def ListTopics(
+        self, workspace_id: str, request: pb.ListTopicsRequest
+    ) -> pb.ListTopicsResponse:
+        page = await self._preferences.topics.list(
+            workspace_id, request.page_size, request.page_token
+        )
+        return pb.ListTopicsResponse(
+            topics=[topic_codec.message(kept.thing) for kept in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetPreferences(
+        self, workspace_id: str, request: pb.GetPreferencesRequest
+    ) -> pb.GetPreferencesResponse:
+        found = await self._preferences.of(workspace_id, _identity(request))
+        return pb.GetPreferencesResponse(preferences=map(topic_codec.preference, found))
+
+    async def SetPreference(
+        self, workspace_id: str, request: pb.SetPreferenceRequest
+    ) -> pb.SetPreferenceResponse:
+        who = _identity(request)
+        wanted = _wanted(request.status)
+        off = None
+        if request.HasField("channels"):
+            off = frozenset(_channel(number) for number in request.channels.off)
+        choice = PreferenceSet(who, request.topic_id, wanted, off)
+        await self._preferences.choose(workspace_id, choice)
+        found = await self._preferences.of(workspace_id, who)
+        return pb.SetPreferenceResponse(preferences=map(topic_codec.preference, found))
+
     async def GetProfile(
         self, workspace_id: str, request: pb.GetProfileRequest
     ) -> pb.GetProfileResponse:
@@ -181,7 +233,22 @@ def _run_state(number: int) -> RunState | None:
         raise _refused("state", f"{number} is no state of a run") from None
 
 
-def _identity(request: pb.GetProfileRequest) -> Identity:
+def _wanted(status: int) -> bool | None:
+    if status not in pb.PreferenceStatus.values():
+        raise _refused("status", f"{status} is no value this server knows")
+    return status == pb.PREFERENCE_STATUS_OPTED_IN if status else None
+
+
+def _channel(number: int) -> Channel:
+    try:
+        return Channel(number)
+    except ValueError:
+        raise _refused("channels.off", f"{number} is no value this server knows") from None
+
+
+def _identity(
+    request: pb.GetProfileRequest | pb.GetPreferencesRequest | pb.SetPreferenceRequest,
+) -> Identity:
     if request.user_id:
         return IdKind.USER, request.user_id
     if request.anonymous_id:

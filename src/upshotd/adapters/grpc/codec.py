@@ -1,6 +1,13 @@
 """The codec of the contract: what the application's `Codec` port asks for."""
 
-from upshotd.adapters.grpc import event_codec, outcome_codec, template_codec, workflow_codec
+from upshotd.adapters.grpc import (
+    event_codec,
+    outcome_codec,
+    template_codec,
+    topic_codec,
+    workflow_codec,
+)
+from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.state import StoredEvent
@@ -25,6 +32,12 @@ class ContractCodec:
 
     def decode_workflow(self, definition: bytes, version: int) -> Workflow:
         return workflow_codec.decode_workflow(definition, version)
+
+    def encode_topic(self, topic: Topic) -> bytes:
+        return topic_codec.encode_topic(topic)
+
+    def decode_topic(self, definition: bytes, version: int) -> Topic:
+        return topic_codec.decode_topic(definition, version)
 
     def encode_template(self, template: Template) -> bytes:
         return template_codec.encode_template(template)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +110,8 @@ async def _seen(w: World) -> list[object]:
     return [_runs(runs), *(_person(*found) if found else None for found in known)]
 
 
+#: Each example makes a database on PostgreSQL, which takes seconds where others write too.
+@pytest.mark.timeout(180)
 @settings(
     max_examples=25,
     deadline=None,

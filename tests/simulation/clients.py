@@ -11,8 +11,11 @@ from upshotd.adapters.grpc import event_codec
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.outcomes import Start, StreamRequest
 from upshotd.application.ports import Retention
+from upshotd.domain.consent import Topic
 from upshotd.domain.errors import CursorExpired, UpshotError
-from upshotd.domain.stimulus import IngestResult
+from upshotd.domain.message import Channel
+from upshotd.domain.state import IdKind
+from upshotd.domain.stimulus import IngestResult, PreferenceSet
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
@@ -193,8 +196,21 @@ class Operator:
     async def define_all(self) -> None:
         """Define every workflow everywhere."""
         for workspace_id in WORKSPACES:
+            for topic_id, default in flows.topics(self._chance).items():
+                await self._define_topic(workspace_id, Topic(topic_id, default=default))
             for name in flows.NAMES:
                 await self._define(workspace_id, name)
+
+    async def _define_topic(self, workspace_id: str, topic: Topic) -> None:
+        while True:
+            try:
+                await self._sim.node().call(
+                    lambda server: server.topics.define(workspace_id, topic, validate_only=False)
+                )
+            except UpshotError:
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     async def _define(self, workspace_id: str, name: str) -> None:
         workflow = flows.workflow(self._chance, name, self._sim.unit_us)
@@ -226,6 +242,8 @@ class Operator:
                 await self._define(workspace_id, self._chance.choice(flows.NAMES))
             if self._sim.faults.strikes("cancel", 0.3):
                 await self._cancel(workspace_id)
+            if self._sim.faults.strikes("choose", 0.8):
+                await self._choose(workspace_id)
             if self._sim.faults.strikes("prune", 0.5):
                 await self._prune()
 
@@ -242,6 +260,17 @@ class Operator:
         except UpshotError:
             return
         self._sim.watcher.canceled(workspace_id, result)
+
+    async def _choose(self, workspace_id: str) -> None:
+        """Somebody says what they want to hear about, and where."""
+        wanted = self._chance.choice((True, False, None))
+        off = self._chance.choice((None, frozenset({Channel.EMAIL}), frozenset[Channel]()))
+        who = (IdKind.USER, self._chance.choice(USERS))
+        choice = PreferenceSet(who, self._chance.choice(flows.TOPICS[1:]), wanted, off)
+        try:
+            await self._sim.node().call(lambda server: server.loop.ask(workspace_id, [choice]))
+        except UpshotError:
+            return
 
     async def _prune(self) -> None:
         keep_us = self._sim.span_us // 4

@@ -38,6 +38,7 @@ FAULTS = {
     "redefine": 0.5,
     "migrate": 0.5,
     "cancel": 0.4,
+    "choose": 0.5,
     "merge": 0.5,
 }
 

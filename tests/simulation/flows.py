@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import time, timedelta
 
 from upshotd.domain.caps import Cap
+from upshotd.domain.consent import TopicDefault
 from upshotd.domain.definitions import Policy
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Channel, Content, Email, Purpose, Push, Sms, Webhook
@@ -262,6 +263,12 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
         purpose=chance.choice(list(Purpose)),
         cancellation_key="event.name" if chance.random() < 0.5 else "",
     )
+
+
+def topics(chance: random.Random) -> dict[str, TopicDefault]:
+    """Return what holds for people who have not chosen."""
+    defaults = (TopicDefault.OPTED_IN, TopicDefault.OPTED_IN, TopicDefault.OPTED_OUT)
+    return {topic: chance.choice(defaults) for topic in TOPICS if topic}
 
 
 def policy(chance: random.Random, unit_us: int, start_us: int) -> Policy:

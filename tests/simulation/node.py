@@ -11,6 +11,7 @@ from tests.sim import PlainLinks, email, phone
 from tests.simulation.database import OUTSIDE, SimStore
 from tests.simulation.virtual import Process
 from upshotd.adapters.clock import SystemClock
+from upshotd.adapters.grpc import topic_codec
 from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
@@ -20,9 +21,11 @@ from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
+from upshotd.application.shelf import TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
+from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Carrier, Definitions
 from upshotd.domain.errors import Unavailable, UpshotError
 from upshotd.domain.message import Channel, Delivery, SendResult
@@ -90,6 +93,7 @@ class Server:
     streams: OutcomeStreams
     subscriptions: Subscriptions
     workflows: Workflows
+    topics: Shelf[Topic]
     working: "asyncio.Task[None]"
     moving: "asyncio.Task[None]"
 
@@ -187,6 +191,13 @@ class Node:
         dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
         loop.attach(dispatcher)
         in_flight = InFlight(store, loop, clock)
+        topic: Kind[Topic] = Kind(
+            TOPICS,
+            lambda topic: topic.topic_id,
+            sim.codec.encode_topic,
+            sim.codec.decode_topic,
+            topic_codec.faults,
+        )
         self.server = Server(
             store=store,
             clock=clock,
@@ -202,6 +213,7 @@ class Node:
                 book.refresh,
                 in_flight.wake,
             ),
+            topics=Shelf(store, clock, topic, book.refresh),
             working=asyncio.create_task(loop.run()),
             moving=asyncio.create_task(in_flight.run()),
         )

@@ -14,7 +14,7 @@ from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
-from upshotd.domain.message import OPEN, Delivery, Message, MessageState
+from upshotd.domain.message import OPEN, Channel, Delivery, Message, MessageState
 from upshotd.domain.outcome import Engagement, OutcomeKind
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Suppression
@@ -180,13 +180,18 @@ class Watcher:
 
     def _consent(self, run: Run, changes: Changes, old: Before, message: Message) -> None:
         topic = self._sim.topic(changes.workspace_id, run.workflow_id, run.workflow_version)
-        for held in old.suppressions[message.profile_id].values():
-            about = held.channel is message.channel or (bool(topic) and held.topic == topic)
-            lifted = (message.profile_id, held.scope) in changes.suppressions
+        theirs = old.suppressions[message.profile_id]
+        written = {scope for who, scope in changes.suppressions if who == message.profile_id}
+        for held in theirs.values():
+            other = (held.topic and held.topic != topic) or held.reason == "OPTED_IN"
+            about = not other and held.channel in (Channel.UNSPECIFIED, message.channel)
             self.expect(
-                not (about and held.holds(self.latest_us) and not lifted),
+                not (about and held.holds(self.latest_us) and held.scope not in written),
                 f"{message.message_id} is sent after an opt-out ({held.scope})",
             )
+        asked = f"opt-in:{topic}" in theirs.keys() | written
+        if topic and self._sim.opted_out(changes.workspace_id, topic):
+            self.expect(asked, f"{message.message_id} is sent to who did not ask for {topic}")
 
     # I1, G2: what clients are told
 

@@ -26,6 +26,7 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.application import loop as loops
 from upshotd.application import watching
+from upshotd.domain.consent import TopicDefault
 from upshotd.domain.message import Purpose
 from upshotd.domain.names import ROOTS
 from upshotd.domain.plan import Plan
@@ -183,6 +184,12 @@ class Simulation:
     def topic(self, workspace_id: str, workflow_id: str, version: int) -> str:
         """Return the topic of a workflow."""
         return self.plan(workspace_id, workflow_id, version).workflow.topic
+
+    def opted_out(self, workspace_id: str, topic_id: str) -> bool:
+        """Return whether a topic is only for those who asked for it."""
+        stored = self.database._tables(workspace_id).workflows[f"topic:{topic_id}"][-1]
+        topic = self.codec.decode_topic(stored.definition, stored.version)
+        return topic.default is TopicDefault.OPTED_OUT
 
     def resends(self, workspace_id: str, run_id: str, step_id: str) -> bool:
         """Return whether a message is sent again when nobody tells what became of it."""

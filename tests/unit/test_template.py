@@ -179,4 +179,4 @@ def test_faults_of_form_are_told_by_their_path():
     message.variants["PT"].sms.body = "x"
     message.MergeFromString(bytes((0xBA, 0x3E, 0)))
     _, faults = template_codec.template(message)
-    assert sorted(fault.field for fault in faults) == ["template", "template.variants.PT"]
+    assert sorted(fault.field for fault in faults) == ["template", "template.variants.pt"]

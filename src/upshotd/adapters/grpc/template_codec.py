@@ -20,7 +20,7 @@ def template(message: pb.Template) -> tuple[Template, tuple[Violation, ...]]:
     reading = Reading()
     reading.unknown_fields(message, "template")
     variants = {}
-    for locale, content in message.variants.items():
+    for locale, content in sorted(message.variants.items()):
         name = "" if locale == DEFAULT else normal(locale)
         if name in variants:
             reading.fault(f"template.variants.{locale}", "is given twice")

@@ -52,6 +52,7 @@ from upshotd.application.ports import (
 from upshotd.application.preferences import Preferences
 from upshotd.application.shelf import Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
+from upshotd.application.suppressions import Suppressions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
 from upshotd.config import IN_MEMORY, Address, Settings
@@ -322,10 +323,12 @@ class _Start:
         templates = Shelf(store, clock, template_kind, refresh)
         topics = Shelf(store, clock, topic_kind, refresh)
         preferences = Preferences(store, loop, clock, topics)
+        rules = contact_rules(settings.contact, settings.default_region)
+        suppressions = Suppressions(store, loop, rules)
         services = Services(
             upshot=UpshotService(loop, workflows, streams, clock),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
-            admin=AdminService(Admin(store), workflows, templates, preferences, loop),
+            admin=AdminService(Admin(store), workflows, templates, preferences, suppressions, loop),
             lab=LabService(lab) if lab is not None else None,
         )
         boundary = Boundary(

@@ -11,6 +11,8 @@ from tests.builders import a_message, a_profile, a_run, an_outcome, changes
 from tests.stores import encode
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.application.ports import Store
+from upshotd.domain import addresses
+from upshotd.domain.addresses import LIST
 from upshotd.domain.errors import Conflict
 from upshotd.domain.message import Channel, MessageState
 from upshotd.domain.outcome import Outcome
@@ -93,3 +95,72 @@ async def test_a_send_beside_an_opt_out_that_is_being_committed_waits_for_it() -
         await leaving
         with pytest.raises(Conflict):
             await send
+
+
+# -- the suppression list ------------------------------------------------------------------------
+
+ANAS = addresses.key(Channel.EMAIL, "ana@example.com")
+BOUNCED = Suppression(channel=Channel.EMAIL, reason="BOUNCED")
+
+
+async def the_list(store: Store) -> Profile:
+    state = await store.load("default", Wanted(identities={(IdKind.USER, "ana")}))
+    return state.profiles.get(LIST, Profile(LIST))
+
+
+async def listing(store: Store, *owners: str) -> Changes:
+    """Return changes that put addresses on the list."""
+    held = {(owner, BOUNCED.scope): BOUNCED for owner in owners}
+    return changes(await the_list(store), suppressions=held)
+
+
+def relying(version: int, name: str) -> Changes:
+    message = a_message(message_id=f"m-{name}", run_id=f"r-{name}", state=MessageState.SENDING)
+    return changes(a_run(run_id=f"r-{name}"), message, consents={LIST: version})
+
+
+async def test_a_send_that_was_decided_before_the_list_changed_is_refused(store: Store) -> None:
+    await store.commit([changes(a_profile())])
+    await store.commit([relying(0, "before")])
+    await store.commit([await listing(store, ANAS)])
+    with pytest.raises(Conflict):
+        await store.commit([relying(0, "stale")])  # there was no list when it was decided
+    await store.commit([await listing(store, "email:ben@example.com")])
+    with pytest.raises(Conflict):
+        await store.commit([relying(1, "stale")])
+    await store.commit([relying(2, "fresh")])
+    assert await store.message("default", "m-stale") is None
+    assert await store.message("default", "m-fresh") is not None
+
+
+async def test_addresses_of_people_and_of_wanted_messages_are_looked_up(store: Store) -> None:
+    anas = a_profile(contact={"email": "Ana@Example.com", "phone_number": "+15550001"})
+    old = a_message(message_id="m", run_id="r", recipient="old@example.com")
+    await store.commit([changes(anas, a_run(run_id="r"), old)])
+    wanted = Wanted(identities={(IdKind.USER, "ana")}, message_ids={"m"}, addresses={"sms:+1"})
+    assert (await store.load("default", wanted)).addresses is None, "there is no list yet"
+    await store.commit([await listing(store, ANAS, "email:old@example.com", "sms:+1", "sms:+2")])
+    state = await store.load("default", wanted)
+    known = {ANAS, "sms:+15550001", "email:old@example.com", "sms:+1"}
+    assert state.addresses is not None
+    assert state.addresses >= known
+    found = {owner for owner, held in state.suppressions.items() if held}
+    assert found == {ANAS, "email:old@example.com", "sms:+1"}
+    assert state.suppressions[ANAS] == {BOUNCED.scope: BOUNCED}
+
+
+async def test_all_that_is_held_back_is_listed_in_pages(store: Store) -> None:
+    await store.commit([changes(a_profile())])
+    await store.commit([opting_out(await ana(store))])
+    owners = [f"email:{n}@example.com" for n in range(5)]
+    await store.commit([await listing(store, *owners)])
+    found, after = [], ""
+    while page := await store.suppressions("default", after, 2):
+        found += page
+        after = page[-1].key
+    assert {one.owner for one in found} == {*owners, PERSON}
+    assert len(found) == 6
+    assert await store.suppressions("other", "", 10) == []
+    gone: dict[tuple[str, str], Suppression | None] = {(owners[0], BOUNCED.scope): None}
+    await store.commit([changes(await the_list(store), suppressions=gone)])
+    assert len(await store.suppressions("default", "", 10)) == 5

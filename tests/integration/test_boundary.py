@@ -101,7 +101,7 @@ def services(scripted: Scripted, lab: bool) -> Services:
     return Services(
         upshot=cast(UpshotService, scripted),
         subscriptions=SubscriptionService(nobody),
-        admin=AdminService(nobody, nobody, nobody, nobody, nobody),
+        admin=AdminService(*[nobody] * 6),
         lab=LabService(nobody) if lab else None,
     )
 

@@ -11,17 +11,25 @@ from upshotd.adapters.grpc import event_codec
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.outcomes import Start, StreamRequest
 from upshotd.application.ports import Retention
+from upshotd.domain import addresses
 from upshotd.domain.consent import Topic
 from upshotd.domain.errors import CursorExpired, UpshotError
 from upshotd.domain.message import Channel
-from upshotd.domain.state import IdKind
-from upshotd.domain.stimulus import IngestResult, PreferenceSet
+from upshotd.domain.profile import Suppression
+from upshotd.domain.state import Identity, IdKind
+from upshotd.domain.stimulus import IngestResult, PreferenceSet, SuppressionSet
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
 
 USERS = tuple(f"user-{n}" for n in range(8))
 WORKSPACES = ("north", "south")
+
+
+def mailboxes(workspace_id: str, user_id: str) -> tuple[str, str, str]:
+    """Return the addresses that a person may have: most of the time their own."""
+    own = f"{user_id}@{workspace_id}.example"
+    return own, f"new-{own}", f"family@{workspace_id}.example"
 
 
 class Client:
@@ -91,7 +99,8 @@ class Client:
             "plan": self._chance.choice(("pro", "x")),
         }
         if self._chance.random() < 0.9:
-            traits["email"] = f"{user_id}@{workspace_id}.example"
+            boxes = mailboxes(workspace_id, user_id)
+            traits["email"] = self._chance.choice((*boxes[:1] * 4, *boxes))
         if self._chance.random() < 0.8:
             traits["phone"] = "+1555000" + user_id[-1] + ("1" if workspace_id == "north" else "2")
         event.identify.traits.update(traits)
@@ -244,6 +253,8 @@ class Operator:
                 await self._cancel(workspace_id)
             if self._sim.faults.strikes("choose", 0.8):
                 await self._choose(workspace_id)
+            if self._sim.faults.strikes("list", 0.8):
+                await self._list(workspace_id)
             if self._sim.faults.strikes("prune", 0.5):
                 await self._prune()
 
@@ -269,6 +280,24 @@ class Operator:
         choice = PreferenceSet(who, self._chance.choice(flows.TOPICS[1:]), wanted, off)
         try:
             await self._sim.node().call(lambda server: server.loop.ask(workspace_id, [choice]))
+        except UpshotError:
+            return
+
+    async def _list(self, workspace_id: str) -> None:
+        """Put a person or an address on the suppression list, or take everybody's off it."""
+        user_id = self._chance.choice(USERS)
+        address = addresses.key(
+            Channel.EMAIL, self._chance.choice(mailboxes(workspace_id, user_id))
+        )
+        owner: Identity | str = self._chance.choice(((IdKind.USER, user_id), address))
+        held = Suppression(Channel.EMAIL, reason="COMPLAINED")
+        asked = [SuppressionSet(held, owner, held=True)]
+        if self._chance.random() < 0.6:
+            listed = await self._sim.database.suppressions(workspace_id, "", 1000)
+            known = (one for one in listed if addresses.of_key(one.owner)[1])
+            asked = [SuppressionSet(one.suppression, one.owner, held=False) for one in known]
+        try:
+            await self._sim.node().call(lambda server: server.loop.ask(workspace_id, asked))
         except UpshotError:
             return
 

@@ -39,6 +39,7 @@ FAULTS = {
     "migrate": 0.5,
     "cancel": 0.4,
     "choose": 0.5,
+    "list": 0.5,
     "merge": 0.5,
 }
 

@@ -124,8 +124,13 @@ class Providers:
 
     def _follow(self, taken: Taken) -> None:
         unit_s = self.sim.unit_us / 1e6
+        first = self.chance.random()
         kinds = [
-            EngagementKind.BOUNCED if self.chance.random() < 0.04 else EngagementKind.DELIVERED
+            EngagementKind.BOUNCED
+            if first < 0.01
+            else EngagementKind.UNDELIVERED
+            if first < 0.04
+            else EngagementKind.DELIVERED
         ]
         kinds += [kind for kind, share in _PEOPLE if self.chance.random() < share]
         for kind in kinds:

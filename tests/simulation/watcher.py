@@ -14,6 +14,7 @@ from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
+from upshotd.domain import addresses
 from upshotd.domain.message import OPEN, Channel, Delivery, Message, MessageState
 from upshotd.domain.outcome import Engagement, OutcomeKind
 from upshotd.domain.plan import Plan
@@ -51,7 +52,7 @@ class Before:
 
     runs: dict[str, Run | None]
     messages: dict[str, Message | None]
-    #: What every person about whom a message is had forbidden, by scope.
+    #: What every person about whom a message is, and its address, had forbidden, by scope.
     suppressions: dict[str, dict[str, Suppression]]
 
 
@@ -86,12 +87,13 @@ class Watcher:
         found = []
         for changes in batch:
             tables = self._sim.database._tables(changes.workspace_id)
-            people = {message.profile_id for message in changes.messages.values()}
+            owners = {message.profile_id for message in changes.messages.values()}
+            owners |= {addresses.key(m.channel, m.recipient) for m in changes.messages.values()}
             found.append(
                 Before(
                     {run_id: tables.runs.get(run_id) for run_id in changes.runs},
                     {name: tables.messages.get(name) for name in changes.messages},
-                    {who: dict(tables.suppressions.get(who, {})) for who in people},
+                    {who: dict(tables.suppressions.get(who, {})) for who in owners},
                 )
             )
         return found
@@ -189,6 +191,13 @@ class Watcher:
                 not (about and held.holds(self.latest_us) and held.scope not in written),
                 f"{message.message_id} is sent after an opt-out ({held.scope})",
             )
+        listed = addresses.key(message.channel, message.recipient)
+        for held in old.suppressions[listed].values():
+            # What bounced a moment before is nobody's wish.
+            forbids = held.holds(self.latest_us) and held.reason != "BOUNCED"
+            lifted = (listed, held.scope) in changes.suppressions
+            name = message.message_id
+            self.expect(not forbids or lifted, f"{name} is sent to {listed}, which is on the list")
         asked = f"opt-in:{topic}" in theirs.keys() | written
         if topic and self._sim.opted_out(changes.workspace_id, topic):
             self.expect(asked, f"{message.message_id} is sent to who did not ask for {topic}")

@@ -4,6 +4,7 @@ import pytest
 
 from tests.flows import DAY, delay, email, sms, track
 from tests.sim import HOUR, MINUTE, SECOND, START, Sim
+from upshotd.domain.addresses import LIST
 from upshotd.domain.message import (
     Accepted,
     Channel,
@@ -232,11 +233,11 @@ def test_opting_out_between_two_attempts_stops_the_second():
 def test_every_attempt_says_by_which_row_the_person_wants_it():
     sim = started(email())
     profile = sim.profile("u")
-    assert sim.changes.consents == {profile.profile_id: profile.row_version}
+    assert sim.changes.consents == {profile.profile_id: profile.row_version, LIST: 0}
     sim.settle(the_message(sim), Deferred("421"))
     assert sim.changes.consents == {}
     sim.advance(MINUTE)
-    assert sim.changes.consents == {profile.profile_id: profile.row_version}
+    assert sim.changes.consents == {profile.profile_id: profile.row_version, LIST: 0}
 
 
 def test_opting_out_writes_the_person_so_that_sends_decided_before_are_refused():

@@ -1320,8 +1320,8 @@ class Suppression(_message.Message):
     topic: _builtins.str
     """A topic."""
     reason: _builtins.str
-    """Upper-case word: SUPPRESSED, UNSUBSCRIBED, COMPLAINED, OPTED_OUT, STOP, CHANNEL_OFF (of a topic on
-    one channel), or OPTED_IN, which holds nothing back.
+    """Upper-case word: SUPPRESSED, UNSUBSCRIBED, COMPLAINED, BOUNCED, OPTED_OUT, STOP, CHANNEL_OFF (of a
+    topic on one channel), or OPTED_IN, which holds nothing back.
     """
     on_channel: _outcome_pb2.Channel.ValueType
     """With a topic: the one channel on which it is held back; unset means on all."""
@@ -1669,6 +1669,156 @@ class SetPreferenceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetPreferenceResponse: _TypeAlias = SetPreferenceResponse  # noqa: Y015
+
+@_typing.final
+class SuppressionEntry(_message.Message):
+    """One entry of the suppression list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    SUPPRESSION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """A person, by known id."""
+    anonymous_id: _builtins.str
+    """A person, by anonymous id."""
+    email: _builtins.str
+    """An e-mail address; it holds e-mail back, whatever the case of its letters."""
+    phone_number: _builtins.str
+    """A phone number; it holds SMS back."""
+    @_builtins.property
+    def suppression(self) -> Global___Suppression:
+        """What is held back; of an address its channel where no scope is given."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        anonymous_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        phone_number: _builtins.str = ...,
+        suppression: Global___Suppression | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "email", b"email", "owner", b"owner", "phone_number", b"phone_number", "suppression", b"suppression", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "email", b"email", "owner", b"owner", "phone_number", b"phone_number", "suppression", b"suppression", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["user_id", "anonymous_id", "email", "phone_number"]  # noqa: Y015
+    _WhichOneofArgType_owner: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_owner) -> _WhichOneofReturnType_owner | None: ...
+
+Global___SuppressionEntry: _TypeAlias = SuppressionEntry  # noqa: Y015
+
+@_typing.final
+class SetSuppressionsRequest(_message.Message):
+    """Request of SetSuppressions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    remove: _builtins.bool
+    """Take them off: whatever holds the same scope back, for whatever reason."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuppressionEntry]:
+        """What to put on the list, or to take off.
+
+        A reason that is not given is SUPPRESSED; given can be SUPPRESSED, UNSUBSCRIBED, COMPLAINED,
+        BOUNCED and STOP, and with a topic OPTED_OUT.
+        """
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___SuppressionEntry] | None = ...,
+        remove: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSuppressionsRequest: _TypeAlias = SetSuppressionsRequest  # noqa: Y015
+
+@_typing.final
+class SetSuppressionsResponse(_message.Message):
+    """Response of SetSuppressions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.int
+    """Entries that changed something; the others were as asked for already."""
+    def __init__(
+        self,
+        *,
+        changed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSuppressionsResponse: _TypeAlias = SetSuppressionsResponse  # noqa: Y015
+
+@_typing.final
+class ListSuppressionsRequest(_message.Message):
+    """Request of ListSuppressions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most entries in the page."""
+    page_token: _builtins.str
+    """Where the page starts."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuppressionsRequest: _TypeAlias = ListSuppressionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSuppressionsResponse(_message.Message):
+    """Response of ListSuppressions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page starts; empty at the end."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuppressionEntry]:
+        """The page."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___SuppressionEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuppressionsResponse: _TypeAlias = ListSuppressionsResponse  # noqa: Y015
 
 @_typing.final
 class GetProfileRequest(_message.Message):

@@ -128,6 +128,16 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceResponse.FromString,
                 _registered_method=True)
+        self.SetSuppressions = channel.unary_unary(
+                '/upshot.v1.AdminService/SetSuppressions',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.SetSuppressionsRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.SetSuppressionsResponse.FromString,
+                _registered_method=True)
+        self.ListSuppressions = channel.unary_unary(
+                '/upshot.v1.AdminService/ListSuppressions',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ListSuppressionsRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ListSuppressionsResponse.FromString,
+                _registered_method=True)
         self.ListRejectedEvents = channel.unary_unary(
                 '/upshot.v1.AdminService/ListRejectedEvents',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.ListRejectedEventsRequest.SerializeToString,
@@ -313,6 +323,26 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetSuppressions(self, request, context):
+        """Puts people and addresses on the suppression list, or takes them off; nothing is sent against it
+        from then on.
+
+        What is on an address holds for everybody who has it, now or later. 1 to 1000 entries, all or
+        none. Fails with INVALID_ARGUMENT naming every fault at once by path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuppressions(self, request, context):
+        """Lists everything that is held back: from people and from addresses.
+
+        Fails with INVALID_ARGUMENT for a bad page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRejectedEvents(self, request, context):
         """Lists events that were refused in the last 7 days, newest first.
 
@@ -424,6 +454,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetPreference,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.SetPreferenceResponse.SerializeToString,
+            ),
+            'SetSuppressions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSuppressions,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.SetSuppressionsRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.SetSuppressionsResponse.SerializeToString,
+            ),
+            'ListSuppressions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuppressions,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ListSuppressionsRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ListSuppressionsResponse.SerializeToString,
             ),
             'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejectedEvents,
@@ -926,6 +966,60 @@ class AdminService(object):
             '/upshot.v1.AdminService/SetPreference',
             upshot_dot_v1_dot_admin__pb2.SetPreferenceRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.SetPreferenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSuppressions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/SetSuppressions',
+            upshot_dot_v1_dot_admin__pb2.SetSuppressionsRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.SetSuppressionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuppressions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListSuppressions',
+            upshot_dot_v1_dot_admin__pb2.ListSuppressionsRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ListSuppressionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -131,6 +131,18 @@ class AdminServiceStub:
     A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
     an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
     """
+    SetSuppressions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetSuppressionsRequest, _admin_pb2.SetSuppressionsResponse]
+    """Puts people and addresses on the suppression list, or takes them off; nothing is sent against it
+    from then on.
+
+    What is on an address holds for everybody who has it, now or later. 1 to 1000 entries, all or
+    none. Fails with INVALID_ARGUMENT naming every fault at once by path.
+    """
+    ListSuppressions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSuppressionsRequest, _admin_pb2.ListSuppressionsResponse]
+    """Lists everything that is held back: from people and from addresses.
+
+    Fails with INVALID_ARGUMENT for a bad page.
+    """
     ListRejectedEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRejectedEventsRequest, _admin_pb2.ListRejectedEventsResponse]
     """Lists events that were refused in the last 7 days, newest first.
 
@@ -245,6 +257,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
     an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
+    """
+    SetSuppressions: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetSuppressionsRequest, _admin_pb2.SetSuppressionsResponse]  # type: ignore[assignment]
+    """Puts people and addresses on the suppression list, or takes them off; nothing is sent against it
+    from then on.
+
+    What is on an address holds for everybody who has it, now or later. 1 to 1000 entries, all or
+    none. Fails with INVALID_ARGUMENT naming every fault at once by path.
+    """
+    ListSuppressions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSuppressionsRequest, _admin_pb2.ListSuppressionsResponse]  # type: ignore[assignment]
+    """Lists everything that is held back: from people and from addresses.
+
+    Fails with INVALID_ARGUMENT for a bad page.
     """
     ListRejectedEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRejectedEventsRequest, _admin_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
     """Lists events that were refused in the last 7 days, newest first.
@@ -465,6 +489,30 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A person who is not known is created. Fails with INVALID_ARGUMENT without an id, NOT_FOUND for
         an unknown topic, FAILED_PRECONDITION for an opt-out of a topic that is REQUIRED.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSuppressions(
+        self,
+        request: _admin_pb2.SetSuppressionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetSuppressionsResponse, _abc.Awaitable[_admin_pb2.SetSuppressionsResponse]]:
+        """Puts people and addresses on the suppression list, or takes them off; nothing is sent against it
+        from then on.
+
+        What is on an address holds for everybody who has it, now or later. 1 to 1000 entries, all or
+        none. Fails with INVALID_ARGUMENT naming every fault at once by path.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSuppressions(
+        self,
+        request: _admin_pb2.ListSuppressionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListSuppressionsResponse, _abc.Awaitable[_admin_pb2.ListSuppressionsResponse]]:
+        """Lists everything that is held back: from people and from addresses.
+
+        Fails with INVALID_ARGUMENT for a bad page.
         """
 
     @_abc_1.abstractmethod

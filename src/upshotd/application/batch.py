@@ -34,6 +34,7 @@ from upshotd.domain.stimulus import (
     RunDue,
     SendSettled,
     Stimulus,
+    SuppressionSet,
 )
 from upshotd.domain.values import replace
 
@@ -61,7 +62,7 @@ def versions(state: State, stimuli: Sequence[Stimulus]) -> set[tuple[str, int]]:
     return found
 
 
-def _want(want: Wanted, stimulus: Stimulus) -> None:
+def _want(want: Wanted, stimulus: Stimulus) -> None:  # noqa: C901, PLR0912
     match stimulus:
         case EventArrived():
             _want_event(want, stimulus.event)
@@ -76,6 +77,11 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:
             want.run_ids.add(stimulus.run_id)
         case PreferenceSet():
             want.identities.add(stimulus.identity)
+        case SuppressionSet(owner=owner):
+            if isinstance(owner, str):
+                want.addresses.add(owner)
+            else:
+                want.identities.add(owner)
         case CancelRequested():
             if stimulus.run_id:
                 want.run_ids.add(stimulus.run_id)

@@ -140,6 +140,20 @@ class MessageFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A suppression, and whose it is."""
+
+    #: A profile_id, or the key of an address.
+    owner: str
+    suppression: Suppression
+
+    @property
+    def key(self) -> str:
+        """Its place in the list of all."""
+        return f"{self.owner} {self.suppression.scope}"
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """Until when rows are kept: what is older than each instant (microseconds) goes."""
 
@@ -307,6 +321,9 @@ class Store(Protocol):
 
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         """Return people by our own ids."""
+
+    async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
+        """Return all that is held back by `Listed.key`, with keys above *after*."""
 
     async def rejected_events(
         self, workspace_id: str, before: str, limit: int

@@ -11,7 +11,7 @@ from typing import TypeAlias, assert_never
 from upshotd.application.batch import provider_key_of, wanted_identities
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Engagement
-from upshotd.domain.state import Changes, State
+from upshotd.domain.state import Changes, Identity, State
 from upshotd.domain.stimulus import (
     CancelRequested,
     EngagementArrived,
@@ -23,6 +23,7 @@ from upshotd.domain.stimulus import (
     RunDue,
     SendSettled,
     Stimulus,
+    SuppressionSet,
 )
 
 #: An id of ours, one from outside, an identity, or a message as its provider names it.
@@ -66,9 +67,9 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
         case RunDue() | RunBroke() | MigrateRequested():
             yield from _run(stimulus.run_id, state)
         case PreferenceSet():
-            yield stimulus.identity
-            if stimulus.identity in state.identities:
-                yield state.identities[stimulus.identity]
+            yield from _identity(stimulus.identity, state)
+        case SuppressionSet(owner=owner):
+            yield from (owner,) if isinstance(owner, str) else _identity(owner, state)
         case CancelRequested():
             yield stimulus.cancellation_key
             for run_id in state.by_cancellation_key.get(stimulus.cancellation_key, ()):
@@ -78,14 +79,18 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
             assert_never(stimulus)
 
 
+def _identity(identity: Identity, state: State) -> Iterator[Key]:
+    yield identity
+    if identity in state.identities:
+        yield state.identities[identity]
+
+
 def _event(event: Event, state: State) -> Iterator[Key]:
     yield event.event_id
     if event.group_of:
         yield event.group_of
     for identity in wanted_identities(event):
-        yield identity
-        if identity in state.identities:
-            yield state.identities[identity]
+        yield from _identity(identity, state)
 
 
 def _engagement(engagement: Engagement, state: State) -> Iterator[Key]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from upshotd.domain import addresses
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.event import Event
 from upshotd.domain.ids import Ids
@@ -68,15 +69,26 @@ class Draft:
         """Return a message, or None."""
         return self.changes.messages.get(message_id) or self.state.messages.get(message_id)
 
-    def suppressions(self, profile_id: str) -> list[Suppression]:
-        """Return what is held back from a profile, also what is over."""
-        held = dict(self.state.suppressions.get(profile_id, {}))
+    def suppressions(self, owner: str) -> list[Suppression]:
+        """Return what is held back from a profile or an address, also what is over."""
+        held = dict(self.state.suppressions.get(owner, {}))
         for (whose, scope), suppression in self.changes.suppressions.items():
-            if whose == profile_id and suppression is not None:
+            if whose == owner and suppression is not None:
                 held[scope] = suppression
-            elif whose == profile_id:
+            elif whose == owner:
                 held.pop(scope, None)
         return list(held.values())
+
+    def knows(self, contact: Mapping[str, str]) -> bool:
+        """Return whether it is loaded what is held back from the addresses in *contact*."""
+        known = self.state.addresses
+        return known is None or known.issuperset(addresses.keys(contact))
+
+    @property
+    def list_version(self) -> int:
+        """The row version of the suppression list; 0 before there is one."""
+        found = self.state.profiles.get(addresses.LIST)
+        return found.row_version if found is not None else 0
 
     def plan(self, run: Run) -> Plan:
         """Return the plan of the version a run is on."""
@@ -111,6 +123,17 @@ class Draft:
         """Hold a channel or a topic back; sends that were decided without it are refused then."""
         self.put_profile(self.profile(profile_id))
         self.changes.suppressions[profile_id, suppression.scope] = suppression
+
+    def begin_list(self) -> None:
+        """Have a suppression list from now on."""
+        if addresses.LIST not in self.state.profiles:
+            self.put_profile(Profile(addresses.LIST, create_us=self.now_us))
+
+    def change_list(self) -> None:
+        """Write the suppression list; sends that were decided without what is new are refused."""
+        self.begin_list()
+        if addresses.LIST not in self.changes.profiles:
+            self.put_profile(self.state.profiles[addresses.LIST])
 
     def append(self, outcome: Outcome) -> None:
         """Append an outcome to the log."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from upshotd.domain import consent, messages
+from upshotd.domain import choices, messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey, resume
-from upshotd.domain.message import OPEN, UNREACHABLE, Channel, Message, MessageState
+from upshotd.domain.message import OPEN, UNREACHABLE, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
-from upshotd.domain.profile import Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.steps import send, wait
 from upshotd.domain.steps.wait import Wait
@@ -114,7 +113,7 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     run = draft.run(message.run_id)
     if run is None:
         return ()
-    _consent(draft, message, run, engagement)
+    choices.engaged(draft, message, run, engagement)
     return _tell(draft, message, run, engagement, word)
 
 
@@ -166,38 +165,3 @@ def _tell(
             return (run.run_id,)
     journey.save()
     return ()
-
-
-def _consent(draft: Draft, message: Message, run: Run, engagement: Engagement) -> None:
-    """Hold back what the person does not want any more, or let it through again."""
-    topic = draft.plan(run).workflow.topic
-    by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
-    by_channel = Suppression(channel=message.channel)
-    kind, who = engagement.kind, run.profile_id
-    if kind is EngagementKind.UNSUBSCRIBED:
-        draft.put_suppression(who, replace(by_topic, reason="UNSUBSCRIBED"))
-        if topic:
-            _lift(draft, who, {f"opt-in:{topic}"})
-    elif kind is EngagementKind.COMPLAINED:
-        draft.put_suppression(who, replace(by_channel, reason="COMPLAINED"))
-    elif kind is EngagementKind.RESUBSCRIBED:
-        _lift(draft, who, {by_topic.scope, by_channel.scope})
-        known = draft.definitions.topics.get(topic)
-        if known is not None and known.default is consent.TopicDefault.OPTED_OUT:
-            draft.put_suppression(who, Suppression(topic=topic, until_us=0, reason="OPTED_IN"))
-    elif kind is EngagementKind.REPLIED and message.channel is Channel.SMS:
-        word = consent.keyword(engagement.data)
-        if word == "stop":
-            draft.put_suppression(who, replace(by_channel, reason="STOP"))
-        elif word == "start":
-            _lift(draft, who, {by_channel.scope})
-
-
-#: What a person can take back.
-_LIFTED = frozenset({"UNSUBSCRIBED", "COMPLAINED", "OPTED_OUT", "STOP", "OPTED_IN"})
-
-
-def _lift(draft: Draft, profile_id: str, scopes: set[str]) -> None:
-    for held in draft.suppressions(profile_id):
-        if held.scope in scopes and held.reason in _LIFTED:
-            draft.changes.suppressions[profile_id, held.scope] = None

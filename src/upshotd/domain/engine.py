@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, assert_never
 
-from upshotd.domain import consent, identity, journey, messages, migration, moving, sending
+from upshotd.domain import choices, identity, journey, messages, migration, moving, sending
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
@@ -31,12 +31,12 @@ from upshotd.domain.stimulus import (
     IngestState,
     MessageDue,
     MigrateRequested,
-    PreferenceResult,
     PreferenceSet,
     RunBroke,
     RunDue,
     SendSettled,
     Stimulus,
+    SuppressionSet,
 )
 
 
@@ -74,7 +74,9 @@ def decide(  # noqa: C901
         case CancelRequested():
             answer = _cancel(draft, stimulus)
         case PreferenceSet():
-            answer = _prefer(draft, stimulus)
+            answer = choices.prefer(draft, stimulus)
+        case SuppressionSet():
+            answer = choices.hold(draft, stimulus)
         case MigrateRequested():
             answer = migration.migrate(draft, stimulus)
         case RunBroke():
@@ -210,23 +212,6 @@ def _timer(moving: journey.Journey) -> Move:
             return digest.due(step, step.kind, moving)
         case _:
             raise AssertionError(f"a {type(step.kind).__name__} has no timer")
-
-
-def _prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
-    """Write what a person chose; one who is not known yet is created."""
-    topic = draft.definitions.topics.get(choice.topic_id)
-    if topic is None:
-        return PreferenceResult("UNKNOWN_TOPIC")
-    if topic.default is consent.TopicDefault.REQUIRED and choice.wanted is False:
-        return PreferenceResult("TOPIC_REQUIRED")
-    profile = identity.named(draft, choice.identity)
-    draft.put_profile(profile)  # sends that were decided without it are refused
-    rows = consent.chosen(topic, wanted=choice.wanted, channels_off=choice.channels_off)
-    known = {held.scope for held in draft.suppressions(profile.profile_id)}
-    for scope, row in rows.items():
-        if row is not None or scope in known:
-            draft.changes.suppressions[profile.profile_id, scope] = row
-    return PreferenceResult()
 
 
 def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:

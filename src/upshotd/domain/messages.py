@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from upshotd.domain import consent
+from upshotd.domain import addresses, consent
 from upshotd.domain.draft import Draft
-from upshotd.domain.message import Channel, Content, Message, MessageState
+from upshotd.domain.message import Content, Message, MessageState
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Suppression
 from upshotd.domain.values import replace
@@ -110,6 +110,8 @@ def attempt(
     run = draft.run(message.run_id)
     profile = draft.profile(run.profile_id if run is not None else message.profile_id)
     draft.changes.consents[profile.profile_id] = profile.row_version
+    if message.channel in addresses.FIELDS:
+        draft.changes.consents[addresses.LIST] = draft.list_version
     message = replace(
         message,
         state=MessageState.SENDING,
@@ -123,7 +125,10 @@ def attempt(
     return message
 
 
-def holding(draft: Draft, profile_id: str, channel: Channel, topic: str) -> Suppression | None:
-    """Return what holds a message on *channel* about *topic* back now, or None."""
+def holding(draft: Draft, profile_id: str, message: Message, topic: str) -> Suppression | None:
+    """Return what holds *message* about *topic* back from a person or an address, or None."""
     held, topics = draft.suppressions(profile_id), draft.definitions.topics
-    return consent.holding(held, topics, channel, topic, draft.now_us)
+    listed = addresses.key(message.channel, message.recipient)
+    if listed:
+        held += draft.suppressions(listed)
+    return consent.holding(held, topics, message.channel, topic, draft.now_us)

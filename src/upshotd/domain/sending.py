@@ -150,7 +150,7 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
         failed(draft, message, "EXPIRED", message.detail)
         return
     topic = draft.plan(run).workflow.topic
-    held = messages.holding(draft, run.profile_id, message.channel, topic)
+    held = messages.holding(draft, run.profile_id, message, topic)
     if held is not None:
         messages.suppress(draft, message, held.reason)
         _go_on(draft, message, "suppressed", held.reason)

@@ -26,6 +26,15 @@ class IdKind(StrEnum):
 
 #: How a person is named from outside.
 Identity: TypeAlias = tuple[IdKind, str]
+
+
+def identity_of(profile: Profile) -> Identity:
+    """Return how a profile is named from outside: by the known id, else an anonymous one."""
+    if profile.user_id:
+        return IdKind.USER, profile.user_id
+    return IdKind.ANONYMOUS, profile.anonymous_ids[0]
+
+
 #: A message as its provider names it: (provider, provider_message_id).
 ProviderKey: TypeAlias = tuple[str, str]
 #: What re-entry looks at: (workflow_id, profile_id, reentry_key).
@@ -84,6 +93,8 @@ class Wanted:
     cancellation_keys: set[str] = field(default_factory=set)
     #: Workflows with a cooldown or ONCE_EVER: the starts of the profiles in them.
     entry_workflow_ids: set[str] = field(default_factory=set)
+    #: Addresses whose place on the suppression list is needed, by their keys in `addresses`.
+    addresses: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> int:
@@ -97,6 +108,7 @@ class Wanted:
             + len(self.provider_keys)
             + len(self.engagement_ids)
             + len(self.cancellation_keys)
+            + len(self.addresses)
         )
 
 
@@ -115,8 +127,11 @@ class State:
     seen: dict[str, tuple[StartedRun, ...]] = field(default_factory=dict)
     identities: dict[Identity, str] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
-    #: By profile_id, then by scope.
+    #: By profile_id or the key of an address, then by scope.
     suppressions: dict[str, dict[str, Suppression]] = field(default_factory=dict)
+    #: Addresses whose suppressions are among them, by their keys: those that the people and the
+    #: wanted messages had when they were loaded. None: every address, or there is no list yet.
+    addresses: set[str] | None = None
     groups: dict[str, Group] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     #: Active runs by profile_id, in order of start.
@@ -241,7 +256,7 @@ class Changes:
     #: Whose consent a send relies on, and the row version of the profile by which it was found. The
     #: store refuses the send where the row has moved on: whoever opts out writes it.
     consents: dict[str, int] = field(default_factory=dict)
-    #: By (profile_id, scope); None removes it.
+    #: By (profile_id or the key of an address, scope); None removes it.
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
     outcomes: list[Outcome] = field(default_factory=list)

@@ -8,6 +8,7 @@ from upshotd.domain.event import Event
 from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Channel, SendResult
 from upshotd.domain.outcome import Engagement
+from upshotd.domain.profile import Suppression
 from upshotd.domain.state import Identity, StartedRun
 
 
@@ -71,6 +72,16 @@ class PreferenceSet(NamedTuple):
     channels_off: frozenset[Channel] | None = None
 
 
+class SuppressionSet(NamedTuple):
+    """Somebody puts a person or an address on the suppression list, or takes them off it."""
+
+    suppression: Suppression
+    #: The person, or the address by its key in `addresses`.
+    owner: Identity | str
+    #: False takes it off; of the suppression only the scope counts then.
+    held: bool = True
+
+
 class RunBroke(NamedTuple):
     """A decision about this run raised: it is set aside with its error."""
 
@@ -89,6 +100,7 @@ Stimulus: TypeAlias = (
     | CancelRequested
     | MigrateRequested
     | PreferenceSet
+    | SuppressionSet
     | RunBroke
 )
 
@@ -160,6 +172,19 @@ class PreferenceResult(NamedTuple):
     reason: str = ""
 
 
+class SuppressionResult(NamedTuple):
+    """The answer to a change of the suppression list."""
+
+    #: False where it was as asked for already.
+    changed: bool
+
+
 Answer: TypeAlias = (
-    IngestResult | EngagementResult | CancelResult | MigrateResult | PreferenceResult | None
+    IngestResult
+    | EngagementResult
+    | CancelResult
+    | MigrateResult
+    | PreferenceResult
+    | SuppressionResult
+    | None
 )

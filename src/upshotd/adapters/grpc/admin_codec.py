@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import event_pb2, outcome_pb2, service_pb2
-from upshotd.adapters.grpc import template_codec, workflow_codec
+from upshotd.adapters.grpc import suppression_codec, template_codec, workflow_codec
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
 from upshotd.application.admin import ProfileView, RunView
@@ -17,7 +17,6 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Message
-from upshotd.domain.profile import Suppression
 from upshotd.domain.state import KeptEvent
 from upshotd.domain.template import Template
 from upshotd.domain.values import plain
@@ -149,19 +148,8 @@ def profile(view: ProfileView) -> pb.Profile:
         contact=dict(profile.contact),
         group_ids=profile.group_ids,
         create_time=timestamp(profile.create_us),
-        suppressions=[suppression(held) for held in view.suppressions],
+        suppressions=[suppression_codec.message(held) for held in view.suppressions],
     )
-
-
-def suppression(held: Suppression) -> pb.Suppression:
-    """Return one channel or topic that is held back."""
-    shown = pb.Suppression(until_time=_moment(held.until_us), reason=held.reason)
-    if held.topic:
-        shown.topic = held.topic
-        shown.on_channel = outcome_pb2.Channel.ValueType(held.channel)
-    else:
-        shown.channel = outcome_pb2.Channel.ValueType(held.channel)
-    return shown
 
 
 def rejected_event(rejected: RejectedEvent) -> pb.RejectedEvent:

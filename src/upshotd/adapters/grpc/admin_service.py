@@ -1,7 +1,7 @@
 """AdminService: looks into the service, and stops runs."""
 
 from upshot.v1 import admin_pb2 as pb
-from upshotd.adapters.grpc import admin_codec, template_codec, topic_codec
+from upshotd.adapters.grpc import admin_codec, suppression_codec, template_codec, topic_codec
 from upshotd.adapters.grpc.times import instant_us
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
@@ -9,6 +9,7 @@ from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
 from upshotd.application.preferences import Preferences
 from upshotd.application.shelf import Shelf
+from upshotd.application.suppressions import Suppressions
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.message import Channel
@@ -27,12 +28,14 @@ class AdminService:
         workflows: Workflows,
         templates: Shelf[Template],
         preferences: Preferences,
+        suppressions: Suppressions,
         loop: Loop,
     ) -> None:
         self._admin = admin
         self._workflows = workflows
         self._templates = templates
         self._preferences = preferences
+        self._suppressions = suppressions
         self._loop = loop
 
     async def GetWorkflow(
@@ -196,6 +199,26 @@ class AdminService:
         await self._preferences.choose(workspace_id, choice)
         found = await self._preferences.of(workspace_id, who)
         return pb.SetPreferenceResponse(preferences=map(topic_codec.preference, found))
+
+    async def SetSuppressions(
+        self, workspace_id: str, request: pb.SetSuppressionsRequest
+    ) -> pb.SetSuppressionsResponse:
+        entries, faults = suppression_codec.entries(request)
+        if faults:
+            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
+            raise InvalidArgument(text, faults)
+        held = not request.remove
+        changed = await self._suppressions.change(workspace_id, entries, held=held)
+        return pb.SetSuppressionsResponse(changed=changed)
+
+    async def ListSuppressions(
+        self, workspace_id: str, request: pb.ListSuppressionsRequest
+    ) -> pb.ListSuppressionsResponse:
+        page = await self._suppressions.list(workspace_id, request.page_size, request.page_token)
+        return pb.ListSuppressionsResponse(
+            entries=map(suppression_codec.entry_message, page.items),
+            next_page_token=page.next_page_token,
+        )
 
     async def GetProfile(
         self, workspace_id: str, request: pb.GetProfileRequest

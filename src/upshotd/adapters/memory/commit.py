@@ -64,7 +64,9 @@ class _Application:
     def _consents(self) -> None:
         for profile_id, version in self._changes.consents.items():
             profile = self._tables.profiles.get(profile_id)
-            if version and (profile is None or profile.row_version != version):
+            kept = profile.row_version if profile is not None else 0
+            fresh = not version and profile_id in self._changes.profiles
+            if kept != version and not fresh:
                 raise Conflict("a profile was written or merged since it was loaded")
 
     # events

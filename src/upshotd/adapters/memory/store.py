@@ -15,6 +15,7 @@ from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
     Due,
+    Listed,
     MessageFilter,
     OutcomeCount,
     OutcomeFilter,
@@ -266,6 +267,13 @@ class MemoryStore:
         profiles = self._tables(workspace_id).profiles
         return {profile_id: profiles[profile_id] for profile_id in profile_ids & profiles.keys()}
 
+    async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
+        tables = self._tables(workspace_id).suppressions
+        every = [Listed(owner, held) for owner in tables for held in tables[owner].values()]
+        every.sort(key=lambda listed: (listed.owner, listed.suppression.scope))
+        place = _place(after)
+        return [e for e in every if (e.owner, e.suppression.scope) > place][:limit]
+
     async def rejected_events(
         self, workspace_id: str, before: str, limit: int
     ) -> list[RejectedEvent]:
@@ -292,6 +300,11 @@ class MemoryStore:
 
     async def prune(self, retention: Retention, limit: int) -> int:
         return sum(prune.prune(t, retention, limit) for t in self._workspaces.values())
+
+
+def _place(key: str) -> tuple[str, str]:
+    owner, _, scope = key.partition(" ")
+    return owner, scope
 
 
 def _newest(rows: Mapping[str, V], before: str, limit: int) -> list[V]:

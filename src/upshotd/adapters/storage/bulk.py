@@ -7,7 +7,7 @@ documents are parsed and payloads are bytes.
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -245,7 +245,8 @@ class Lookup:
     """The rows of a table by many keys of a workspace.
 
     *also* are further conditions; *source* (instead of the table) allows a GROUP BY. With *lock*
-    nobody else writes the rows until the transaction ends; they are locked in order of the key.
+    nobody else writes the rows until the transaction ends; they are locked in order of the key,
+    with SHARE together with others that lock them so.
     """
 
     def __init__(
@@ -256,7 +257,7 @@ class Lookup:
         also: str = "",
         source: str = "",
         *,
-        lock: bool = False,
+        lock: Literal["", "SHARE", "UPDATE"] = "",
     ) -> None:
         self._shape = _Shape(table, columns)
         self._from = source or table.name
@@ -264,7 +265,7 @@ class Lookup:
         self._also = also
         self._texts: dict[int, str] = {}
         where = f" WHERE workspace_id = $1 AND {key} = ANY($2::text[]){also}"
-        locked = f" ORDER BY {key} FOR UPDATE" if lock else ""
+        locked = f" ORDER BY {key} FOR {lock}" if lock else ""
         self._any = f"SELECT {self._shape.columns} FROM {self._placed(where)}{locked}"  # noqa: S608
 
     def rows(self, connection: Connection, workspace_id: str, keys: Collection[str]) -> list[Row]:

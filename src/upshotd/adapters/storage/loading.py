@@ -17,6 +17,8 @@ from upshotd.adapters.storage.tables import (
     runs,
     suppressions,
 )
+from upshotd.domain import addresses
+from upshotd.domain.addresses import LIST
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
 from upshotd.domain.values import replace
@@ -75,6 +77,7 @@ class _Loading:
         self._places(wanted)
         self._people()
         self._journeys(wanted)
+        self._held_back(wanted)
         self._groups(wanted)
         self.state.definitions_revision = definitions.revision(connection, workspace_id)
 
@@ -126,7 +129,7 @@ class _Loading:
 
     def _people(self) -> None:
         state, ids = self.state, self._profile_ids
-        for row in self._rows(_PROFILES, ids):
+        for row in self._rows(_PROFILES, ids | {LIST}):
             profile = rows.profile_of(row)
             state.profiles[profile.profile_id] = profile
             # A profile names all its identities: they need no statement of their own.
@@ -135,9 +138,6 @@ class _Loading:
             for anonymous_id in profile.anonymous_ids:
                 identity = (IdKind.ANONYMOUS, anonymous_id)
                 state.identities.setdefault(identity, profile.profile_id)
-        for row in self._rows(_SUPPRESSIONS, ids):
-            held = rows.suppression_of(row)
-            state.suppressions.setdefault(row[0], {})[held.scope] = held
         active = [
             state.runs[row[0]] if row[0] in state.runs else rows.run_of(row)
             for row in self._rows(_ACTIVE_RUNS, ids)
@@ -166,6 +166,20 @@ class _Loading:
             ):
                 if workflow_id in wanted.entry_workflow_ids:
                     state.last_starts[workflow_id, profile_id, key] = start_us
+
+    def _held_back(self, wanted: Wanted) -> None:
+        """Load what is held back from people, and from addresses where there is a list of them."""
+        state = self.state
+        if LIST in state.profiles:
+            named = {*wanted.message_ids, *state.provider_messages.values()}
+            state.addresses = set(wanted.addresses)
+            for profile in state.profiles.values():
+                state.addresses.update(addresses.keys(profile.contact))
+            for message in (state.messages[name] for name in named & state.messages.keys()):
+                state.addresses.add(addresses.key(message.channel, message.recipient))
+        for row in self._rows(_SUPPRESSIONS, self._profile_ids | (state.addresses or set())):
+            held = rows.suppression_of(row)
+            state.suppressions.setdefault(row[0], {})[held.scope] = held
 
     def _groups(self, wanted: Wanted) -> None:
         """Load trigger events, and the groups they and the batch speak of."""

@@ -10,10 +10,20 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 
 from upshotd.adapters.storage import rows
-from upshotd.adapters.storage.bulk import Lookup, fetch
+from upshotd.adapters.storage.bulk import Lookup, fetch, on_postgresql
 from upshotd.adapters.storage.tables import (
     events,
     identities,
@@ -23,7 +33,7 @@ from upshotd.adapters.storage.tables import (
     runs,
     suppressions,
 )
-from upshotd.application.ports import Due, MessageFilter, RunFilter
+from upshotd.application.ports import Due, Listed, MessageFilter, RunFilter
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
@@ -182,6 +192,23 @@ def profile_map(
     """Return people by our own ids."""
     found = map(rows.profile_of, _PROFILES.rows(connection, workspace_id, profile_ids))
     return {profile.profile_id: profile for profile in found}
+
+
+def suppression_list(
+    connection: Connection, workspace_id: str, after: str, limit: int
+) -> list[Listed]:
+    """Return what is held back, by owner and scope."""
+    owner, _, scope = after.partition(" ")
+    table = suppressions.c
+    query = _columns(suppressions, rows.SUPPRESSION_COLUMNS).where(
+        table.workspace_id == workspace_id,
+        tuple_(table.profile_id, table.scope) > tuple_(literal(owner), literal(scope)),
+    )
+    query = query.order_by(table.profile_id, table.scope).limit(limit)
+    found = fetch(connection, suppressions, rows.SUPPRESSION_COLUMNS, query)
+    if not on_postgresql(connection):  # whose rows come in the order of the query, its own
+        found.sort(key=itemgetter(0, 1))
+    return [Listed(row[0], rows.suppression_of(row)) for row in found]
 
 
 def rejected_list(

@@ -22,6 +22,7 @@ from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
     Due,
+    Listed,
     MessageFilter,
     OutcomeCount,
     OutcomeFilter,
@@ -303,6 +304,11 @@ class SqlStore:
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         return await self._database.read(
             lambda c: reading.profile_map(c, workspace_id, profile_ids)
+        )
+
+    async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
+        return await self._database.read(
+            lambda c: reading.suppression_list(c, workspace_id, after, limit)
         )
 
     async def rejected_events(

@@ -12,6 +12,7 @@ from upshotd.adapters.storage import leases, merging, rows, tables
 from upshotd.adapters.storage.bulk import Insert, Lookup, upsert
 from upshotd.adapters.storage.tail import Appended
 from upshotd.application.failpoints import failpoint
+from upshotd.domain.addresses import LIST
 from upshotd.domain.errors import Conflict
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.state import Changes
@@ -29,7 +30,10 @@ def _columns(table: Table) -> list[str]:
 _EVENTS = Insert(tables.events, _columns(tables.events))
 _REJECTED = Insert(tables.rejected_events, rows.REJECTED_COLUMNS)
 _PROFILES = upsert(tables.profiles, rows.PROFILE_COLUMNS, ("workspace_id", "profile_id"), ("body",))
-_HELD_PROFILES = Lookup(tables.profiles, ("profile_id", "row_version"), "profile_id", lock=True)
+_HELD_PROFILES = Lookup(tables.profiles, ("profile_id", "row_version"), "profile_id", lock="UPDATE")
+_RELIED_PROFILES = Lookup(
+    tables.profiles, ("profile_id", "row_version"), "profile_id", lock="SHARE"
+)
 #: An identity that names somebody else by now is not written, nor counted.
 _IDENTITIES = Insert(
     tables.identities,
@@ -147,11 +151,17 @@ def _hold_people(connection: Connection, changes: Changes) -> None:
     versions = dict(changes.consents)
     for profile in changes.profiles.values():
         versions[profile.profile_id] = profile.row_version
+    relied = None if LIST in changes.profiles else versions.pop(LIST, None)
     known = {profile_id: version for profile_id, version in versions.items() if version}
     found = _HELD_PROFILES.rows(connection, changes.workspace_id, sorted(known))
     # One that was merged away meanwhile would come back.
     if {row[0]: row[1] for row in found} != known:
         raise Conflict("profiles were written or merged since they were loaded")
+    if relied is not None:
+        # Every replica that sends relies on it: they share the lock.
+        listed = _RELIED_PROFILES.rows(connection, changes.workspace_id, (LIST,))
+        if (listed[0][1] if listed else 0) != relied:
+            raise Conflict("the suppression list was written since it was loaded")
 
 
 def _write_people(connection: Connection, changes: Changes) -> None:

@@ -100,6 +100,8 @@ def made(journey: Journey, step_id: str) -> list[Message]:
 
 def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> Move:
     """Try what is left to try, and hold while a message of it is open."""
+    if not journey.draft.knows(journey.profile.contact):
+        return Hold(journey.now_us)  # an address that came a moment ago: once more, with it loaded
 
     def reach(channel: Channel, alone: bool) -> bool:
         if not alone and channel.name in _passed_over(journey, step.step_id):
@@ -253,7 +255,7 @@ def _refusal(message: Message, caps: list[Cap], journey: Journey) -> Refusal | N
         at = instant(message.expire_us).isoformat()
         return Refusal(MessageState.UNDELIVERABLE, "EXPIRED", f"of no use since {at}")
     topic = journey.plan.workflow.topic
-    held = messages.holding(journey.draft, message.profile_id, message.channel, topic)
+    held = messages.holding(journey.draft, message.profile_id, message, topic)
     if held is not None:
         return Refusal(MessageState.SUPPRESSED, held.reason)
     cap = reached(caps, journey.profile, journey.now_us)

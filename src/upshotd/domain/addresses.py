@@ -1,0 +1,37 @@
+"""The suppression list: addresses that get nothing, whoever has them. Pure.
+
+What is held back from an address is kept as what is held back from a person is, under a key made
+of channel and address in place of a profile's id.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from upshotd.domain.message import Channel
+
+#: The row that every change of the list writes and every send relies on, as it does on the row of
+#: its person. It is kept among the profiles, so that the same locks and versions hold; it sorts
+#: behind their ids, so that who locks both locks it last.
+LIST: Final = "list"
+
+#: Channels with addresses that several people may have, and the contact field with the address.
+FIELDS: Final[Mapping[Channel, str]] = {Channel.EMAIL: "email", Channel.SMS: "phone_number"}
+
+
+def key(channel: Channel, address: str) -> str:
+    """Return what an address is listed under; empty where none of its kind is listed."""
+    if channel not in FIELDS or not address:
+        return ""
+    return f"{channel.name.lower()}:{address.casefold()}"
+
+
+def keys(contact: Mapping[str, str]) -> list[str]:
+    """Return what the addresses of a person are listed under."""
+    found = (key(channel, contact.get(field, "")) for channel, field in FIELDS.items())
+    return [listed for listed in found if listed]
+
+
+def of_key(listed: str) -> tuple[Channel, str]:
+    """Return channel and address of a key; UNSPECIFIED for the id of a profile."""
+    word, colon, address = listed.partition(":")
+    return (Channel[word.upper()], address) if colon else (Channel.UNSPECIFIED, "")

@@ -1,0 +1,104 @@
+"""Who wants what, written: choices, unsubscriptions, STOP and START, the suppression list."""
+
+from upshotd.domain import addresses, consent, identity
+from upshotd.domain.draft import Draft
+from upshotd.domain.message import Channel, Message
+from upshotd.domain.outcome import Engagement, EngagementKind
+from upshotd.domain.profile import Suppression
+from upshotd.domain.run import Run
+from upshotd.domain.stimulus import (
+    PreferenceResult,
+    PreferenceSet,
+    SuppressionResult,
+    SuppressionSet,
+)
+from upshotd.domain.values import replace
+
+#: What a person can take back.
+_LIFTED = frozenset({"UNSUBSCRIBED", "COMPLAINED", "OPTED_OUT", "STOP", "OPTED_IN"})
+
+
+def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
+    """Write what a person chose; one who is not known yet is created."""
+    topic = draft.definitions.topics.get(choice.topic_id)
+    if topic is None:
+        return PreferenceResult("UNKNOWN_TOPIC")
+    if topic.default is consent.TopicDefault.REQUIRED and choice.wanted is False:
+        return PreferenceResult("TOPIC_REQUIRED")
+    profile = identity.named(draft, choice.identity)
+    draft.put_profile(profile)  # sends that were decided without it are refused
+    rows = consent.chosen(topic, wanted=choice.wanted, channels_off=choice.channels_off)
+    known = {held.scope for held in draft.suppressions(profile.profile_id)}
+    for scope, row in rows.items():
+        if row is not None or scope in known:
+            draft.changes.suppressions[profile.profile_id, scope] = row
+    return PreferenceResult()
+
+
+def hold(draft: Draft, asked: SuppressionSet) -> SuppressionResult:
+    """Put a person or an address on the suppression list, or take them off it."""
+    if isinstance(asked.owner, str):
+        whose, listed = asked.owner, True
+    elif not asked.held and draft.profile_id(asked.owner) is None:
+        return SuppressionResult(changed=False)
+    else:
+        whose, listed = identity.named(draft, asked.owner).profile_id, False
+    scope = asked.suppression.scope
+    known = {held.scope: held for held in draft.suppressions(whose)}
+    wanted = asked.suppression if asked.held else None
+    if known.get(scope) == wanted:
+        return SuppressionResult(changed=False)
+    # Sends that were decided without it are refused.
+    if listed:
+        draft.change_list()
+    else:
+        draft.put_profile(draft.profile(whose))
+    draft.changes.suppressions[whose, scope] = wanted
+    return SuppressionResult(changed=True)
+
+
+def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) -> None:
+    """Hold back what the person does not want any more, or let it through again."""
+    topic = draft.plan(run).workflow.topic
+    by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
+    by_channel = Suppression(channel=message.channel)
+    listed = addresses.key(message.channel, message.recipient)
+    kind, who = engagement.kind, run.profile_id
+    if kind is EngagementKind.UNSUBSCRIBED:
+        draft.put_suppression(who, replace(by_topic, reason="UNSUBSCRIBED"))
+        if topic:
+            _lift(draft, who, {f"opt-in:{topic}"})
+    elif kind is EngagementKind.BOUNCED and listed:
+        # No wish of anybody: a send that was decided a moment before may still go.
+        draft.begin_list()
+        bounced = replace(by_channel, reason="BOUNCED")
+        draft.changes.suppressions[listed, bounced.scope] = bounced
+    elif kind is EngagementKind.COMPLAINED:
+        _hold_both(draft, who, listed, replace(by_channel, reason="COMPLAINED"))
+    elif kind is EngagementKind.RESUBSCRIBED:
+        _lift(draft, who, {by_topic.scope, by_channel.scope})
+        _lift(draft, listed, {by_channel.scope})
+        known = draft.definitions.topics.get(topic)
+        if known is not None and known.default is consent.TopicDefault.OPTED_OUT:
+            draft.put_suppression(who, Suppression(topic=topic, until_us=0, reason="OPTED_IN"))
+    elif kind is EngagementKind.REPLIED and message.channel is Channel.SMS:
+        word = consent.keyword(engagement.data)
+        if word == "stop":
+            _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
+        elif word == "start":
+            _lift(draft, who, {by_channel.scope})
+            _lift(draft, listed, {by_channel.scope})
+
+
+def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppression) -> None:
+    """Hold back from a person and from the address, which others may have as well."""
+    draft.put_suppression(profile_id, suppression)
+    if listed:
+        draft.change_list()
+        draft.changes.suppressions[listed, suppression.scope] = suppression
+
+
+def _lift(draft: Draft, whose: str, scopes: set[str]) -> None:
+    for held in draft.suppressions(whose):
+        if held.scope in scopes and held.reason in _LIFTED:
+            draft.changes.suppressions[whose, held.scope] = None

@@ -15,7 +15,7 @@ from upshotd.domain.definitions import Carrier, Definitions, Policy, listening
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Email, Message, MessageState, SendResult
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind, Outcome
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import ContactRules, Profile
@@ -45,7 +45,7 @@ DAY = 24 * HOUR
 #: 2026-01-01T00:00:00Z
 START = 1_767_225_600 * SECOND
 
-_LANGUAGES = (CelConditions(), SandboxTemplates(ROOTS))
+_LANGUAGES = (CelConditions(), SandboxTemplates(MESSAGE_ROOTS))
 
 
 class PlainLinks:
@@ -53,6 +53,9 @@ class PlainLinks:
 
     def decorate(self, email: Email, workspace_id: str, message_id: str) -> Email:
         return email
+
+    def named(self, workspace_id: str, message_id: str) -> dict[str, object]:
+        return {name: f"https://{name}/{message_id}" for name in ("unsubscribe", "preferences")}
 
 
 class CountingIds:

@@ -24,7 +24,7 @@ from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import ContactRules
 from upshotd.domain.stimulus import EngagementResult, IngestResult
@@ -102,7 +102,7 @@ class World:
         self.clock = clock or LabManualClock(START, patient=False)
         self.ids = SeededIds(1)
         self.codec = ContractCodec()
-        self.conditions, self.templates = CelConditions(), SandboxTemplates(ROOTS)
+        self.conditions, self.templates = CelConditions(), SandboxTemplates(MESSAGE_ROOTS)
         self.providers = {
             one.provider: RecordingProvider(one.provider, idempotent=one.idempotent)
             for several in carriers.values()

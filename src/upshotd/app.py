@@ -61,7 +61,7 @@ from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.language import LinkKind
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults, validate
 from upshotd.domain.workflow import Workflow
@@ -71,7 +71,7 @@ log = structlog.get_logger("upshot.app")
 #: Name of the setting that keeps the key of signed links; links of old mail must go on working.
 LINK_KEY_SETTING = "link_key"
 _LINK_KEY_BYTES = 32
-_LINK_KINDS: tuple[LinkKind, ...] = ("o", "c", "u")
+_LINK_KINDS: tuple[LinkKind, ...] = ("o", "c", "u", "p")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class _Start:
         self._wakeups = LocalWakeups()
         self._codec: Codec = ContractCodec()
         self._conditions = CelConditions()
-        self._templates = SandboxTemplates(ROOTS)
+        self._templates = SandboxTemplates(MESSAGE_ROOTS)
 
     async def app(self) -> App:
         """Return the running server."""

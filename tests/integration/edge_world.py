@@ -12,7 +12,14 @@ from google.protobuf import any_pb2
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
 
-from upshot.v1 import engagement_pb2, event_pb2, service_pb2, service_pb2_grpc
+from upshot.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    engagement_pb2,
+    event_pb2,
+    service_pb2,
+    service_pb2_grpc,
+)
 from upshotd.adapters.http.edge import Edge
 from upshotd.adapters.links import LinkSigner
 
@@ -21,9 +28,36 @@ NOW_US = 1_767_225_600_000_000
 
 
 @dataclass
+class People(admin_pb2_grpc.AdminServiceServicer):
+    """Keeps what one person chose."""
+
+    preferences: list[admin_pb2.Preference] = field(default_factory=list)
+    chosen: list[admin_pb2.SetPreferenceRequest] = field(default_factory=list)
+    credentials: list[str | None] = field(default_factory=list)
+    refusal: grpc.StatusCode | None = None
+
+    async def GetPreferences(self, request: Any, context: Any) -> admin_pb2.GetPreferencesResponse:
+        assert request.message_id == "msg-1"
+        await self._enter(context)
+        return admin_pb2.GetPreferencesResponse(preferences=self.preferences)
+
+    async def SetPreference(self, request: Any, context: Any) -> admin_pb2.SetPreferenceResponse:
+        assert request.message_id == "msg-1"
+        await self._enter(context)
+        self.chosen.append(request)
+        return admin_pb2.SetPreferenceResponse()
+
+    async def _enter(self, context: Any) -> None:
+        self.credentials.append(dict(context.invocation_metadata()).get("authorization"))
+        if self.refusal is not None:
+            await context.abort(self.refusal, "the server's own words")
+
+
+@dataclass
 class Server(service_pb2_grpc.UpshotServiceServicer):
     """Says yes to everything, or what it was told to say."""
 
+    people: People = field(default_factory=People)
     #: The requests' events, a list for each Ingest.
     requests: list[list[event_pb2.Event]] = field(default_factory=list)
     engagements: list[engagement_pb2.Engagement] = field(default_factory=list)
@@ -115,6 +149,7 @@ async def world() -> AsyncIterator[World]:
     server = Server()
     grpc_server = grpc.aio.server()
     service_pb2_grpc.add_UpshotServiceServicer_to_server(server, grpc_server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(server.people, grpc_server)
     port = grpc_server.add_insecure_port("127.0.0.1:0")
     await grpc_server.start()
     links = LinkSigner(KEY, "http://links.example")
@@ -123,6 +158,7 @@ async def world() -> AsyncIterator[World]:
             listen_host="127.0.0.1",
             listen_port=0,
             stub=service_pb2_grpc.UpshotServiceStub(channel),
+            admin=admin_pb2_grpc.AdminServiceStub(channel),
             links=links,
             now_us=lambda: NOW_US,
         )

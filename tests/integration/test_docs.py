@@ -20,7 +20,7 @@ from upshotd.cli.reading import Reader
 from upshotd.cli.why import REASONS, WORDS
 from upshotd.config import VARIABLES, load
 from upshotd.domain import explanation, template_validation
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
@@ -52,7 +52,7 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
         message = pb.Workflow()
         reader.message(node, message, "workflow")
         workflow, form = workflow_codec.workflow(message)
-        found = validate(workflow, CelConditions(), SandboxTemplates(ROOTS), zone)
+        found = validate(workflow, CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone)
         wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
         wrong += [f"{v.field} {v.description}" for v in (*form, *found.violations)]
         yield workflow, wrong + [f"warning: {v.field} {v.description}" for v in found.warnings]
@@ -63,7 +63,9 @@ def _template(node: Node, reader: Reader) -> Iterator[tuple[Workflow, list[str]]
     written = pb.Template()
     reader.message(node, written, "template")
     template, form = template_codec.template(written)
-    found = template_validation.validate(template, CelConditions(), SandboxTemplates(ROOTS), zone)
+    found = template_validation.validate(
+        template, CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone
+    )
     wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
     wrong += [f"{v.field} {v.description}" for v in (*form, *found)]
     yield Workflow(template.template_id, Trigger(None), ()), wrong

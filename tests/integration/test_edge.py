@@ -19,7 +19,7 @@ from tests.integration.edge_world import (
     open_path,
     world,
 )
-from upshot.v1 import service_pb2_grpc
+from upshot.v1 import admin_pb2_grpc, service_pb2_grpc
 from upshotd.adapters.http.edge import Edge
 from upshotd.domain.errors import FailedPrecondition, InvalidArgument
 
@@ -225,6 +225,7 @@ async def test_a_server_that_is_gone_is_503(there: World, unused_tcp_port: int) 
             listen_host="localhost",
             listen_port=0,
             stub=stub,
+            admin=admin_pb2_grpc.AdminServiceStub(channel),
             links=there.links,
             now_us=lambda: NOW_US,
         )
@@ -318,6 +319,7 @@ async def test_only_this_machine_can_be_listened_to(there: World, host: str) -> 
             listen_host=host,
             listen_port=0,
             stub=None,  # type: ignore[arg-type]
+            admin=None,  # type: ignore[arg-type]
             links=there.links,
             now_us=lambda: NOW_US,
         )
@@ -328,6 +330,7 @@ async def test_an_address_that_is_taken_is_said(there: World) -> None:
         listen_host="127.0.0.1",
         listen_port=there.edge.port,
         stub=None,  # type: ignore[arg-type]
+        admin=None,  # type: ignore[arg-type]
         links=there.links,
         now_us=lambda: NOW_US,
     )

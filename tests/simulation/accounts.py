@@ -116,8 +116,9 @@ def routes(messages: Iterable[Message], plans: Plans, sent: set[str]) -> Iterato
     """Yield where more than one channel of those that exclude each other was used."""
     used: defaultdict[tuple[str, str], list[Message]] = defaultdict(list)
     for message in messages:
-        # One that bounced before the run went on is followed by the next channel.
-        if message.message_id in sent and "bounced" not in message.facts:
+        # One that failed before the run went on is followed by the next channel.
+        failed = {"bounced", "undelivered"} & message.facts.keys()
+        if message.message_id in sent and not failed:
             used[message.run_id, message.step_id].append(message)
     for (run_id, step_id), theirs in used.items():
         plan = plans(theirs[0].workflow_id, theirs[0].workflow_version)

@@ -18,7 +18,7 @@ from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
 from upshotd.domain import messages, sending
 from upshotd.domain.message import UNREACHABLE
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.steps import digest, send, throttle
 from upshotd.domain.validation import validate
@@ -31,7 +31,9 @@ def test_every_kind_of_step_has_a_generator_and_comes_up():
     for seed in range(50):
         for name in flows.NAMES:
             workflow = flows.workflow(random.Random(seed), name, 60_000_000)
-            assert not validate(workflow, CelConditions(), SandboxTemplates(ROOTS), zone).violations
+            assert not validate(
+                workflow, CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone
+            ).violations
             found |= flows.kinds_in(workflow.steps)
     assert found == set(flows.GENERATORS)
 

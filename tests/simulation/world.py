@@ -28,7 +28,7 @@ from upshotd.application import loop as loops
 from upshotd.application import watching
 from upshotd.domain.consent import TopicDefault
 from upshotd.domain.message import Purpose
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.plan import Plan
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.wait import Wait
@@ -36,7 +36,7 @@ from upshotd.domain.steps.wait import Wait
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 #: Languages keep what they have compiled: pure, and shared by all histories.
-_CONDITIONS, _TEMPLATES = CelConditions(), SandboxTemplates(ROOTS)
+_CONDITIONS, _TEMPLATES = CelConditions(), SandboxTemplates(MESSAGE_ROOTS)
 
 
 @dataclass(frozen=True)

@@ -291,3 +291,15 @@ def test_a_subject_is_one_line():
     sim = started(email(subject="Hello {{ traits.first_name }}"), traits={
         "first_name": "A\r\nBcc: x@y", "email": "u@example.com"})  # fmt: skip
     assert the_message(sim).content.subject == "Hello A Bcc: x@y"
+
+
+def test_a_template_may_name_the_links_of_its_own_message():
+    mail = Email("Hi", html="<p>{{ links.preferences }}</p>", text="{{ links.unsubscribe }}")
+    sim = started(Step("mail", Send(Channel.EMAIL, (mail,))))
+    (message,) = sim.sent
+    content = message.content
+    assert isinstance(content, Email)
+    assert f"https://preferences/{message.message_id}" in content.html
+    assert content.text == f"https://unsubscribe/{message.message_id}"
+    sim = started(Step("mail", Send(Channel.EMAIL, (Email("Hi", text="{{ links.nothing }}"),))))
+    assert (sim.outcomes[-2].reason, sim.sent) == ("TEMPLATE_ERROR", [])

@@ -14,7 +14,7 @@ from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.domain.errors import TemplateError
 from upshotd.domain.message import Channel, Email, Sms
-from upshotd.domain.names import ROOTS
+from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.routing import Method, Route
 from upshotd.domain.steps.send import Send
 from upshotd.domain.template import Library, Template, locales
@@ -132,7 +132,7 @@ def test_a_template_that_is_not_there_is_undeliverable_and_says_so():
 
 
 def paths(template: Template) -> list[str]:
-    faults = validate(template, CelConditions(), SandboxTemplates(ROOTS), zone)
+    faults = validate(template, CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone)
     return [fault.field for fault in faults]
 
 

@@ -1536,21 +1536,25 @@ class GetPreferencesRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     ANONYMOUS_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """By known id."""
     anonymous_id: _builtins.str
     """By anonymous id."""
+    message_id: _builtins.str
+    """Whom this message was for."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         anonymous_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "id", b"id", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "id", b"id", "message_id", b"message_id", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "id", b"id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "id", b"id", "message_id", b"message_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_id: _TypeAlias = _typing.Literal["user_id", "anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType_id: _TypeAlias = _typing.Literal["user_id", "anonymous_id", "message_id"]  # noqa: Y015
     _WhichOneofArgType_id: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_id) -> _WhichOneofReturnType_id | None: ...
 
@@ -1588,6 +1592,7 @@ class SetPreferenceRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     ANONYMOUS_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     TOPIC_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
@@ -1595,6 +1600,8 @@ class SetPreferenceRequest(_message.Message):
     """By known id."""
     anonymous_id: _builtins.str
     """By anonymous id."""
+    message_id: _builtins.str
+    """Whom this message was for."""
     topic_id: _builtins.str
     """The topic."""
     status: Global___PreferenceStatus.ValueType
@@ -1608,15 +1615,16 @@ class SetPreferenceRequest(_message.Message):
         *,
         user_id: _builtins.str = ...,
         anonymous_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
         topic_id: _builtins.str = ...,
         status: Global___PreferenceStatus.ValueType = ...,
         channels: Global___ChannelChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channels", b"channels", "id", b"id", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channels", b"channels", "id", b"id", "message_id", b"message_id", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channels", b"channels", "id", b"id", "status", b"status", "topic_id", b"topic_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channels", b"channels", "id", b"id", "message_id", b"message_id", "status", b"status", "topic_id", b"topic_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_id: _TypeAlias = _typing.Literal["user_id", "anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType_id: _TypeAlias = _typing.Literal["user_id", "anonymous_id", "message_id"]  # noqa: Y015
     _WhichOneofArgType_id: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_id) -> _WhichOneofReturnType_id | None: ...
 

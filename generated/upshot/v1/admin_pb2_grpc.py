@@ -307,7 +307,7 @@ class AdminServiceServicer(object):
     def GetPreferences(self, request, context):
         """Returns what holds for a person, for each topic that is defined.
 
-        Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+        Fails with NOT_FOUND for an unknown person or message, INVALID_ARGUMENT without an id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

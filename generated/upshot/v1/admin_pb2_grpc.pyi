@@ -123,7 +123,7 @@ class AdminServiceStub:
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPreferencesRequest, _admin_pb2.GetPreferencesResponse]
     """Returns what holds for a person, for each topic that is defined.
 
-    Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+    Fails with NOT_FOUND for an unknown person or message, INVALID_ARGUMENT without an id.
     """
     SetPreference: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPreferenceRequest, _admin_pb2.SetPreferenceResponse]
     """Records what a person chose for a topic; nothing is sent against it from then on.
@@ -250,7 +250,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetPreferences: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPreferencesRequest, _admin_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """Returns what holds for a person, for each topic that is defined.
 
-    Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+    Fails with NOT_FOUND for an unknown person or message, INVALID_ARGUMENT without an id.
     """
     SetPreference: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPreferenceRequest, _admin_pb2.SetPreferenceResponse]  # type: ignore[assignment]
     """Records what a person chose for a topic; nothing is sent against it from then on.
@@ -476,7 +476,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetPreferencesResponse, _abc.Awaitable[_admin_pb2.GetPreferencesResponse]]:
         """Returns what holds for a person, for each topic that is defined.
 
-        Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+        Fails with NOT_FOUND for an unknown person or message, INVALID_ARGUMENT without an id.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""Signed links of e-mail: open pixel, click, unsubscribe.
+"""Signed links of messages: open pixel, click, unsubscribe, preferences.
 
 A token is the text it carries and a MAC over that very text and the link's kind, so that neither
 another encoding of it, nor a click's token in an unsubscribe link, is ever read.
@@ -48,6 +48,8 @@ class LinkSigner:
         self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
         self._base_url = base_url.rstrip("/")
         self._escaped_base_url = escape(self._base_url)
+        #: Pages of ours, which are no clicks.
+        self._own = (f"{self._base_url}/u/", f"{self._base_url}/p/")
 
     def open_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address of the pixel that tells of an opening."""
@@ -63,6 +65,19 @@ class LinkSigner:
     def unsubscribe_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address that takes a one-click unsubscription by POST."""
         return f"{self._base_url}/u/{self._token('u', _text(workspace_id, message_id))}"
+
+    def preferences_url(self, workspace_id: str, message_id: str) -> str:
+        """Return the address of the page where whoever got the message chooses what comes."""
+        return f"{self._base_url}/p/{self._token('p', _text(workspace_id, message_id))}"
+
+    def named(self, workspace_id: str, message_id: str) -> dict[str, object]:
+        """Return `links` as templates see it; empty where nobody could reach them."""
+        if not self._base_url:
+            return {}
+        return {
+            "unsubscribe": self.unsubscribe_url(workspace_id, message_id),
+            "preferences": self.preferences_url(workspace_id, message_id),
+        }
 
     def read(self, kind: LinkKind, token: str) -> Link | None:
         """Return what *token* says; None unless it was signed here for this *kind*."""
@@ -119,7 +134,7 @@ class LinkSigner:
             if tag is None:  # never closed: no reader of mail makes a link of it either
                 break
             found = _target_of(html, anchor.end(), tag.end() - 1)
-            if found is not None:
+            if found is not None and not found[2].startswith(self._own):
                 start, end, target = found
                 token = self._token("c", _text(workspace_id, message_id, target))
                 pieces += (html[done:start], f'"{self._escaped_base_url}/c/{token}"')

@@ -5,7 +5,7 @@ from upshotd.application.ports import Clock, Store
 from upshotd.application.shelf import Shelf
 from upshotd.domain.consent import Preference, Topic, preference
 from upshotd.domain.errors import FailedPrecondition, NotFound
-from upshotd.domain.state import Identity
+from upshotd.domain.state import Identity, identity_of
 from upshotd.domain.stimulus import PreferenceResult, PreferenceSet
 
 #: More topics than anybody has: preferences are shown for all of them.
@@ -30,6 +30,16 @@ class Preferences:
         now_us = self._clock.now_us()
         page = await self.topics.list(workspace_id, _ALL, "")
         return [preference(kept.thing, found[1], now_us) for kept in page.items]
+
+    async def addressee(self, workspace_id: str, message_id: str) -> Identity:
+        """Return whom a message was for. Raises NotFound."""
+        message = await self._store.message(workspace_id, message_id)
+        if message is None:
+            raise NotFound("message", message_id)
+        found = await self._store.profiles(workspace_id, {message.profile_id})
+        if not found:
+            raise NotFound("profile", message.profile_id)
+        return identity_of(found[message.profile_id])
 
     async def choose(self, workspace_id: str, choice: PreferenceSet) -> None:
         """Record a choice; when it returns nothing is sent against it any more.

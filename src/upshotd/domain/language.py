@@ -1,6 +1,7 @@
 """The two languages of a workflow as the domain sees them: conditions (CEL) and templates (Jinja2).
 
-Both read the same names: `event`, `traits`, `profile`, `group`, `steps`, `run`, `now`.
+Both read the same names: `event`, `traits`, `profile`, `group`, `steps`, `run`, `now`; templates of
+messages also `links`.
 `names` are plain values only: dict, list, str, int, float, bool, None and aware datetimes.
 """
 
@@ -78,9 +79,12 @@ class Links(Protocol):
     def decorate(self, email: Email, workspace_id: str, message_id: str) -> Email:
         """Return *email* with tracked links, an open pixel and an unsubscribe address."""
 
+    def named(self, workspace_id: str, message_id: str) -> dict[str, object]:
+        """Return `links` as templates see it: `unsubscribe` and `preferences`, two pages."""
 
-#: What a signed link is for: opening, clicking, unsubscribing.
-LinkKind: TypeAlias = Literal["o", "c", "u"]
+
+#: What a signed link is for: opening, clicking, unsubscribing, choosing.
+LinkKind: TypeAlias = Literal["o", "c", "u", "p"]
 
 
 @dataclass(frozen=True, slots=True)

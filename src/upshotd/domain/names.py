@@ -10,6 +10,8 @@ from upshotd.domain.values import plain
 
 #: Everything that conditions and templates may name.
 ROOTS = frozenset({"event", "traits", "profile", "group", "steps", "run", "now"})
+#: Templates of messages may also name the links of the message.
+MESSAGE_ROOTS = ROOTS | {"links"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def rendered(content: Content, message: Message, journey: Journey) -> Content:
     """Return *content* with its templates filled for this run; raises TemplateError."""
-    names, templates = journey.names(), journey.draft.definitions.templates
+    names, templates = _Names(message, journey), journey.draft.definitions.templates
 
     def text(source: str) -> str:
-        return templates.render(source, names) if source else ""
+        return templates.render(source, names.of(source)) if source else ""
 
     match content:
         case Email():
-            return _email(content, message, journey, text)
+            return _email(content, message, journey, names, text)
         case Sms(body):
             return Sms(text(body))
         case Push(title, body, data):
@@ -37,11 +37,31 @@ def rendered(content: Content, message: Message, journey: Journey) -> Content:
             assert_never(content)
 
 
-def _email(email: Email, message: Message, journey: Journey, text: Callable[[str], str]) -> Email:
+class _Names:
+    """What the templates of a message may name; links are signed only for those that name them."""
+
+    def __init__(self, message: Message, journey: Journey) -> None:
+        self._message = message
+        self._journey = journey
+        self._names: Mapping[str, object] = journey.names()
+
+    def of(self, source: str) -> Mapping[str, object]:
+        """Return what *source* may name."""
+        if "links" in source and "links" not in self._names:
+            draft = self._journey.draft
+            workspace_id = draft.changes.workspace_id
+            links = draft.definitions.links.named(workspace_id, self._message.message_id)
+            self._names = {**self._names, "links": links}
+        return self._names
+
+
+def _email(
+    email: Email, message: Message, journey: Journey, names: _Names, text: Callable[[str], str]
+) -> Email:
     """Return the finished e-mail: written out, with its links made ours."""
-    definitions, names = journey.draft.definitions, journey.names()
+    definitions = journey.draft.definitions
     source = email.mjml or email.html
-    html = definitions.templates.render(source, names, html=True) if source else ""
+    html = definitions.templates.render(source, names.of(source), html=True) if source else ""
     filled = Email(
         subject=_line(text(email.subject)),
         html="" if email.mjml else html,

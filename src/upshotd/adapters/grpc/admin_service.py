@@ -184,13 +184,14 @@ class AdminService:
     async def GetPreferences(
         self, workspace_id: str, request: pb.GetPreferencesRequest
     ) -> pb.GetPreferencesResponse:
-        found = await self._preferences.of(workspace_id, _identity(request))
+        who = await self._who(workspace_id, request)
+        found = await self._preferences.of(workspace_id, who)
         return pb.GetPreferencesResponse(preferences=map(topic_codec.preference, found))
 
     async def SetPreference(
         self, workspace_id: str, request: pb.SetPreferenceRequest
     ) -> pb.SetPreferenceResponse:
-        who = _identity(request)
+        who = await self._who(workspace_id, request)
         wanted = _wanted(request.status)
         off = None
         if request.HasField("channels"):
@@ -199,6 +200,13 @@ class AdminService:
         await self._preferences.choose(workspace_id, choice)
         found = await self._preferences.of(workspace_id, who)
         return pb.SetPreferenceResponse(preferences=map(topic_codec.preference, found))
+
+    async def _who(
+        self, workspace_id: str, request: pb.GetPreferencesRequest | pb.SetPreferenceRequest
+    ) -> Identity:
+        if request.message_id:
+            return await self._preferences.addressee(workspace_id, request.message_id)
+        return _identity(request)
 
     async def SetSuppressions(
         self, workspace_id: str, request: pb.SetSuppressionsRequest

@@ -1,7 +1,7 @@
 """The HTTP edge: a client of the contract that listens beside the gRPC server.
 
 Segment's SDKs come in here, and the people who open, click and unsubscribe. It has no door of its
-own: everything goes through Ingest and RecordEngagement.
+own: everything goes through Ingest, RecordEngagement and the calls for preferences.
 """
 
 import asyncio
@@ -16,13 +16,16 @@ import grpc
 import structlog
 from aiohttp import web
 
+from upshot.v1.admin_pb2_grpc import AdminServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.http.answers import Refusal, json_response
 from upshotd.adapters.http.links import LinkReader, MailLinks
+from upshotd.adapters.http.preferences import PreferencePage
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
 from upshotd.domain.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
+    from upshot.v1.admin_pb2_grpc import AdminServiceAsyncStub
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
 
 log = structlog.get_logger("upshot.http")
@@ -44,11 +47,12 @@ class Edge:
         listen_host: str,
         listen_port: int,
         stub: "UpshotServiceAsyncStub",
+        admin: "AdminServiceAsyncStub",
         links: LinkReader,
         now_us: Callable[[], int],
         door: socket.socket | None = None,
     ) -> None:
-        """*stub* calls our own server, *now_us* is its clock; port 0 lets the system choose.
+        """*stub* and *admin* call our own server, *now_us* is its clock; port 0 is any.
 
         *door* is a socket that is bound already; it is used instead of host and port, and closed
         at the end. Raises InvalidArgument for an address that others than this machine can reach.
@@ -65,6 +69,7 @@ class Edge:
         self._asked_port = listen_port
         self._door = door
         self._links = MailLinks(stub, links, now_us)
+        self._preferences = PreferencePage(admin, links)
         self._runner = web.AppRunner(
             self._app(stub),
             handle_signals=False,
@@ -83,6 +88,7 @@ class Edge:
         app.router.add_get("/healthz", _healthz)
         TrackingApi(stub).add_to(app)
         self._links.add_to(app)
+        self._preferences.add_to(app)
         return app
 
     async def start(self) -> None:
@@ -121,6 +127,7 @@ async def serving(
             listen_host=host,
             listen_port=port,
             stub=UpshotServiceStub(channel),
+            admin=AdminServiceStub(channel),
             links=links,
             now_us=now_us,
             door=door,

@@ -6,8 +6,8 @@ leads nowhere. GET changes no preference: mail scanners fetch every link they se
 
 import asyncio
 import hashlib
-from base64 import b64encode
 from collections.abc import Callable
+from html import escape
 from string import punctuation
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from aiohttp import web
 from upshot.v1 import engagement_pb2 as pb
 from upshot.v1 import service_pb2
 from upshotd.adapters.http.answers import Refusal, refusal_of
+from upshotd.adapters.http.pages import PRIVATE, not_found, page
 from upshotd.adapters.http.prefetch import is_machine
 from upshotd.domain.language import Link, LinkKind
 
@@ -38,27 +39,10 @@ RECORD_S: Final = 10.0
 #: Most recordings under way; above it openings and clicks are not recorded.
 RECORDINGS_MAX: Final = 1_000
 
-_STYLE = "body{font:1.1em sans-serif;max-width:32em;margin:4em auto;padding:0 1em}"
-_STYLE_HASH = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-#: For every answer that a token led to: not kept, not told to the next site, not indexed.
-_PRIVATE = {
-    "Cache-Control": "no-store, no-cache, must-revalidate, private, max-age=0",
-    "Pragma": "no-cache",
-    "Expires": "0",
-    "Referrer-Policy": "no-referrer",
-    "X-Robots-Tag": "noindex, nofollow",
-}
-_PAGE = {
-    **_PRIVATE,
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Frame-Options": "DENY",
-}
 _CONFIRM = (
     "<p>Do you want no more messages like this one?</p>"
     '<form method="post"><button name="confirm" value="yes">Unsubscribe</button></form>'
+    '<p><a href="{preferences}">Choose what you get</a></p>'
 )
 
 
@@ -67,6 +51,9 @@ class LinkReader(Protocol):
 
     def read(self, kind: LinkKind, token: str) -> Link | None:
         """Return what *token* says; None unless it was signed here for this *kind*."""
+
+    def preferences_url(self, workspace_id: str, message_id: str) -> str:
+        """Return the address of the page where people choose."""
 
 
 class MailLinks:
@@ -96,46 +83,49 @@ class MailLinks:
     async def _open(self, request: web.Request) -> web.StreamResponse:
         token, link = self._read("o", request)
         if link is None:
-            return _not_found()
+            return not_found()
         if request.method != "HEAD":
             fact = self._fact(link, pb.ENGAGEMENT_KIND_OPENED, "open:", request)
             await self._record_patiently(token, fact)
-        return web.Response(body=PIXEL, content_type="image/gif", headers=_PRIVATE)
+        return web.Response(body=PIXEL, content_type="image/gif", headers=PRIVATE)
 
     async def _click(self, request: web.Request) -> web.StreamResponse:
         token, link = self._read("c", request)
         # The signer checks targets; an address that is no web page never leaves here in any case.
         if link is None or not link.target.lower().startswith(("http://", "https://")):
-            return _not_found()
+            return not_found()
         if request.method != "HEAD":
             fact = self._fact(link, pb.ENGAGEMENT_KIND_CLICKED, "click:", request)
             fact.engagement_id += ":" + hashlib.sha256(link.target.encode()).hexdigest()[:16]
             fact.link_url = link.target
             await self._record_patiently(token, fact)
         # What a header cannot carry is escaped, nothing else is touched: targets may be signed.
-        headers = {**_PRIVATE, "Location": quote(link.target, safe=punctuation)}
+        headers = {**PRIVATE, "Location": quote(link.target, safe=punctuation)}
         return web.Response(status=302, headers=headers)
 
     async def _ask(self, request: web.Request) -> web.StreamResponse:
         _, link = self._read("u", request)
-        return _not_found() if link is None else _page(200, "Unsubscribe", _CONFIRM)
+        if link is None:
+            return not_found()
+        address = self._links.preferences_url(link.workspace_id, link.message_id)
+        return page(200, "Unsubscribe", _CONFIRM.format(preferences=escape(address)))
 
     async def _unsubscribe(self, request: web.Request) -> web.StreamResponse:
         """Take any POST: that of our form, RFC 8058's one-click, and those that get it wrong."""
         token, link = self._read("u", request)
         if link is None:
-            return _not_found()
+            return not_found()
         fact = self._fact(link, pb.ENGAGEMENT_KIND_UNSUBSCRIBED, "unsubscribe:", request)
         fact.machine = False  # the mail provider posts for the person who asked it to
         result = await self._record(token, fact)
         if isinstance(result, Refusal):
             if result.status == 401:
-                return _not_found()
+                return not_found()
             text = "<p>This cannot be done right now. Please try again in a minute.</p>"
-            return _page(503, "Not yet", text, {"Retry-After": "60"})
+            return page(503, "Not yet", text, {"Retry-After": "60"})
         if result.state == service_pb2.ENGAGEMENT_STATE_REJECTED:
-            return _not_found()
-        return _page(200, "Unsubscribed", "<p>You will get no more messages like this one.</p>")
+            return not_found()
+        return page(200, "Unsubscribed", "<p>You will get no more messages like this one.</p>")
 
     def _read(self, kind: LinkKind, request: web.Request) -> tuple[str, Link | None]:
         token = request.match_info["token"]
@@ -184,21 +174,3 @@ class MailLinks:
 
 def _kind_name(fact: pb.Engagement) -> str:
     return pb.EngagementKind.Name(fact.kind).removeprefix("ENGAGEMENT_KIND_")
-
-
-def _not_found() -> web.Response:
-    return _page(404, "Not found", "<p>This link is not valid, or not any more.</p>")
-
-
-def _page(
-    status: int, title: str, content: str, headers: dict[str, str] | None = None
-) -> web.Response:
-    text = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{title}</h1>{content}</body></html>"
-    )
-    return web.Response(
-        status=status, text=text, content_type="text/html", headers={**_PAGE, **(headers or {})}
-    )

@@ -21,6 +21,7 @@ from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
+from upshotd.application.schedules import Schedules
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
@@ -134,7 +135,8 @@ class World:
         )
         self.dispatcher = Dispatcher(self.providers, self.loop.settle)
         self.loop.attach(self.dispatcher)
-        self.lab = Lab(store, self.clock, self.loop)
+        self.schedules = Schedules(store, self.loop, self.clock, self.codec, self.book)
+        self.lab = Lab(store, self.clock, self.loop, self.schedules)
         self._counter = 0
         self._working: asyncio.Task[None] | None = None
 

@@ -7,7 +7,7 @@ through a door is done before what it needs goes away.
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -50,6 +50,7 @@ from upshotd.application.ports import (
     Store,
 )
 from upshotd.application.preferences import Preferences
+from upshotd.application.schedules import Schedules
 from upshotd.application.shelf import Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.suppressions import Suppressions
@@ -145,12 +146,15 @@ class _Start:
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
         loop, book = self._loop(store, links)
-        lab = await self._lab(store, loop)
+        schedules = Schedules(store, loop, self._clock, self._codec, book)
+        lab = await self._lab(store, loop, schedules)
         working = self._work(loop)
+        self._beside(schedules.run())
         self._keep_house(store)
         if store.shared:
-            self._watch(store)
-        server = await self._serve(store, loop, book, links, lab)
+            # Wakes streams for what other processes append to the log.
+            self._beside(watch(store, self._wakeups, self._clock))
+        server = await self._serve(store, loop, book, links, lab, schedules)
         # Started last, the edge is the first to stop.
         target = str(Address(self._settings.listen.host, server.port))
         edge = edges.serving(door, target=target, links=links, now_us=self._clock.now_us)
@@ -239,10 +243,10 @@ class _Start:
         self._dispatcher = dispatcher
         return loop, book
 
-    async def _lab(self, store: Store, loop: Loop) -> Lab | None:
+    async def _lab(self, store: Store, loop: Loop, schedules: Schedules) -> Lab | None:
         if not isinstance(self._clock, LabClock):
             return None
-        lab = Lab(store, self._clock, loop)
+        lab = Lab(store, self._clock, loop, schedules)
         await lab.restore()
         return lab
 
@@ -276,35 +280,35 @@ class _Start:
 
         self._stack.push_async_callback(stop)
 
-    def _move_runs(self, store: Store, loop: Loop) -> InFlight:
-        """Bring to an end what is to be done with runs of older versions."""
-        in_flight = InFlight(store, loop, self._clock)
-        moving = asyncio.create_task(in_flight.run())
+    def _beside(self, work: Coroutine[object, object, None]) -> None:
+        """Do *work*, which has no end, beside everything else until the server stops."""
+        working = asyncio.create_task(work)
 
         async def stop() -> None:
-            moving.cancel()
-            await asyncio.wait({moving})
-
-        self._stack.push_async_callback(stop)
-        return in_flight
-
-    def _watch(self, store: Store) -> None:
-        """Wake streams for what other processes append to the log."""
-        watching = asyncio.create_task(watch(store, self._wakeups, self._clock))
-
-        async def stop() -> None:
-            watching.cancel()
-            await asyncio.wait({watching})
+            working.cancel()
+            await asyncio.wait({working})
 
         self._stack.push_async_callback(stop)
 
     async def _serve(
-        self, store: Store, loop: Loop, book: DefinitionBook, links: LinkSigner, lab: Lab | None
+        self,
+        store: Store,
+        loop: Loop,
+        book: DefinitionBook,
+        links: LinkSigner,
+        lab: Lab | None,
+        schedules: Schedules,
     ) -> GrpcServer:
         settings, clock = self._settings, self._clock
         streams = OutcomeStreams(store, clock, self._wakeups)
-        in_flight = self._move_runs(store, loop)
-        workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, in_flight.wake)
+        in_flight = InFlight(store, loop, clock)
+        self._beside(in_flight.run())
+
+        def wake() -> None:
+            in_flight.wake()
+            schedules.wake()
+
+        workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, wake)
         codec, refresh = self._codec, book.refresh
         template_kind: Kind[Template] = Kind(
             shelf.TEMPLATES,

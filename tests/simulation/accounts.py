@@ -1,10 +1,15 @@
 """What throttles, digests, caps and routes must add up to in a workspace at the end. Pure."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import TypeAlias
 
+from upshotd.adapters.grpc import workflow_codec
+from upshotd.adapters.memory.tables import Tables
+from upshotd.application.schedules import PREFIX, Progress, event_id
+from upshotd.domain.addresses import LIST
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
 from upshotd.domain.message import Message
@@ -110,6 +115,36 @@ def quiet(messages: Iterable[Message], plans: Plans, policy: Policy) -> Iterator
         made = instant(message.create_us)
         if hours is not None and message.attempt and not inside(hours, UTC, made):
             yield f"{message.message_id} was begun at {made.isoformat()}, in quiet hours"
+
+
+def schedules(
+    settings: Mapping[str, str], tables: Tables, workspace_id: str, merged: set[str]
+) -> Iterator[str]:
+    """Yield who has no event of a schedule's last time, which is done for everybody."""
+    for name, value in settings.items():
+        if not name.startswith(f"{PREFIX}{workspace_id}/"):
+            continue
+        progress = Progress(**json.loads(value))
+        if not progress.matched:
+            continue
+        if progress.occurrence_us:
+            yield f"the time {progress.occurrence_us} of {progress.workflow_id} was never done"
+        events = {name for name in tables.events if name.startswith("schedule:")}
+        for profile in tables.profiles.values():
+            # Clocks differ: who came in the minutes before may not have been there.
+            early = profile.create_us <= progress.done_us - 900_000_000
+            # Who met the condition then may not meet it now: only without one it is everybody.
+            if not early or profile.profile_id in merged | {LIST} or not _open(tables, progress):
+                continue
+            if event_id(progress, profile) not in events:
+                yield f"{profile.profile_id} was left out of {progress.workflow_id}"
+
+
+def _open(tables: Tables, progress: Progress) -> bool:
+    """Return whether every version of a workflow is for everybody."""
+    versions = tables.workflows[progress.workflow_id]
+    decoded = (workflow_codec.decode_workflow(v.definition, v.version) for v in versions)
+    return not any(workflow.trigger.condition for workflow in decoded)
 
 
 def routes(messages: Iterable[Message], plans: Plans, sent: set[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from upshotd.domain.message import Channel, Content, Email, Purpose, Push, Sms, 
 from upshotd.domain.names import instant
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.routing import Method, Route, Routing, channels
+from upshotd.domain.schedule import Schedule
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
@@ -41,7 +42,7 @@ STARTS = ("Start A", "Start B", "Start C")
 MIDDLES = ("Used", "Paid", "Seen")
 TOPICS = ("", "news", "orders")
 #: Workflows of a workspace; the last one starts by enrolment only.
-NAMES = ("always", "once", "ever", "listed", "grouped", "gathered", "enrolled")
+NAMES = ("always", "once", "ever", "listed", "grouped", "gathered", "timed", "enrolled")
 #: Says which workspace it is of, so that one that crosses over is seen.
 TEXTS = ("{{ traits.home }}: hello", "{{ traits.home }}: {{ event.name }}", "{{ traits.home }}")
 FAULTY = "{{ traits.home }} {{ traits.never_set }}"
@@ -123,6 +124,8 @@ def a_delay(scope: Scope) -> StepKind:
     if scope.chance.random() < 0.1:
         # Histories begin at midnight, and from these minutes on it is open.
         return Delay(window=Window(time(0, scope.chance.randint(1, 12)), time(0)))
+    if scope.chance.random() < 0.1:
+        return Delay(spread_us=scope.duration())
     if scope.chance.random() < 0.2:
         return Delay(until=f'event.time + duration("{scope.duration() // 1_000_000}s")')
     return Delay(scope.duration())
@@ -252,10 +255,15 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
         # One after the other, and not for long: where most goes wrong.
         late_us = chance.choice((None, 20_000_000))
         first = Step("first", Send(_ROUTES[2], (mail, Webhook(TEXTS[0])), late_us))
+    trigger = TRIGGERS[workflow_id]
+    if trigger.type is EventType.SCHEDULED:
+        # In the first hour of the year, where histories begin, and never again: they must end.
+        times = Schedule(chance.choice(("*/15 0 1 1 *", "*/20 0 1 1 *", "30 0 1 1 *")))
+        trigger = replace(trigger, schedule=times, condition=chance.choice(("", CONDITIONS[0])))
     begin = (*_crowded(scope), first) if workflow_id == "gathered" else (first,)
     return Workflow(
         workflow_id,
-        TRIGGERS[workflow_id],
+        trigger,
         begin + steps(replace(scope, sends=("first",)), 1, 5),
         reentry=REENTRIES.get(workflow_id, Reentry(ReentryMode.ONCE_ACTIVE)),
         exits=(ExitRule("Used"),) if chance.random() < 0.5 else (),
@@ -301,11 +309,13 @@ TRIGGERS = {
     "listed": Trigger(EventType.IDENTIFY, condition=CONDITIONS[0]),
     "grouped": Trigger(EventType.GROUP),
     "gathered": Trigger(EventType.TRACK, STARTS[0]),
+    "timed": Trigger(EventType.SCHEDULED),
     "enrolled": Trigger(None),
 }
 REENTRIES = {
     "always": Reentry(ReentryMode.ALWAYS),
     "gathered": Reentry(ReentryMode.ALWAYS),
+    "timed": Reentry(ReentryMode.ALWAYS),
     "ever": Reentry(ReentryMode.ONCE_EVER),
     "grouped": Reentry(ReentryMode.ONCE_ACTIVE, key="event.name", cooldown_us=1_000_000),
 }

@@ -21,6 +21,7 @@ from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
+from upshotd.application.schedules import Schedules
 from upshotd.application.shelf import TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
@@ -96,6 +97,7 @@ class Server:
     topics: Shelf[Topic]
     working: "asyncio.Task[None]"
     moving: "asyncio.Task[None]"
+    timing: "asyncio.Task[None]"
 
 
 class Node:
@@ -191,6 +193,12 @@ class Node:
         dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
         loop.attach(dispatcher)
         in_flight = InFlight(store, loop, clock)
+        schedules = Schedules(store, loop, clock, sim.codec, book)
+
+        def wake() -> None:
+            in_flight.wake()
+            schedules.wake()
+
         topic: Kind[Topic] = Kind(
             TOPICS,
             lambda topic: topic.topic_id,
@@ -211,11 +219,12 @@ class Node:
                 clock,
                 lambda flow: validate(flow, sim.conditions, sim.templates, zone),
                 book.refresh,
-                in_flight.wake,
+                wake,
             ),
             topics=Shelf(store, clock, topic, book.refresh),
             working=asyncio.create_task(loop.run()),
             moving=asyncio.create_task(in_flight.run()),
+            timing=asyncio.create_task(schedules.run()),
         )
         if store.shared:
             await watch(store, wakeups, clock)

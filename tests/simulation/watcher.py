@@ -1,4 +1,4 @@
-"""The invariants I1 to I15 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I16 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -345,6 +345,9 @@ class Watcher:
             self.expect(False, f"I11 {workspace_id}: {text}")
         policy = self._sim.policy
         sent = {which for where, which in self._sim.providers.times if where == workspace_id}
+        settings = self._sim.database._settings
+        for text in accounts.schedules(settings, tables, workspace_id, self._merged):
+            self.expect(False, f"I16 {workspace_id}: {text}")
         for text in accounts.routes(tables.messages.values(), plans, sent):
             self.expect(False, f"I14 {workspace_id}: {text}")
         for text in accounts.quiet(tables.messages.values(), plans, policy):

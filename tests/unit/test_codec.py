@@ -18,7 +18,7 @@ from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
 from upshotd.application.codec import Codec
 from upshotd.domain.event import Event, EventType, faults
 from upshotd.domain.outcome import Engagement, EngagementKind
-from upshotd.domain.state import StoredEvent
+from upshotd.domain.state import IdKind, StoredEvent
 
 CODEC: Codec = ContractCodec()
 NOW_US = 1_764_000_000_000_000
@@ -66,6 +66,23 @@ def test_an_event_without_a_call_is_read_and_refused_by_the_domain() -> None:
     event = read(event_pb2.Event(event_id="e", user_id="u"))
     assert event.type is EventType.UNSPECIFIED
     assert faults(event)[0] == "MISSING_CALL"
+    scheduled = event_pb2.Event(event_id="e", user_id="u", scheduled={"workflow_id": "w"})
+    outside = event_codec.event(scheduled, NOW_US)
+    assert outside.type is EventType.UNSPECIFIED, "only the server makes these"
+
+
+def test_the_event_of_a_schedule_is_stored_as_it_is_made() -> None:
+    for identity in ((IdKind.USER, "u"), (IdKind.ANONYMOUS, "a")):
+        event = CODEC.scheduled_event("e", identity, "weekly", NOW_US - 5, NOW_US)
+        assert (event.type, event.name, event.event_us) == (
+            EventType.SCHEDULED,
+            "weekly",
+            NOW_US - 5,
+        )
+        assert (event.user_id or event.anonymous_id) == identity[1]
+        assert faults(event)[0] == ""
+        stored = StoredEvent("e", event.payload, event.receive_us, event.event_us)
+        assert CODEC.decode_event(stored) == event
 
 
 def test_our_own_events_and_groups_are_known_by_their_context() -> None:

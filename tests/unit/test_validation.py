@@ -9,6 +9,7 @@ from upshotd.domain.language import Names, Scalar, Verdict
 from upshotd.domain.message import Channel, Chat, Content, Email, Inbox, Push, Sms, Webhook
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.routing import Method, Route
+from upshotd.domain.schedule import Schedule
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
 from upshotd.domain.steps.digest import Digest, Keep
@@ -162,6 +163,10 @@ def test_five_faults_are_told_in_one_answer() -> None:
 BASE = flow(email())
 
 
+def timed(schedule: Schedule) -> Trigger:
+    return Trigger(EventType.SCHEDULED, schedule=schedule)
+
+
 @pytest.mark.parametrize(
     ("workflow", "path"),
     [
@@ -179,6 +184,9 @@ BASE = flow(email())
         (replace(BASE, trigger=Trigger(EventType.TRACK, "x" * 256)), "trigger.track.event"),
         (replace(BASE, trigger=Trigger(None, condition="text")), "trigger.condition"),
         (replace(BASE, trigger=Trigger(None, max_age_us=0)), "trigger.max_age"),
+        (replace(BASE, trigger=timed(Schedule("9 * *"))), "trigger.schedule.cron"),
+        (replace(BASE, trigger=timed(Schedule("0 9 30 2 *"))), "trigger.schedule.cron"),
+        (replace(BASE, trigger=timed(Schedule("0 9 * * *", "Mars"))), "trigger.schedule.time_zone"),
         (replace(BASE, trigger=Trigger(None, max_age_us=SPAN_MAX_US + 1)), "trigger.max_age"),
         (replace(BASE, reentry=Reentry(key=BAD)), "reentry.key"),
         (replace(BASE, reentry=Reentry(cooldown_us=-1)), "reentry.cooldown"),
@@ -217,6 +225,9 @@ def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
         (Send(Channel.SMS, (Sms(""),)), "send.sms.body"),
         (Send(Channel.WEBHOOK, (Webhook(BAD),)), "send.webhook.body"),
         (Delay(), "delay.moment"),
+        (Delay(1, spread_us=1), "delay.moment"),
+        (Delay(spread_us=0), "delay.spread"),
+        (Delay(spread_us=401 * DAY_US), "delay.spread"),
         (Delay(1, 2), "delay.moment"),
         (Delay(-1), "delay.duration"),
         (Delay(WAIT_MAX_US + 1), "delay.duration"),

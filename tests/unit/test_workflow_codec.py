@@ -32,6 +32,7 @@ from upshotd.domain.message import (
 )
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.routing import Method, Route
+from upshotd.domain.schedule import Schedule
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest, Keep
@@ -108,6 +109,7 @@ plain_steps = st.builds(
         on_unknown=st.none() | st.sampled_from(OnUnknown),
     )
     | st.builds(Delay, duration_us=spans)
+    | st.builds(Delay, spread_us=spans)
     | st.builds(Delay, until_us=instants)
     | st.builds(Delay, until=words)
     | st.builds(Delay, window=windows, time_zone=st.sampled_from(("", "Europe/Berlin")))
@@ -161,6 +163,11 @@ workflows = st.builds(
         Trigger,
         type=st.sampled_from([EventType.IDENTIFY, EventType.GROUP, None]),
         condition=texts,
+    )
+    | st.builds(
+        Trigger,
+        type=st.just(EventType.SCHEDULED),
+        schedule=st.builds(Schedule, cron=texts, time_zone=texts),
     )
     | st.builds(Trigger, type=st.sampled_from([EventType.PAGE, EventType.SCREEN]), event=texts),
     steps=st.lists(st.recursive(plain_steps, _around, max_leaves=4), max_size=3).map(tuple),

@@ -40,6 +40,7 @@ class Event(_message.Message):
     PAGE_FIELD_NUMBER: _builtins.int
     SCREEN_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Segment's messageId, 1 to 100 characters: the key that makes it act once.
     Empty: one is assigned, and a repeat cannot be recognised.
@@ -88,6 +89,10 @@ class Event(_message.Message):
     def alias(self) -> Global___Alias:
         """An anonymous id and a user id are the same person."""
 
+    @_builtins.property
+    def scheduled(self) -> Global___Scheduled:
+        """A workflow's schedule has come. The server makes these itself; they are refused from outside."""
+
     def __init__(
         self,
         *,
@@ -104,12 +109,13 @@ class Event(_message.Message):
         page: Global___Page | None = ...,
         screen: Global___Screen | None = ...,
         alias: Global___Alias | None = ...,
+        scheduled: Global___Scheduled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "call", b"call", "context", b"context", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "screen", b"screen", "sent_time", b"sent_time", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "call", b"call", "context", b"context", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "anonymous_id", b"anonymous_id", "call", b"call", "context", b"context", "event_id", b"event_id", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "screen", b"screen", "sent_time", b"sent_time", "track", b"track", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "anonymous_id", b"anonymous_id", "call", b"call", "context", b"context", "event_id", b"event_id", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "alias"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "alias", "scheduled"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -258,6 +264,28 @@ class Screen(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Screen: _TypeAlias = Screen  # noqa: Y015
+
+@_typing.final
+class Scheduled(_message.Message):
+    """A workflow's schedule has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scheduled: _TypeAlias = Scheduled  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):

@@ -331,6 +331,7 @@ class Trigger(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     SCREEN_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     INVOKE_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
@@ -357,12 +358,18 @@ class Trigger(_message.Message):
         """A screen event."""
 
     @_builtins.property
+    def schedule(self) -> Global___ScheduleTrigger:
+        """Times, for everybody who meets the condition."""
+
+    @_builtins.property
     def invoke(self) -> Global___InvokeTrigger:
         """Only `enroll` steps of other workflows."""
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """Events older than this start nothing; unset means 24 h."""
+        """Events older than this start nothing; unset means 24 h. Of a schedule: after an outage a time that
+        was missed longer ago is passed over.
+        """
 
     def __init__(
         self,
@@ -372,15 +379,16 @@ class Trigger(_message.Message):
         group: Global___GroupTrigger | None = ...,
         page: Global___PageTrigger | None = ...,
         screen: Global___ScreenTrigger | None = ...,
+        schedule: Global___ScheduleTrigger | None = ...,
         invoke: Global___InvokeTrigger | None = ...,
         condition: _builtins.str = ...,
         max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "schedule", b"schedule", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "schedule", b"schedule", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "invoke"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "schedule", "invoke"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -489,6 +497,38 @@ class ScreenTrigger(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScreenTrigger: _TypeAlias = ScreenTrigger  # noqa: Y015
+
+@_typing.final
+class ScheduleTrigger(_message.Message):
+    """Starts at the times of a schedule, for everybody who was there then and meets the trigger's condition.
+
+    Of several times that were missed the last one is made up for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """Five fields of cron: minute, hour, day of the month, month, day of the week, as `0 9 * * MON-FRI`;
+    required. Where a clock is set forward, a fixed time that does not exist comes when the clock has
+    moved; where it is set back it comes once.
+    """
+    time_zone: _builtins.str
+    """A name of the IANA time zone database; empty: the server's."""
+    def __init__(
+        self,
+        *,
+        cron: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleTrigger: _TypeAlias = ScheduleTrigger  # noqa: Y015
 
 @_typing.final
 class InvokeTrigger(_message.Message):
@@ -1200,6 +1240,7 @@ class Delay(_message.Message):
 
     DURATION_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """From entering the step, 0 to 400 days."""
@@ -1208,17 +1249,24 @@ class Delay(_message.Message):
     def until(self) -> Global___DelayUntil:
         """Until a moment, at most 400 days ahead."""
 
+    @_builtins.property
+    def spread(self) -> _duration_pb2.Duration:
+        """Until a moment within this from entering the step, 0 to 400 days: each run has one of its own,
+        evenly spread, so that what comes for many at once does not go out at once.
+        """
+
     def __init__(
         self,
         *,
         duration: _duration_pb2.Duration | None = ...,
         until: Global___DelayUntil | None = ...,
+        spread: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "moment", b"moment", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "moment", b"moment", "spread", b"spread", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "moment", b"moment", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "moment", b"moment", "spread", b"spread", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_moment: _TypeAlias = _typing.Literal["duration", "until"]  # noqa: Y015
+    _WhichOneofReturnType_moment: _TypeAlias = _typing.Literal["duration", "until", "spread"]  # noqa: Y015
     _WhichOneofArgType_moment: _TypeAlias = _typing.Literal["moment", b"moment"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_moment) -> _WhichOneofReturnType_moment | None: ...
 

@@ -5,7 +5,7 @@ from typing import Protocol
 from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
-from upshotd.domain.state import StoredEvent
+from upshotd.domain.state import Identity, StoredEvent
 from upshotd.domain.template import Template
 from upshotd.domain.workflow import Workflow
 
@@ -19,6 +19,11 @@ class Codec(Protocol):
 
     def decode_event(self, stored: StoredEvent) -> Event:
         """Return the event of a stored payload, with the stored id and times."""
+
+    def scheduled_event(
+        self, event_id: str, identity: Identity, workflow_id: str, event_us: int, receive_us: int
+    ) -> Event:
+        """Return the event by which a workflow's schedule comes to a person."""
 
     def event_json(self, payload: bytes) -> str:
         """Return a payload as protobuf JSON for people, cut to 64 KiB."""

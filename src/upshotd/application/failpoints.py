@@ -29,6 +29,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "define.before_commit": "before a workflow is stored",
         "define.after_commit": "it is stored, the caller does not know",
         "engagement.received": "engagements have come, nothing is done about them",
+        "schedule.page": "events of a page of people are taken, how far that is is not stored",
         "migration.before": "before the tables are made or changed",
         "migration.after": "they are, in a transaction that is not committed",
         "prune.before": "before old rows are deleted",

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, Store
+from upshotd.application.schedules import Schedules
 from upshotd.domain.errors import InvalidArgument, Unavailable, Violation
 
 #: Farthest jump, in microseconds.
@@ -36,8 +37,11 @@ class Advanced:
 class Lab:
     """Moves the clock of a lab."""
 
-    def __init__(self, store: Store, clock: MovableClock, loop: Loop) -> None:
+    def __init__(self, store: Store, clock: MovableClock, loop: Loop, schedules: Schedules) -> None:
         self._store = store
+        self._schedules = schedules
+        #: When the next schedule comes, in microseconds.
+        self._next_us: int | None = None
         self._clock = clock
         self._loop = loop
 
@@ -58,12 +62,17 @@ class Lab:
         fired = self._loop.fired
         target_us = self._clock.now_us() + duration_us
         await self._settle()
-        while (due_us := await self._store.next_due()) is not None and due_us <= target_us:
+        while (due_us := await self._next_due()) is not None and due_us <= target_us:
             if self._loop.draining:  # timers rest, so this would never end
                 raise Unavailable("the server is going down", reason="DRAINING")
             await self._move(due_us)
         await self._move(target_us)
         return Advanced(self._clock.now_us(), self._loop.fired - fired)
+
+    async def _next_due(self) -> int | None:
+        """Return when the next timer is due or the next schedule comes."""
+        found = (await self._store.next_due(), self._next_us)
+        return min((due_us for due_us in found if due_us is not None), default=None)
 
     async def _move(self, now_us: int) -> None:
         """Remember the place, then go there: nothing is committed in a time that a crash undoes."""
@@ -73,5 +82,8 @@ class Lab:
         await self._settle()
 
     async def _settle(self) -> None:
+        self._loop.poke()
+        await self._loop.quiet()
+        self._next_us = await self._schedules.fire()
         self._loop.poke()
         await self._loop.quiet()

@@ -31,9 +31,6 @@ class Clock(Protocol):
         """Sleep real (monotonic) time."""
 
 
-# -- codecs ------------------------------------------------------------------------------------
-
-
 # -- the store ---------------------------------------------------------------------------------
 
 
@@ -237,6 +234,9 @@ class Store(Protocol):
         (0: none exists) is not current.
         """
 
+    async def workspaces(self) -> list[str]:
+        """Return the workspaces in which something is defined."""
+
     async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
         """Return the current version of every workflow, by id."""
 
@@ -318,6 +318,9 @@ class Store(Protocol):
         self, workspace_id: str, identity: Identity
     ) -> tuple[Profile, list[Suppression]] | None:
         """Return a person by an id from outside."""
+
+    async def profile_page(self, workspace_id: str, after: str, limit: int) -> list[Profile]:
+        """Return people by our ids, with ids above *after*."""
 
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         """Return people by our own ids."""

@@ -69,7 +69,8 @@ class Workflows:
     ) -> None:
         """*validate* finds faults; *refresh* makes a workspace's new version known to the loop.
 
-        *wake* is called when something is to be done with runs in flight.
+        *wake* is called when a version is stored: runs in flight may have to move, and it may have
+        a schedule.
         """
         self._store = store
         self._codec = codec
@@ -175,8 +176,7 @@ class Workflows:
                 workflow_id=workflow_id,
                 version=defined.version,
             )
-        if in_flight is not InFlightPolicy.PIN:
-            self._wake()
+        self._wake()
         return defined
 
     async def _whole(self, work: Coroutine[object, object, Defined]) -> Defined:

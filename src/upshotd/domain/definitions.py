@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 
-#: What a trigger listens to: the type, and the exact name of a track event, page or screen.
+#: What a trigger listens to: the type, and the exact name of a track event, page or screen; of its
+#: own schedule, by the workflow's id.
 Listening: TypeAlias = tuple[EventType, str]
 
 
@@ -117,6 +118,7 @@ def listening(plans: Mapping[str, Plan]) -> dict[Listening, tuple[Plan, ...]]:
     for plan in plans.values():
         trigger = plan.workflow.trigger
         if trigger.type is not None:
-            key = (trigger.type, trigger.event)
+            scheduled = trigger.type is EventType.SCHEDULED
+            key = (trigger.type, plan.workflow.workflow_id if scheduled else trigger.event)
             found[key] = (*found.get(key, ()), plan)
     return found

@@ -36,6 +36,8 @@ class EventType(StrEnum):
     PAGE = "page"
     SCREEN = "screen"
     ALIAS = "alias"
+    #: Of ours: the schedule of a workflow has come.
+    SCHEDULED = "scheduled"
 
 
 class Event(NamedTuple):
@@ -45,7 +47,7 @@ class Event(NamedTuple):
     type: EventType
     user_id: str = ""
     anonymous_id: str = ""
-    #: Track's event, page's or screen's name; empty for the other types.
+    #: Track's event, page's or screen's name, the workflow of a schedule; empty for the others.
     name: str = ""
     #: Track's, page's and screen's properties.
     properties: Mapping[str, object] = NOTHING

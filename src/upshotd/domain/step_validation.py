@@ -91,10 +91,14 @@ def check(  # noqa: C901, PLR0912
 
 def _delay(delay: Delay, path: str, findings: Findings) -> None:
     given = (delay.duration_us is not None) + (delay.until_us is not None) + bool(delay.until)
-    given += delay.window is not None
+    given += (delay.window is not None) + (delay.spread_us is not None)
     if given != 1:
-        text = "exactly one of duration, until.time, until.expression, until.window is required"
+        text = (
+            "exactly one of duration, spread, until.time, until.expression, until.window is needed"
+        )
         findings.fault(f"{path}.moment", text)
+    if delay.spread_us is not None:
+        findings.span(f"{path}.spread", delay.spread_us, most_us=WAIT_MAX_US)
     if delay.duration_us is not None and not 0 <= delay.duration_us <= WAIT_MAX_US:
         text = f"must be 0 to {WAIT_MAX_US // DAY_US} days"
         findings.fault(f"{path}.duration", text)

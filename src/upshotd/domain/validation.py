@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from upshotd.domain import schedule
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EventType
 from upshotd.domain.findings import SPAN_MAX_US, Findings
@@ -84,6 +85,12 @@ def _trigger(trigger: Trigger, findings: Findings) -> None:
         findings.event_name("workflow.trigger.track.event", trigger.event)
     elif trigger.type in (EventType.PAGE, EventType.SCREEN) and trigger.event:
         findings.event_name(f"workflow.trigger.{trigger.type}.name", trigger.event)
+    elif trigger.schedule is not None:
+        path = "workflow.trigger.schedule"
+        text = schedule.fault(trigger.schedule.cron)
+        if text is not None:
+            findings.fault(f"{path}.cron", f"{trigger.schedule.cron!r} {text}")
+        findings.time_zone(f"{path}.time_zone", trigger.schedule.time_zone)
     findings.expression("workflow.trigger.condition", trigger.condition)
     findings.span("workflow.trigger.max_age", trigger.max_age_us)
 

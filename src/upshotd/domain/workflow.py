@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Purpose
+from upshotd.domain.schedule import Schedule
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
@@ -69,6 +70,8 @@ class Trigger:
     max_age_us: int = MAX_AGE_DEFAULT_US
     #: Whether our own outcomes, back from Segment, start it too.
     include_own_outcomes: bool = False
+    #: Its times, where it starts by SCHEDULED.
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True)

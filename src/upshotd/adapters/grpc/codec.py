@@ -10,7 +10,7 @@ from upshotd.adapters.grpc import (
 from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
-from upshotd.domain.state import StoredEvent
+from upshotd.domain.state import Identity, StoredEvent
 from upshotd.domain.template import Template
 from upshotd.domain.workflow import Workflow
 
@@ -23,6 +23,11 @@ class ContractCodec:
 
     def decode_event(self, stored: StoredEvent) -> Event:
         return event_codec.decode_event(stored)
+
+    def scheduled_event(
+        self, event_id: str, identity: Identity, workflow_id: str, event_us: int, receive_us: int
+    ) -> Event:
+        return event_codec.scheduled_event(event_id, identity, workflow_id, event_us, receive_us)
 
     def event_json(self, payload: bytes) -> str:
         return event_codec.event_json(payload)

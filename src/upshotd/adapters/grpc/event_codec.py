@@ -10,7 +10,7 @@ from upshot.v1 import event_pb2 as pb
 from upshotd.adapters.grpc.structs import LazyStruct
 from upshotd.adapters.grpc.times import clamped, instant_us
 from upshotd.domain.event import Event, EventType, corrected_time
-from upshotd.domain.state import StoredEvent
+from upshotd.domain.state import Identity, IdKind, StoredEvent
 
 #: Longest form for people, in bytes.
 JSON_BYTES_MAX = 64 * 1024
@@ -28,7 +28,23 @@ def event(message: pb.Event, receive_us: int) -> Event:
     sent_us = instant_us(message.sent_time) if message.HasField("sent_time") else None
     event_us = clamped(corrected_time(receive_us, sent_us, original_us))
     payload = message.SerializeToString()
-    return _event(message, message.event_id, receive_us, event_us, payload)
+    read = _event(message, message.event_id, receive_us, event_us, payload)
+    # What only the server says is no call that anybody can make.
+    return read._replace(type=EventType.UNSPECIFIED) if read.type is EventType.SCHEDULED else read
+
+
+def scheduled_event(
+    event_id: str, identity: Identity, workflow_id: str, event_us: int, receive_us: int
+) -> Event:
+    """Return the event by which a workflow's schedule comes to a person."""
+    kind, value = identity
+    message = pb.Event(event_id=event_id, scheduled=pb.Scheduled(workflow_id=workflow_id))
+    if kind is IdKind.USER:
+        message.user_id = value
+    else:
+        message.anonymous_id = value
+    message.event_time.FromMicroseconds(event_us)
+    return _event(message, event_id, receive_us, event_us, message.SerializeToString())
 
 
 def decode_event(stored: StoredEvent) -> Event:
@@ -73,6 +89,8 @@ def _event(
             properties = _lazy(message.screen)
         case "alias":
             kind, previous_id = EventType.ALIAS, message.alias.previous_id
+        case "scheduled":
+            kind, name = EventType.SCHEDULED, message.scheduled.workflow_id
         case None:
             pass
     return Event(

@@ -84,6 +84,8 @@ def _delay(message: pb.Delay, path: str, reading: Reading) -> Delay:
     match message.WhichOneof("moment"), message.until.WhichOneof("at"):
         case "duration", _:
             return Delay(duration_us=reading.span_us(message.duration, f"{path}.duration"))
+        case "spread", _:
+            return Delay(spread_us=reading.span_us(message.spread, f"{path}.spread"))
         case "until", "time":
             return Delay(until_us=reading.instant_us(message.until.time, f"{path}.until.time"))
         case "until", "expression":
@@ -240,6 +242,8 @@ def message(step: Step) -> pb.Step:  # noqa: C901
 def _delay_message(delay: Delay) -> pb.Delay:
     if delay.duration_us is not None:
         return pb.Delay(duration=duration(delay.duration_us))
+    if delay.spread_us is not None:
+        return pb.Delay(spread=duration(delay.spread_us))
     if delay.until_us is not None:
         return pb.Delay(until=pb.DelayUntil(time=timestamp(delay.until_us)))
     if delay.window is not None:

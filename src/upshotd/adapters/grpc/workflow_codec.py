@@ -14,6 +14,7 @@ from upshotd.adapters.grpc.times import duration
 from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Purpose
+from upshotd.domain.schedule import Schedule
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import (
     MAX_AGE_DEFAULT_US,
@@ -106,6 +107,7 @@ def message(workflow: Workflow) -> pb.Workflow:
 
 def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
     kind: EventType | None = None
+    schedule: Schedule | None = None
     match message.WhichOneof("source"):
         case "track":
             kind = EventType.TRACK
@@ -117,10 +119,13 @@ def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
             kind = EventType.PAGE
         case "screen":
             kind = EventType.SCREEN
+        case "schedule":
+            kind = EventType.SCHEDULED
+            schedule = Schedule(message.schedule.cron, message.schedule.time_zone)
         case "invoke":
             kind = None
         case None:
-            text = "one of track, identify, group, page, screen, invoke is required"
+            text = "one of track, identify, group, page, screen, schedule, invoke is required"
             reading.missing(message, "workflow.trigger", "source", text)
     max_age_us = MAX_AGE_DEFAULT_US
     if message.HasField("max_age"):
@@ -131,6 +136,7 @@ def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
         condition=message.condition,
         max_age_us=max_age_us,
         include_own_outcomes=message.track.include_own_outcomes,
+        schedule=schedule,
     )
 
 
@@ -152,6 +158,11 @@ def _trigger_message(trigger: Trigger) -> pb.Trigger:
         case EventType.SCREEN:
             source = written.screen
             written.screen.name = trigger.event
+        case EventType.SCHEDULED:
+            source = written.schedule
+            assert trigger.schedule is not None
+            written.schedule.cron = trigger.schedule.cron
+            written.schedule.time_zone = trigger.schedule.time_zone
         case None:
             source = written.invoke
         case other:

@@ -152,6 +152,9 @@ class MemoryStore:
             self._settings.update((left,))
         return Defined(current + 1, unchanged=False)
 
+    async def workspaces(self) -> list[str]:
+        return sorted(name for name, tables in self._workspaces.items() if tables.workflows)
+
     async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
         workflows = self._tables(workspace_id).workflows
         return [versions[-1] for _, versions in sorted(workflows.items())]
@@ -262,6 +265,10 @@ class MemoryStore:
             return None
         held = tables.suppressions.get(profile.profile_id, {})
         return profile, [suppression for _, suppression in sorted(held.items())]
+
+    async def profile_page(self, workspace_id: str, after: str, limit: int) -> list[Profile]:
+        profiles = self._tables(workspace_id).profiles
+        return [profiles[key] for key in sorted(key for key in profiles if key > after)[:limit]]
 
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         profiles = self._tables(workspace_id).profiles

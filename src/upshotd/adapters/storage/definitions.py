@@ -73,6 +73,12 @@ def current(connection: Connection, workspace_id: str) -> list[StoredWorkflow]:
     return [_workflow_of(row) for row in found]
 
 
+def workspaces(connection: Connection) -> list[str]:
+    """Return the workspaces in which something is defined."""
+    found = select(workflows.c.workspace_id).distinct().order_by(workflows.c.workspace_id)
+    return list(connection.execute(found).scalars())
+
+
 def revision(connection: Connection, workspace_id: str) -> int:
     """Return the sum of the current versions: it grows with each one that is defined."""
     mark = marks(connection, 1, 1)

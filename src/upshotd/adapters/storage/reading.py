@@ -194,6 +194,18 @@ def profile_map(
     return {profile.profile_id: profile for profile in found}
 
 
+def profile_page(
+    connection: Connection, workspace_id: str, after: str, limit: int
+) -> list[Profile]:
+    """Return people by our ids, with ids above *after*."""
+    table = profiles.c
+    query = _columns(profiles, rows.PROFILE_COLUMNS)
+    query = query.where(table.workspace_id == workspace_id, table.profile_id > after)
+    query = query.order_by(table.profile_id).limit(limit)
+    found = fetch(connection, profiles, rows.PROFILE_COLUMNS, query)
+    return [rows.profile_of(row) for row in sorted(found, key=_id)]
+
+
 def suppression_list(
     connection: Connection, workspace_id: str, after: str, limit: int
 ) -> list[Listed]:

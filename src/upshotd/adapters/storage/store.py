@@ -202,6 +202,9 @@ class SqlStore:
                 )
         raise Unavailable("others define the same workflow again and again")
 
+    async def workspaces(self) -> list[str]:
+        return await self._database.read(definitions.workspaces)
+
     async def current_workflows(self, workspace_id: str) -> list[StoredWorkflow]:
         return await self._database.read(lambda c: definitions.current(c, workspace_id))
 
@@ -300,6 +303,11 @@ class SqlStore:
         self, workspace_id: str, identity: Identity
     ) -> tuple[Profile, list[Suppression]] | None:
         return await self._database.read(lambda c: reading.profile(c, workspace_id, identity))
+
+    async def profile_page(self, workspace_id: str, after: str, limit: int) -> list[Profile]:
+        return await self._database.read(
+            lambda c: reading.profile_page(c, workspace_id, after, limit)
+        )
 
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         return await self._database.read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from upshotd.domain.errors import ConditionError
@@ -21,7 +22,7 @@ WAIT_MAX_US = 400 * 86_400_000_000
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Lets time pass; exactly one of the four is set. A moment in the past continues at once."""
+    """Lets time pass; exactly one of the five is set. A moment in the past continues at once."""
 
     #: Microseconds from entering the step.
     duration_us: int | None = None
@@ -33,6 +34,8 @@ class Delay:
     window: Window | None = None
     #: Of the window; empty: the person's.
     time_zone: str = ""
+    #: A moment within so many microseconds, another for each run.
+    spread_us: int | None = None
 
 
 def enter(delay: Delay, journey: Journey) -> Move:
@@ -67,11 +70,19 @@ def resume(journey: Journey) -> Move:
     return NEXT
 
 
+def _share(journey: Journey) -> float:
+    """Return a number from 0 to 1, evenly spread over runs and the same for one of them."""
+    name = f"{journey.run.run_id}/{journey.step_id}".encode()
+    return int.from_bytes(blake2b(name, digest_size=6).digest()) / 2**48
+
+
 def _moment(delay: Delay, journey: Journey, from_us: int) -> int:
     if delay.duration_us is not None:
         return from_us + delay.duration_us
     if delay.until_us is not None:
         return delay.until_us
+    if delay.spread_us is not None:
+        return from_us + int(delay.spread_us * _share(journey))
     if delay.window is not None:
         zone = journey.draft.definitions.zone(journey.profile, delay.time_zone)
         return microseconds(next_inside(delay.window, zone, instant(from_us)))

@@ -10,7 +10,7 @@ from upshotd.application.inbox import Batch, Item
 from upshotd.domain.errors import Conflict
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.steps.digest import Digest
-from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.stimulus import CancelRequested, EventArrived, RunDue, Stimulus
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
 
@@ -100,3 +100,12 @@ async def test_one_that_joins_while_the_one_with_the_timer_is_canceled_has_it(
     (run_id,) = one.store._tables("default").runs
     await at_once(replicas, CancelRequested(run_id, ""), go(other, "e2"))
     assert await runs(one) == [("", "CANCELED", False), ("digest", "", True)]
+
+
+async def test_two_never_take_the_last_place_of_everybody(replicas: tuple[World, World]) -> None:
+    one, other = replicas
+    limit = Throttle(1, DAY, scope=ThrottleScope.WORKSPACE)
+    await prepared(replicas, Step("limit", limit))
+    ben = Event("e2", EventType.TRACK, "ben", name="Go")
+    await at_once(replicas, go(one, "e1"), EventArrived(other.event(ben)))
+    assert await runs(one) == [("welcome", "", False), ("", "THROTTLED", False)]

@@ -102,6 +102,11 @@ def test_examples_can_be_defined(path: Path):
     assert found[-1][0].workflow_id == path.stem
 
 
+def test_the_settings_of_the_examples_can_be_read():
+    for path in ROOT.glob("examples/*.toml"):
+        load(path.read_text(), {}, {})  # raises with every fault
+
+
 @pytest.mark.parametrize(("place", "snippet"), [pytest.param(*s, id=s[0]) for s in snippets()])
 def test_yaml_in_documents_can_be_defined(place: str, snippet: str):
     assert [wrong for _, wrong in workflows_of(whole(snippet))] == [[]], place

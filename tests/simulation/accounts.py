@@ -9,7 +9,6 @@ from typing import TypeAlias
 from upshotd.adapters.grpc import workflow_codec
 from upshotd.adapters.memory.tables import Tables
 from upshotd.application.schedules import PREFIX, Progress, event_id
-from upshotd.domain.addresses import LIST
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
 from upshotd.domain.message import Message
@@ -19,7 +18,7 @@ from upshotd.domain.routing import Method, Route, Routing
 from upshotd.domain.run import Run, TimelineEntry
 from upshotd.domain.steps.digest import DIGESTED
 from upshotd.domain.steps.send import Send
-from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.window import inside
 
 #: Returns the plan of a workflow and version.
@@ -76,13 +75,14 @@ def throttles(runs: Mapping[str, Run], plans: Plans, merged: set[str]) -> Iterat
                 kind = plans(*place[:2]).steps[place[2]].kind
                 assert isinstance(kind, Throttle)
                 limits[place] = kind
-                passed[run.profile_id, place].append(entry.time_us)
-    for (profile_id, place), times in passed.items():
+                whose = run.profile_id if kind.scope is ThrottleScope.USER else "everybody"
+                passed[whose, place].append(entry.time_us)
+    for (whose, place), times in passed.items():
         limit = limits[place]
         for end in times:
             count = sum(end - limit.period_us < time <= end for time in times)
             if count > limit.most:
-                yield f"{count} runs of {profile_id} passed {place}, {limit.most} may"
+                yield f"{count} runs of {whose} passed {place}, {limit.most} may"
 
 
 def caps(
@@ -134,7 +134,12 @@ def schedules(
             # Clocks differ: who came in the minutes before may not have been there.
             early = profile.create_us <= progress.done_us - 900_000_000
             # Who met the condition then may not meet it now: only without one it is everybody.
-            if not early or profile.profile_id in merged | {LIST} or not _open(tables, progress):
+            person = profile.user_id or profile.anonymous_ids
+            if (
+                not (early and person)
+                or profile.profile_id in merged
+                or not _open(tables, progress)
+            ):
                 continue
             if event_id(progress, profile) not in events:
                 yield f"{profile.profile_id} was left out of {progress.workflow_id}"

@@ -22,7 +22,7 @@ from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
-from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.values import replace
@@ -167,8 +167,12 @@ def a_branch(scope: Scope) -> StepKind:
 
 def a_throttle(scope: Scope) -> StepKind:
     """A few in a time; the others end, or take steps of their own."""
+    everybody = scope.chance.random() < 0.4
     return Throttle(
-        scope.chance.randint(1, 3), scope.duration(), on_throttled=steps(scope.inner(), 0, 2)
+        scope.chance.randint(1, 8 if everybody else 3),
+        scope.duration(),
+        on_throttled=steps(scope.inner(), 0, 2),
+        scope=ThrottleScope.WORKSPACE if everybody else ThrottleScope.USER,
     )
 
 

@@ -1,11 +1,12 @@
 """throttle: so many in a time; the others take other steps, and end."""
 
-from tests.flows import email, sms, track
+from tests.flows import delay, email, sms, track
 from tests.sim import DAY, HOUR, Sim
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Accepted
+from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState
-from upshotd.domain.steps.throttle import COUNTS_MAX, Throttle
+from upshotd.domain.steps.throttle import COUNTS_MAX, Throttle, ThrottleScope, shared
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
 
 ALWAYS = Reentry(ReentryMode.ALWAYS)
@@ -129,3 +130,54 @@ def test_a_skipped_throttle_counts_nobody():
     sim = Sim([track("Go", step, reentry=ALWAYS)])
     sim.identify("u")
     assert [went(sim, n=n).reason for n in (0, 2, 0, 2)] == ["", "", "", "THROTTLED"]
+
+
+# -- one count for everybody -------------------------------------------------------------------
+
+
+def for_all(most: int, *on_throttled: Step, key: str = "") -> Sim:
+    step = Step("limit", Throttle(most, DAY, key, on_throttled, ThrottleScope.WORKSPACE))
+    sim = Sim([track("Go", step, delay(), reentry=ALWAYS)])
+    for user in ("u", "v", "w"):
+        sim.identify(user)
+    return sim
+
+
+def goes(sim: Sim, user: str, **properties: object) -> str:
+    answer = sim.track(user, "Go", properties=properties)
+    return sim.state.runs[answer.started[0].run_id].reason
+
+
+def test_a_throttle_of_the_workspace_counts_everybody_together():
+    sim = for_all(2)
+    assert [goes(sim, user) for user in ("u", "v", "w", "u")] == ["", "", "THROTTLED", "THROTTLED"]
+    assert sim.profile("u").passes == {}
+    sim.advance(DAY)
+    assert goes(sim, "w") == ""
+
+
+def test_with_a_key_everybody_with_the_same_one_is_counted_together():
+    sim = for_all(1, key="event.properties.project")
+    assert goes(sim, "u", project="p") == ""
+    assert goes(sim, "v", project="p") == "THROTTLED"
+    assert goes(sim, "w", project="q") == ""
+
+
+def test_the_row_of_the_count_is_written_with_its_version():
+    sim = for_all(2)
+    sim.state.profiles[shared("flow", "limit")] = Profile(shared("flow", "limit"), row_version=7)
+    goes(sim, "u")
+    assert sim.changes.profiles[shared("flow", "limit")].row_version == 7
+
+
+def test_a_count_that_was_not_loaded_is_looked_up_before_anybody_passes():
+    """A run on a version that this process has not had until now: its batch did not ask for it."""
+    sim = for_all(1)
+    goes(sim, "u")
+    sim.state.counters = frozenset()
+    goes(sim, "v")
+    assert (sim.run().step_id, sim.run().due_us) == ("limit", sim.now)
+    sim.state.counters = frozenset({shared("flow", "limit")})
+    sim.advance(0)
+    assert sim.run().reason == "THROTTLED"
+    assert sim.whats() == ["started", "throttled", "ended"]

@@ -41,7 +41,7 @@ from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
-from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
 from upshotd.domain.values import replace
@@ -142,7 +142,9 @@ def _around(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
         Wait, several, spans, lists, any_of=st.just(True)
     )
     cases = st.lists(st.builds(Case, texts, lists), max_size=2).map(tuple)
-    throttles = st.builds(Throttle, st.integers(1, 1000), spans, texts, lists)
+    throttles = st.builds(
+        Throttle, st.integers(1, 1000), spans, texts, lists, st.sampled_from(ThrottleScope)
+    )
     sends = st.builds(Send, st.just(Channel.SMS), st.just((Sms("x"),)), on_failure=lists)
     kinds = waits | throttles | sends | st.builds(Branch, cases, lists)
     return st.builds(Step, words, kinds, texts)

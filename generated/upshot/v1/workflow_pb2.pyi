@@ -196,6 +196,30 @@ WAIT_SINCE_RUN_STARTED: WaitSince.ValueType  # 2
 """From the start of the run."""
 Global___WaitSince: _TypeAlias = WaitSince  # noqa: Y015
 
+class _ThrottleScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThrottleScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ThrottleScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THROTTLE_SCOPE_UNSPECIFIED: _ThrottleScope.ValueType  # 0
+    """The same as USER."""
+    THROTTLE_SCOPE_USER: _ThrottleScope.ValueType  # 1
+    """Those of one person."""
+    THROTTLE_SCOPE_WORKSPACE: _ThrottleScope.ValueType  # 2
+    """Those of everybody in the workspace; with a key, of everybody with the same one."""
+
+class ThrottleScope(_ThrottleScope, metaclass=_ThrottleScopeEnumTypeWrapper):
+    """Whose runs a throttle counts together."""
+
+THROTTLE_SCOPE_UNSPECIFIED: ThrottleScope.ValueType  # 0
+"""The same as USER."""
+THROTTLE_SCOPE_USER: ThrottleScope.ValueType  # 1
+"""Those of one person."""
+THROTTLE_SCOPE_WORKSPACE: ThrottleScope.ValueType  # 2
+"""Those of everybody in the workspace; with a key, of everybody with the same one."""
+Global___ThrottleScope: _TypeAlias = ThrottleScope  # noqa: Y015
+
 class _DigestOrder:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1598,10 +1622,13 @@ class Throttle(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     ON_THROTTLED_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     max: _builtins.int
     """Most runs that pass in any stretch of the period, 1 to 1000; required."""
     key: _builtins.str
-    """CEL for a key that is counted apart; empty: one count for the person."""
+    """CEL for a key that is counted apart; empty: one count."""
+    scope: Global___ThrottleScope.ValueType
+    """Whose runs are counted together; unspecified means USER."""
     @_builtins.property
     def period(self) -> _duration_pb2.Duration:
         """How long a run that passed is counted, above 0 and at most 400 days; required."""
@@ -1617,10 +1644,11 @@ class Throttle(_message.Message):
         period: _duration_pb2.Duration | None = ...,
         key: _builtins.str = ...,
         on_throttled: _abc.Iterable[Global___Step] | None = ...,
+        scope: Global___ThrottleScope.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max", b"max", "on_throttled", b"on_throttled", "period", b"period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max", b"max", "on_throttled", b"on_throttled", "period", b"period", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,6 +49,7 @@ def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
     want.entry_workflow_ids = {
         plan.workflow.workflow_id for plan in definitions.current.values() if plan.counts_starts
     }
+    want.counters = frozenset().union(*(plan.counters for plan in definitions.plans.values()))
     return want
 
 

@@ -84,6 +84,14 @@ class Draft:
         known = self.state.addresses
         return known is None or known.issuperset(addresses.keys(contact))
 
+    def counter(self, name: str) -> Profile | None:
+        """Return a row in which everybody's runs are counted; None where it is not loaded."""
+        known = self.state.counters
+        if known is not None and name not in known:
+            return None
+        found = self.changes.profiles.get(name) or self.state.profiles.get(name)
+        return found or Profile(name, create_us=self.now_us)
+
     @property
     def list_version(self) -> int:
         """The row version of the suppression list; 0 before there is one."""

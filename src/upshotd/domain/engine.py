@@ -15,11 +15,12 @@ from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
-from upshotd.domain.steps import delay, digest, send, wait
+from upshotd.domain.steps import delay, digest, send, throttle, wait
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import (
     Answer,
@@ -210,6 +211,8 @@ def _timer(moving: journey.Journey) -> Move:
             return send.enter(step, step.kind, moving)
         case Digest():
             return digest.due(step, step.kind, moving)
+        case Throttle():
+            return throttle.enter(step, step.kind, moving)
         case _:
             raise AssertionError(f"a {type(step.kind).__name__} has no timer")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from upshotd.domain.reading import PARTS, parts_read
-from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.throttle import Throttle, ThrottleScope, shared
 from upshotd.domain.steps.wait import EventWait, Wait
 from upshotd.domain.workflow import ReentryMode, Step, Workflow, nested
 
@@ -27,6 +27,8 @@ class Plan:
     remembering: tuple[Step, ...] = ()
     #: What its conditions and templates may read of what costs something to make.
     parts: frozenset[str] = PARTS
+    #: Rows in which its throttles count the runs of everybody.
+    counters: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, workflow: Workflow) -> "Plan":
@@ -45,7 +47,12 @@ class Plan:
 
         walk(workflow.steps, None)
         remembering = tuple(step for step in steps.values() if _remembers(step))
-        return cls(workflow, steps, following, remembering, parts_read(workflow))
+        counters = frozenset(
+            shared(workflow.workflow_id, step.step_id)
+            for step in steps.values()
+            if isinstance(step.kind, Throttle) and step.kind.scope is ThrottleScope.WORKSPACE
+        )
+        return cls(workflow, steps, following, remembering, parts_read(workflow), counters)
 
     @property
     def counts_starts(self) -> bool:

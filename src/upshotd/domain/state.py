@@ -95,6 +95,8 @@ class Wanted:
     entry_workflow_ids: set[str] = field(default_factory=set)
     #: Addresses whose place on the suppression list is needed, by their keys in `addresses`.
     addresses: set[str] = field(default_factory=set)
+    #: Rows in which the runs of everybody are counted.
+    counters: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -132,6 +134,8 @@ class State:
     #: Addresses whose suppressions are among them, by their keys: those that the people and the
     #: wanted messages had when they were loaded. None: every address, or there is no list yet.
     addresses: set[str] | None = None
+    #: Rows of counts that were looked for, they stand among the profiles. None: all.
+    counters: frozenset[str] | None = None
     groups: dict[str, Group] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     #: Active runs by profile_id, in order of start.

@@ -19,7 +19,7 @@ from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
-from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.values import replace
@@ -168,6 +168,9 @@ def _throttle(message: pb.Throttle, path: str, reading: Reading) -> Throttle:
         period_us=reading.span_us(message.period, f"{path}.period"),
         key=message.key,
         on_throttled=_steps(message.on_throttled, f"{path}.on_throttled", reading),
+        scope=reading.enum(
+            ThrottleScope, message.scope or ThrottleScope.USER, f"{path}.scope", ThrottleScope.USER
+        ),
     )
 
 
@@ -301,7 +304,12 @@ def _throttle_message(throttle: Throttle) -> pb.Throttle:
         period=duration(throttle.period_us),
         key=throttle.key,
         on_throttled=[message(step) for step in throttle.on_throttled],
+        # Left out as before there was one: a definition stays equal to its stored form.
+        scope=_SCOPES.get(throttle.scope, pb.THROTTLE_SCOPE_UNSPECIFIED),
     )
+
+
+_SCOPES = {ThrottleScope.WORKSPACE: pb.THROTTLE_SCOPE_WORKSPACE}
 
 
 def _digest_message(digest: Digest) -> pb.Digest:

@@ -18,6 +18,9 @@ def load(tables: Tables, wanted: Wanted) -> State:
         _person(tables, wanted, state, profile_id)
     for run in sorted(state.runs.values(), key=lambda run: run.run_id):
         _hangs_on(tables, wanted, state, run)
+    state.counters = wanted.counters
+    for name in wanted.counters & tables.profiles.keys():
+        state.profiles[name] = tables.profiles[name]
     if LIST in tables.profiles:
         state.profiles[LIST] = tables.profiles[LIST]
         _listed(tables, wanted, state)

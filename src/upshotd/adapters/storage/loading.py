@@ -75,6 +75,7 @@ class _Loading:
         self._run_ids = set(wanted.run_ids)
         self._stimuli(wanted)
         self._places(wanted)
+        self.state.counters = wanted.counters
         self._people()
         self._journeys(wanted)
         self._held_back(wanted)
@@ -129,7 +130,7 @@ class _Loading:
 
     def _people(self) -> None:
         state, ids = self.state, self._profile_ids
-        for row in self._rows(_PROFILES, ids | {LIST}):
+        for row in self._rows(_PROFILES, ids | {LIST, *(state.counters or ())}):
             profile = rows.profile_of(row)
             state.profiles[profile.profile_id] = profile
             # A profile names all its identities: they need no statement of their own.

@@ -58,7 +58,7 @@ async def until(here: World, text: str) -> None:
 
 
 async def reasons(here: World) -> list[str]:
-    return [o.reason for o in await here.outcomes() if o.kind is OutcomeKind.MESSAGE_SUPPRESSED]
+    return [o.reason for o in await here.outcomes() if o.kind == OutcomeKind.MESSAGE_SUPPRESSED]
 
 
 async def test_a_code_goes_out_at_night_to_everybody_and_not_when_it_is_old(streams: World) -> None:

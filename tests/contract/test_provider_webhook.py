@@ -23,6 +23,7 @@ from upshotd.adapters.providers.webhook import WebhookSettings, retry_after_us
 from upshotd.domain.message import (
     CHANNELS,
     Accepted,
+    Attachment,
     Chat,
     Content,
     Deferred,
@@ -261,3 +262,11 @@ def test_keys_and_headers_are_not_shown() -> None:
     settings = WebhookSettings("http://h/", (b"hush",), headers={"Authorization": "hush"})
 
     assert "hush" not in repr(settings)
+
+
+async def test_attachments_travel_as_addresses(world: WebhookWorld) -> None:
+    files = (Attachment("https://files.example/i.pdf", "Invoice.pdf"),)
+    await world.provider.send(email_delivery(attachments=files))
+    content = json.loads(world.ledger[0].raw)["data"]["content"]
+    url = "https://files.example/i.pdf"
+    assert content["attachments"] == [{"url": url, "filename": "Invoice.pdf"}]

@@ -7,6 +7,7 @@ from tests.sim import HOUR, MINUTE, SECOND, START, Sim
 from upshotd.domain.addresses import LIST
 from upshotd.domain.message import (
     Accepted,
+    Attachment,
     Channel,
     Deferred,
     Email,
@@ -303,3 +304,16 @@ def test_a_template_may_name_the_links_of_its_own_message():
     assert content.text == f"https://unsubscribe/{message.message_id}"
     sim = started(Step("mail", Send(Channel.EMAIL, (Email("Hi", text="{{ links.nothing }}"),))))
     assert (sim.outcomes[-2].reason, sim.sent) == ("TEMPLATE_ERROR", [])
+
+
+def test_addresses_of_attachments_are_templates_and_must_be_of_the_web():
+    file = Attachment("{{ traits.invoice }}", "{{ traits.first_name }}.pdf")
+    step = Step("mail", Send(Channel.EMAIL, (Email("Hi", text="Hi", attachments=(file,)),)))
+    traits = {"first_name": "U", "email": "u@example.com"}
+    sim = started(step, traits={**traits, "invoice": "https://files.example/1"})
+    content = sim.sent[0].content
+    assert isinstance(content, Email)
+    assert content.attachments == (Attachment("https://files.example/1", "U.pdf"),)
+    sim = started(step, traits={**traits, "invoice": "file:///etc/passwd"})
+    assert not sim.sent
+    assert "TEMPLATE_ERROR" in [o.reason for o in sim.outcomes]

@@ -6,7 +6,17 @@ from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
 from upshotd.domain.findings import SPAN_MAX_US
 from upshotd.domain.language import Names, Scalar, Verdict
-from upshotd.domain.message import Channel, Chat, Content, Email, Inbox, Push, Sms, Webhook
+from upshotd.domain.message import (
+    Attachment,
+    Channel,
+    Chat,
+    Content,
+    Email,
+    Inbox,
+    Push,
+    Sms,
+    Webhook,
+)
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.routing import Method, Route
 from upshotd.domain.schedule import Schedule
@@ -163,6 +173,10 @@ def test_five_faults_are_told_in_one_answer() -> None:
 BASE = flow(email())
 
 
+def mail_with(*files: Attachment) -> Send:
+    return Send(Channel.EMAIL, (Email("a", "x", attachments=files),))
+
+
 def timed(schedule: Schedule) -> Trigger:
     return Trigger(EventType.SCHEDULED, schedule=schedule)
 
@@ -211,6 +225,10 @@ def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
         (Send(Channel.SMS, (Sms("x"),), max_lateness_us=0), "send.max_lateness"),
         (Send(Channel.EMAIL, (Email("a", "x", mjml="x"),)), "send.email.mjml"),
         (Send(Channel.EMAIL, (Email("a", "x", headers={"To": "b"}),)), "send.email.headers.To"),
+        (mail_with(Attachment("")), "send.email.attachments[0].url"),
+        (mail_with(Attachment(BAD)), "send.email.attachments[0].url"),
+        (mail_with(Attachment("u", BAD)), "send.email.attachments[0].filename"),
+        (mail_with(*[Attachment("u")] * 11), "send.email.attachments"),
         (Send(Channel.EMAIL, (Email("a", "x", utm={"x": "b"}),)), "send.email.utm.x"),
         (Send(Channel.PUSH, (Push(""),)), "send.push.title"),
         (Send(Channel.PUSH, (Push("a", data={"b": BAD}),)), "send.push.data.b"),

@@ -20,6 +20,7 @@ from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
 from upshotd.domain.message import (
     CHANNELS,
+    Attachment,
     Channel,
     Chat,
     Content,
@@ -68,6 +69,7 @@ contents: st.SearchStrategy[Content] = (
         headers=pairs,
         mjml=texts,
         utm=pairs,
+        attachments=st.tuples(st.builds(Attachment, texts, texts)) | st.just(()),
     )
     | st.builds(Sms, texts)
     | st.builds(Push, texts, texts, pairs)

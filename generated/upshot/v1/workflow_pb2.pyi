@@ -1065,6 +1065,7 @@ class EmailContent(_message.Message):
     REPLY_TO_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     UTM_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Subject line, required."""
     html: _builtins.str
@@ -1089,6 +1090,10 @@ class EmailContent(_message.Message):
         content, id. A link that has one keeps it.
         """
 
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """Files that are fetched when it is sent, at most 10 and 10 MiB together."""
+
     def __init__(
         self,
         *,
@@ -1099,14 +1104,41 @@ class EmailContent(_message.Message):
         reply_to: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         utm: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        attachments: _abc.Iterable[Global___Attachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "html", b"html", "mjml", b"mjml", "reply_to", b"reply_to", "subject", b"subject", "text", b"text", "utm", b"utm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "headers", b"headers", "html", b"html", "mjml", b"mjml", "reply_to", b"reply_to", "subject", b"subject", "text", b"text", "utm", b"utm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmailContent: _TypeAlias = EmailContent  # noqa: Y015
+
+@_typing.final
+class Attachment(_message.Message):
+    """A file that an e-mail carries; templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Where it is fetched, http or https, from a public host; required."""
+    filename: _builtins.str
+    """What it is called; empty: the last part of the address."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        filename: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
 
 @_typing.final
 class SmsContent(_message.Message):

@@ -27,6 +27,14 @@ class Channel(IntEnum):
     INBOX = 6
 
 
+class Attachment(NamedTuple):
+    """A file that is fetched when the e-mail is sent."""
+
+    url: str
+    #: Empty: the last part of the address.
+    filename: str = ""
+
+
 class Email(NamedTuple):
     """An e-mail; at least one of `html` and `text` is not empty once it is rendered."""
 
@@ -43,6 +51,7 @@ class Email(NamedTuple):
     mjml: str = ""
     #: Parameters that links to the web get, without their `utm_`; empty once it is rendered.
     utm: Mapping[str, str] = NOTHING
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Sms(NamedTuple):

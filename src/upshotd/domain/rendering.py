@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, assert_never
 
 from upshotd.domain.errors import TemplateError
-from upshotd.domain.message import Chat, Content, Email, Inbox, Message, Push, Sms, Webhook
+from upshotd.domain.message import (
+    Attachment,
+    Chat,
+    Content,
+    Email,
+    Inbox,
+    Message,
+    Push,
+    Sms,
+    Webhook,
+)
 from upshotd.domain.values import NOTHING
 
 if TYPE_CHECKING:
@@ -70,6 +80,7 @@ def _email(
         headers={name: _line(text(value)) for name, value in email.headers.items()} or NOTHING,
         mjml=html if email.mjml else "",
         utm={name: _line(text(value)) for name, value in email.utm.items()} or NOTHING,
+        attachments=tuple(_attachment(attachment, text) for attachment in email.attachments),
     )
     try:
         finished = definitions.letters.finish(filled)
@@ -77,6 +88,13 @@ def _email(
         raise TemplateError(str(error)) from None
     workspace_id = journey.draft.changes.workspace_id
     return definitions.links.decorate(finished, workspace_id, message.message_id)
+
+
+def _attachment(attachment: Attachment, text: Callable[[str], str]) -> Attachment:
+    url = text(attachment.url).strip()
+    if not url.startswith(("http://", "https://")):
+        raise TemplateError(f"an attachment's address is {url[:100]!r}, not of http or https")
+    return Attachment(url, _line(text(attachment.filename)))
 
 
 def _line(text: str) -> str:

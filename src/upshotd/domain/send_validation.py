@@ -7,6 +7,7 @@ from typing import Final, assert_never
 from upshotd.domain.findings import Findings
 from upshotd.domain.message import (
     CHANNELS,
+    Attachment,
     Channel,
     Chat,
     Content,
@@ -22,6 +23,8 @@ from upshotd.domain.steps.send import Send
 
 #: Routes inside of routes; that of the step is the first.
 ROUTES_MAX: Final = 3
+#: Most attachments of an e-mail.
+ATTACHMENTS_MAX: Final = 10
 #: Most headers of an e-mail.
 HEADERS_MAX: Final = 20
 #: Most entries of the data of a push message.
@@ -132,10 +135,19 @@ def _email(email: Email, path: str, findings: Findings) -> None:
         own = name.lower() in HEADERS or name.lower().startswith("x-")
         if not own or name.lower().startswith("x-upshot") or not _HEADER.fullmatch(name):
             findings.fault(f"{path}.headers.{name}", "is no header that a workflow may set")
+    _attachments(email.attachments, f"{path}.attachments", findings)
     _texts(email.utm, f"{path}.utm", len(UTM), findings)
     for name in email.utm:
         if name not in UTM:
             findings.fault(f"{path}.utm.{name}", f"is none of {', '.join(UTM)}")
+
+
+def _attachments(given: tuple[Attachment, ...], path: str, findings: Findings) -> None:
+    if len(given) > ATTACHMENTS_MAX:
+        findings.fault(path, f"{len(given)} given; at most {ATTACHMENTS_MAX} are taken")
+    for index, (url, filename) in enumerate(given):
+        _required(url, f"{path}[{index}].url", findings)
+        findings.template(f"{path}[{index}].filename", filename)
 
 
 def _required(source: str, path: str, findings: Findings) -> None:

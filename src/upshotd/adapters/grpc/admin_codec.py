@@ -132,8 +132,10 @@ def message(message: Message, *, full: bool) -> pb.Message:
         facts={word: timestamp(us) for word, us in message.facts.items()},
     )
     if full and message.content is not None:
-        parts = message.content._asdict()
-        shown.content.CopyFrom(struct({name: part for name, part in parts.items() if part}))
+        parts = {name: part for name, part in message.content._asdict().items() if part}
+        if "attachments" in parts:
+            parts["attachments"] = [one._asdict() for one in parts["attachments"]]
+        shown.content.CopyFrom(struct(parts))
     return shown
 
 

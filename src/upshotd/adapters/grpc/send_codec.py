@@ -8,6 +8,7 @@ from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.times import duration
 from upshotd.domain.message import (
     CHANNELS,
+    Attachment,
     Channel,
     Chat,
     Content,
@@ -95,6 +96,7 @@ def _email(message: pb.EmailContent) -> Email:
         headers=dict(message.headers),
         mjml=message.mjml,
         utm=dict(message.utm),
+        attachments=tuple(Attachment(one.url, one.filename) for one in message.attachments),
     )
 
 
@@ -135,6 +137,9 @@ def write_content(content: Content, written: pb.Send | pb.TemplateContent) -> No
                 reply_to=content.reply_to,
                 headers=content.headers,
                 utm=content.utm,
+                attachments=[
+                    pb.Attachment(url=u, filename=name) for u, name in content.attachments
+                ],
             )
             written.email.CopyFrom(email)
         case Sms(body):

@@ -96,6 +96,7 @@ def _smtp(name: str, options: Options, now_us: Callable[[], int]) -> Provider:
         username=options.text("username"),
         password=options.text("password"),
         timeout_us=options.duration_us("timeout", _TIMEOUT_US, _LONGEST_US),
+        attachment_hosts=_hosts(options),
     )
     if settings.password and not settings.username:
         options.fault("username", "is required beside a password")
@@ -118,6 +119,15 @@ def _host(options: Options) -> str:
     if has_controls(host) or any(character in " /@<>" for character in host):
         options.fault("host", "must be a host name or an IP address")
     return host
+
+
+def _hosts(options: Options) -> frozenset[str]:
+    """Hosts with their ports, with commas between."""
+    given = options.text("attachment_hosts")
+    hosts = frozenset(part.strip() for part in given.split(",") if part.strip())
+    if any(not host or not port.isdigit() for host, _, port in (h.rpartition(":") for h in hosts)):
+        options.fault("attachment_hosts", "must be host:port, with commas between")
+    return hosts
 
 
 def _sender(options: Options) -> tuple[str, str]:

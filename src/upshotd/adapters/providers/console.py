@@ -67,6 +67,7 @@ def _lines(content: Content) -> list[str]:
             return [
                 f"subject: {shown(content.subject)}",
                 *(unsubscribe if content.unsubscribe_url else []),
+                *(f"attachment: {shown(' '.join(one))}" for one in content.attachments),
                 *_body(content.text or content.html),
             ]
         case Sms() | Webhook() | Chat():

@@ -9,7 +9,7 @@ headers are checked here, then written as they stand.
 import email.policy
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
@@ -17,6 +17,7 @@ from email.message import EmailMessage
 from email.policy import Policy
 from email.utils import format_datetime, formataddr
 
+from upshotd.adapters.providers.attachments import File
 from upshotd.adapters.providers.wording import has_controls
 from upshotd.domain.message import Delivery, Email
 
@@ -74,8 +75,15 @@ def ascii_domain(address: str) -> str:
     return f"{local}@{domain.encode('idna').decode('ascii')}"
 
 
-def compose(delivery: Delivery, content: Email, sender: str, from_name: str, now_us: int) -> Letter:
-    """The e-mail of `delivery`; raises Unsendable.
+def compose(
+    delivery: Delivery,
+    content: Email,
+    sender: str,
+    from_name: str,
+    now_us: int,
+    files: Sequence[File] = (),
+) -> Letter:
+    """The e-mail of `delivery` with its *files*; raises Unsendable.
 
     `sender` is a plain ASCII address, `from_name` the display name beside it or empty.
     """
@@ -95,6 +103,8 @@ def compose(delivery: Delivery, content: Email, sender: str, from_name: str, now
     ):
         message[name] = _Line.of(name, value)
     _write_body(message, content)
+    for file in files:
+        _attach(message, file)
     return Letter(message, recipient, internet_id)
 
 
@@ -165,6 +175,16 @@ def _write_body(message: EmailMessage, content: Email) -> None:
             write(content.html, subtype="html", cte=_encoding(content.html))
     except UnicodeEncodeError:
         raise Unsendable("PROVIDER_ERROR", "the body is not valid Unicode") from None
+
+
+def _attach(message: EmailMessage, file: File) -> None:
+    # A folder in a name, or quotes around it, is what some mail programs would follow.
+    name = file.name.replace("\\", "/").rpartition("/")[2].replace('"', "'")
+    if has_controls(name):
+        raise Unsendable("ATTACHMENT_ERROR", "the name of an attachment has control characters")
+    message.add_attachment(
+        file.data, maintype=file.maintype, subtype=file.subtype, filename=name[:200]
+    )
 
 
 def _encoding(text: str) -> str | None:

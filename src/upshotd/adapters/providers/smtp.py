@@ -24,6 +24,7 @@ from aiosmtplib import (
 )
 from aiosmtplib.typing import Default
 
+from upshotd.adapters.providers.attachments import Files, Unfetched
 from upshotd.adapters.providers.mime import Letter, Unsendable, compose
 from upshotd.adapters.providers.wording import detail_of
 from upshotd.domain.message import (
@@ -61,6 +62,8 @@ class SmtpSettings:
     password: str = field(default="", repr=False)
     #: For one whole attempt, connecting included, in microseconds.
     timeout_us: int = 15_000_000
+    #: Hosts that attachments may come from although they are not public, as `name:port`.
+    attachment_hosts: frozenset[str] = frozenset()
 
 
 class SmtpProvider:
@@ -74,6 +77,7 @@ class SmtpProvider:
         self._settings = settings
         self._now_us = now_us
         self._idle: list[_Connection] = []
+        self._files = Files(settings.attachment_hosts)
         encrypted = settings.tls != "none"
         self._context = ssl.create_default_context() if encrypted else None
 
@@ -84,15 +88,19 @@ class SmtpProvider:
             return Refused("PROVIDER_ERROR", "SMTP carries e-mail only")
         settings = self._settings
         try:
-            letter = compose(
-                delivery, content, settings.from_address, settings.from_name, self._now_us()
-            )
+            files = await self._files.fetch(content.attachments)
+            sender, name = settings.from_address, settings.from_name
+            letter = compose(delivery, content, sender, name, self._now_us(), files)
+        except Unfetched as fault:
+            detail = str(fault)
+            return Deferred(detail) if fault.again else Refused("ATTACHMENT_ERROR", detail)
         except Unsendable as fault:
             return Refused(fault.reason, fault.detail)
         return await self._deliver(letter)
 
     async def close(self) -> None:
         """Say goodbye on every idle connection."""
+        await self._files.close()
         idle, self._idle = self._idle, []
         await asyncio.gather(*(connection.leave() for connection in idle))
 

@@ -176,6 +176,9 @@ def retry_after_us(value: str, now_us: int) -> int:
 def _event(delivery: Delivery, now_us: int) -> dict[str, object]:
     # What the content was made from is no part of it.
     content = {k: v for k, v in delivery.content._asdict().items() if k not in ("mjml", "utm")}
+    files = content.pop("attachments", ())
+    if files:  # the receiver fetches them
+        content["attachments"] = [one._asdict() for one in files]
     data: dict[str, object] = delivery._asdict() | {"content": content}
     data["channel"] = delivery.channel.name.lower()
     moment = _EPOCH + timedelta(microseconds=now_us)

@@ -13,7 +13,15 @@ import orjson
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
-from upshotd.domain.message import CHANNELS, Channel, Content, Email, Message, MessageState
+from upshotd.domain.message import (
+    CHANNELS,
+    Attachment,
+    Channel,
+    Content,
+    Email,
+    Message,
+    MessageState,
+)
 from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
@@ -235,9 +243,11 @@ def content_document(content: Content | None) -> bytes | None:
         case None:
             return None
         case Email():
+            # What it was made from is left out; fields at the end only where there are some.
+            more = ["", {}, content.attachments] if content.attachments else []
             return dump(
                 ["email", content.subject, content.html, content.text, content.unsubscribe_url]
-                + [content.reply_to, content.headers]
+                + [content.reply_to, content.headers, *more]
             )
         case _:
             return dump([CHANNELS[type(content)].name.lower(), *content])
@@ -251,7 +261,11 @@ def content_of(document: list[Any] | None) -> Content | None:
     if document is None:
         return None
     kind, *fields = document
-    return _CONTENTS[kind](*fields)
+    content = _CONTENTS[kind](*fields)
+    if isinstance(content, Email) and content.attachments:
+        found = tuple(Attachment(*attachment) for attachment in content.attachments)
+        return content._replace(attachments=found)
+    return content
 
 
 def message_row(message: Message) -> Row:

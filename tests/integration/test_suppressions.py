@@ -28,6 +28,8 @@ async def test_an_address_on_the_list_gets_nothing_from_then_on(
     (shown,) = listed.entries
     assert (shown.email, shown.suppression.reason) == ("ana@home.example", "SUPPRESSED")
     assert shown.suppression.channel == outcome_pb2.CHANNEL_EMAIL
+    answer = await wire.admin.GetProfile(admin_pb2.GetProfileRequest(user_id="ana"))
+    assert [held.reason for held in answer.profile.suppressions] == ["SUPPRESSED"]
     request.remove = True
     assert (await wire.admin.SetSuppressions(request)).changed == 1
     await wire.ingest(track("e2"))

@@ -1282,7 +1282,7 @@ class Profile(_message.Message):
 
     @_builtins.property
     def suppressions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Suppression]:
-        """What is held back from this person."""
+        """What is held back from this person, or from an address they have."""
 
     def __init__(
         self,

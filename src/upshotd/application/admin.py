@@ -7,6 +7,7 @@ from typing import Final
 from upshotd.application import pages
 from upshotd.application.pages import Page
 from upshotd.application.ports import MessageFilter, OutcomeCount, RunFilter, Store
+from upshotd.domain import addresses
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
@@ -14,6 +15,8 @@ from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Identity, IdKind, KeptEvent
 
+#: More than is held back from any one address.
+_SCOPES_MAX: Final = 100
 _HOUR_US: Final = 3_600_000_000
 #: End of a window without an end: nothing is recorded after now, so any later instant will do.
 _NEVER_US: Final = 2**62
@@ -30,7 +33,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class ProfileView:
-    """A person and what is held back from them."""
+    """A person and what is held back from them, or from an address of theirs."""
 
     profile: Profile
     suppressions: Sequence[Suppression]
@@ -111,6 +114,9 @@ class Admin:
         if found is None:
             raise NotFound("profile", identity[1])
         profile, suppressions = found
+        for address in addresses.keys(profile.contact):
+            listed = await self._store.suppressions(workspace_id, f"{address} ", _SCOPES_MAX)
+            suppressions += [one.suppression for one in listed if one.owner == address]
         return ProfileView(profile, suppressions)
 
     async def rejected_events(

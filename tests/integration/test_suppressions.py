@@ -1,6 +1,7 @@
 """The suppression list over the wire and from the command line: put on, taken off, in and out."""
 
 import csv
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -33,6 +34,7 @@ async def test_an_address_on_the_list_gets_nothing_from_then_on(
     request.remove = True
     assert (await wire.admin.SetSuppressions(request)).changed == 1
     await wire.ingest(track("e2"))
+    await wire.advance()
     came = await watched_stream.all(wire)
     assert kinds(came)[1] == "MESSAGE_SUPPRESSED"
     assert kinds(came).count("MESSAGE_SENT") == 1
@@ -70,7 +72,11 @@ def test_the_list_goes_out_as_csv_and_comes_back_in(ask: Ask, tmp_path: Path) ->
     assert said == "3 put on the list, 0 as they were\n"
     people = "user_id,channel,topic,until\nsid,sms,,\nsid,email,news,2030-01-01T00:00:00Z\n"
     ask("suppress", "--file", "-", given=people)
+    ask("define", "-", given="topic_id: tea\ndefault: TOPIC_DEFAULT_OPTED_OUT\n")
+    ask("preferences", "sid", "--topic", "tea", "--in", "--off", "push")
     told = ask("suppressions").stdout
+    assert re.search("sid +tea on push +for good +CHANNEL_OFF", told)
+    assert "OPTED_IN" not in told, "what somebody asked for holds nothing back"
     assert "sam@example.com  email          for good" in told
     assert "sid              news on email  2030-01-01 00:00:00  SUPPRESSED" in told
     written = ask("suppressions", "--csv").stdout

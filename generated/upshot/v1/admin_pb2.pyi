@@ -1735,7 +1735,7 @@ class SetSuppressionsRequest(_message.Message):
         """What to put on the list, or to take off.
 
         A reason that is not given is SUPPRESSED; given can be SUPPRESSED, UNSUBSCRIBED, COMPLAINED,
-        BOUNCED and STOP, and with a topic OPTED_OUT.
+        BOUNCED and STOP, and with a topic OPTED_OUT and CHANNEL_OFF.
         """
 
     def __init__(

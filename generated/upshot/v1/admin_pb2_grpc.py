@@ -335,7 +335,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSuppressions(self, request, context):
-        """Lists everything that is held back: from people and from addresses.
+        """Lists everything that is held back: from people and from addresses. A page may have fewer entries
+        than asked for, and more follow.
 
         Fails with INVALID_ARGUMENT for a bad page.
         """

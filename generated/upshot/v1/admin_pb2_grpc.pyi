@@ -139,7 +139,8 @@ class AdminServiceStub:
     none. Fails with INVALID_ARGUMENT naming every fault at once by path.
     """
     ListSuppressions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSuppressionsRequest, _admin_pb2.ListSuppressionsResponse]
-    """Lists everything that is held back: from people and from addresses.
+    """Lists everything that is held back: from people and from addresses. A page may have fewer entries
+    than asked for, and more follow.
 
     Fails with INVALID_ARGUMENT for a bad page.
     """
@@ -266,7 +267,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     none. Fails with INVALID_ARGUMENT naming every fault at once by path.
     """
     ListSuppressions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSuppressionsRequest, _admin_pb2.ListSuppressionsResponse]  # type: ignore[assignment]
-    """Lists everything that is held back: from people and from addresses.
+    """Lists everything that is held back: from people and from addresses. A page may have fewer entries
+    than asked for, and more follow.
 
     Fails with INVALID_ARGUMENT for a bad page.
     """
@@ -510,7 +512,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListSuppressionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListSuppressionsResponse, _abc.Awaitable[_admin_pb2.ListSuppressionsResponse]]:
-        """Lists everything that is held back: from people and from addresses.
+        """Lists everything that is held back: from people and from addresses. A page may have fewer entries
+        than asked for, and more follow.
 
         Fails with INVALID_ARGUMENT for a bad page.
         """

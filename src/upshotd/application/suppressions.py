@@ -16,8 +16,9 @@ from upshotd.domain.state import Identity, identity_of
 from upshotd.domain.stimulus import SuppressionResult, SuppressionSet
 from upshotd.domain.values import replace
 
-#: Reasons that can be given; those of a topic also OPTED_OUT.
+#: Reasons that can be given; of a topic also a person's own.
 REASONS: Final = frozenset({"SUPPRESSED", "UNSUBSCRIBED", "COMPLAINED", "BOUNCED", "STOP"})
+TOPIC_REASONS: Final = REASONS | {"OPTED_OUT", "CHANNEL_OFF"}
 #: Most entries of one call.
 ENTRIES_MAX: Final = 1_000
 
@@ -66,7 +67,7 @@ class Suppressions:
         self, entry: Entry, held: bool, path: str, faults: list[Violation]
     ) -> SuppressionSet:
         suppression = entry.suppression
-        allowed = REASONS | {"OPTED_OUT"} if suppression.topic else REASONS
+        allowed = TOPIC_REASONS if suppression.topic else REASONS
         if suppression.reason not in allowed:
             words = ", ".join(sorted(allowed))
             text = f"{suppression.reason!r} is none of {words}"
@@ -87,13 +88,17 @@ class Suppressions:
         return SuppressionSet(own, addresses.key(entry.channel, usable or ""), held)
 
     async def list(self, workspace_id: str, page_size: int, page_token: str) -> Page[Entry]:
-        """Return what is held back, in an order of its own. Raises InvalidArgument."""
+        """Return what is held back, in an order of its own. Raises InvalidArgument.
+
+        A page may have fewer entries than asked for: what people asked for holds nothing back.
+        """
         asked = pages.asked(page_size, page_token)
         found = await self._store.suppressions(workspace_id, asked.last, asked.size + 1)
         page = asked.page(found, lambda listed: listed.key)
         owners = {e.owner for e in page.items if not addresses.of_key(e.owner)[1]}
         people = await self._store.profiles(workspace_id, owners) if owners else {}
-        return Page([_entry(e, people.get(e.owner)) for e in page.items], page.next_page_token)
+        held = (e for e in page.items if not e.suppression.opts_in)
+        return Page([_entry(e, people.get(e.owner)) for e in held], page.next_page_token)
 
 
 def _entry(listed: Listed, profile: Profile | None) -> Entry:

@@ -9,6 +9,7 @@ from tests.flows import CLICKED, delay, email, sms, track, wait_engagement
 from tests.loops import EVERYTHING, TroubledStore, go
 from tests.world import DAY, START, world
 from upshotd.application.inbox import Limits
+from upshotd.application.work import ALONE_CONFLICTS_MAX
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.errors import (
     Conflict,
@@ -41,11 +42,21 @@ async def test_a_conflict_is_decided_again():
         assert result.state is IngestState.ACCEPTED
 
 
+async def test_a_row_that_others_write_all_the_time_is_waited_for():
+    """As the suppression list while another replica imports one: nothing is set aside for that."""
+    store = TroubledStore()
+    await store.open()
+    async with world(store) as w:
+        store.troubles = [Conflict("moved on") for _ in range(60)]
+        results = await w.ingest(go("a", "ana"), go("b", "ben"))
+        assert {result.state for result in results} == {IngestState.ACCEPTED}
+
+
 async def test_endless_conflict_ends_with_the_item_set_aside():
     store = TroubledStore()
     await store.open()
     async with world(store) as w:
-        store.troubles = [Conflict("moved on") for _ in range(6)]
+        store.troubles = [Conflict("moved on") for _ in range(ALONE_CONFLICTS_MAX + 1)]
         (result,) = await w.ingest(go("a"))
         assert (result.state, result.reason) == (IngestState.REJECTED, "INTERNAL")
 

@@ -244,3 +244,31 @@ async def test_what_is_sent_is_spread_and_each_goes_once(here: World) -> None:
     await here.store.define("default", "digest", b"", None, here.clock.now_us())
     await here.lab.advance(HOUR // 2)
     assert len(here.email.ledger) == 30
+
+
+async def test_it_goes_by_itself_wakes_for_definitions_and_outlives_trouble(
+    here: World, monkeypatch
+) -> None:
+    """The task of a server: it looks at once, when it is woken, and again after a failure."""
+    await people(here, "ana")
+    seen, fire = asyncio.Event(), here.schedules.fire
+    answers: list[int | Exception | None] = [Unavailable("away"), here.clock.now_us(), None]
+
+    async def told() -> int | None:
+        answer = answers.pop(0) if answers else await fire()
+        if not answers:
+            seen.set()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(here.schedules, "fire", told)
+    working = asyncio.create_task(here.schedules.run())
+    await asyncio.wait_for(seen.wait(), 10)
+    await here.define(every("0 * * * *"))
+    seen.clear()
+    here.schedules.wake()
+    await asyncio.wait_for(seen.wait(), 10)
+    working.cancel()
+    await asyncio.wait({working})
+    assert working.cancelled()

@@ -261,14 +261,15 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
         first = Step("first", Send(_ROUTES[2], (mail, Webhook(TEXTS[0])), late_us))
     trigger = TRIGGERS[workflow_id]
     if trigger.type is EventType.SCHEDULED:
-        # In the first hour of the year, where histories begin, and never again: they must end.
-        times = Schedule(chance.choice(("*/15 0 1 1 *", "*/20 0 1 1 *", "30 0 1 1 *")))
-        trigger = replace(trigger, schedule=times, condition=chance.choice(("", CONDITIONS[0])))
+        # In the first minutes of the year, where histories begin, and never again: they must end.
+        times = Schedule(chance.choice(("8 0 1 1 *", "8,20 0 1 1 *", "20 0 1 1 *")))
+        timed = replace(trigger, schedule=times, condition=chance.choice(("", CONDITIONS[0])))
+        trigger = chance.choice((timed, Trigger(None)))
     begin = (*_crowded(scope), first) if workflow_id == "gathered" else (first,)
     return Workflow(
         workflow_id,
         trigger,
-        begin + steps(replace(scope, sends=("first",)), 1, 5),
+        begin + steps(replace(scope, sends=("first",)), 1, 2 if workflow_id == "timed" else 5),
         reentry=REENTRIES.get(workflow_id, Reentry(ReentryMode.ONCE_ACTIVE)),
         exits=(ExitRule("Used"),) if chance.random() < 0.5 else (),
         topic=chance.choice(TOPICS),

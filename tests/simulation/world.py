@@ -263,8 +263,8 @@ class Simulation:
 
     async def _settle(self) -> None:
         """Let everything come to its end; what is late is found on the way."""
-        # The last time of a schedule comes within the first hour, and is done some minutes later.
-        await asyncio.sleep(max(0.0, (START + HOUR + 5 * MINUTE - self.now_us()) / 1e6))
+        # The last time of a schedule comes after twenty minutes, and is done some minutes later.
+        await asyncio.sleep(max(0.0, (START + 25 * MINUTE - self.now_us()) / 1e6))
         step_s = self.unit_us / 1e6
         # Every list of steps, one in the other, at its longest; then backoff and enrolments.
         for _ in range(2_000):

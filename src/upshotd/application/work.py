@@ -32,8 +32,13 @@ Ended: TypeAlias = Callable[[Sequence[Batch]], None]
 
 #: How often a batch is decided again after a conflict before it is split.
 CONFLICTS_MAX = 5
-#: How often an item alone is decided again before it counts as one that cannot be stored.
+#: How often an item alone is decided again when it breaks a constraint, before it counts as one
+#: that cannot be stored.
 ALONE_TRIES = 2
+#: And how often after a conflict: other replicas may write a row that it needs all the time, such
+#: as the suppression list during an import. From the sixth time on after a pause, in microseconds.
+ALONE_CONFLICTS_MAX = 100
+ALONE_PAUSE_US = 20_000
 
 
 class Work:
@@ -136,8 +141,10 @@ class Work:
         What had moved on is decided again, what breaks a constraint is split; *ended* is told of
         each part that is committed. Returns False when something could not even be set aside.
         """
-        tries = 0
-        while tries < CONFLICTS_MAX and (isinstance(error, Conflict) or _may_pass(items, tries)):
+        tries, most = 0, CONFLICTS_MAX if len(items) > 1 else ALONE_CONFLICTS_MAX
+        while tries < most and (isinstance(error, Conflict) or _may_pass(items, tries)):
+            if tries >= CONFLICTS_MAX:
+                await self._clock.sleep(round(ALONE_PAUSE_US * self._ids.fraction()))
             tries += 1
             batches = await self.load(items)
             for batch in batches:

@@ -101,6 +101,8 @@ class Client:
         if self._chance.random() < 0.9:
             boxes = mailboxes(workspace_id, user_id)
             traits["email"] = self._chance.choice((*boxes[:1] * 4, *boxes))
+        if self._chance.random() < 0.3:
+            traits["locale"] = self._chance.choice(("de-CH", "fr"))
         if self._chance.random() < 0.8:
             traits["phone"] = "+1555000" + user_id[-1] + ("1" if workspace_id == "north" else "2")
         event.identify.traits.update(traits)
@@ -207,6 +209,7 @@ class Operator:
         for workspace_id in WORKSPACES:
             for topic_id, default in flows.topics(self._chance).items():
                 await self._define_topic(workspace_id, Topic(topic_id, default=default))
+            await self._define_templates(workspace_id)
             for name in flows.NAMES:
                 await self._define(workspace_id, name)
 
@@ -220,6 +223,20 @@ class Operator:
                 await asyncio.sleep(1.0)
             else:
                 return
+
+    async def _define_templates(self, workspace_id: str) -> None:
+        for template in flows.templates(self._chance):
+            while True:
+                try:
+                    await self._sim.node().call(
+                        lambda server, it=template: server.templates.define(  # type: ignore[misc]
+                            workspace_id, it, validate_only=False
+                        )
+                    )
+                except UpshotError:
+                    await asyncio.sleep(1.0)
+                else:
+                    break
 
     async def _define(self, workspace_id: str, name: str) -> None:
         workflow = flows.workflow(self._chance, name, self._sim.unit_us)
@@ -249,6 +266,8 @@ class Operator:
             workspace_id = self._chance.choice(WORKSPACES)
             if self._sim.faults.strikes("redefine", 0.5):
                 await self._define(workspace_id, self._chance.choice(flows.NAMES))
+            if self._sim.faults.strikes("retell", 0.2):
+                await self._define_templates(workspace_id)
             if self._sim.faults.strikes("cancel", 0.3):
                 await self._cancel(workspace_id)
             if self._sim.faults.strikes("choose", 0.8):

@@ -40,6 +40,7 @@ FAULTS = {
     "cancel": 0.4,
     "choose": 0.5,
     "list": 0.5,
+    "retell": 0.4,
     "merge": 0.5,
 }
 

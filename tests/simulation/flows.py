@@ -25,6 +25,7 @@ from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
+from upshotd.domain.template import CONTENT, Template
 from upshotd.domain.values import replace
 from upshotd.domain.window import Window
 from upshotd.domain.workflow import (
@@ -85,12 +86,14 @@ def a_send(scope: Scope) -> StepKind:
         routing = scope.chance.choice(_ROUTES)
     contents = [_content(channel, _text(scope)) for channel in sorted(channels(routing))]
     limited = scope.chance.random() < 0.2
+    reused = scope.chance.random() < 0.2
     return Send(
         routing,
-        tuple(contents),
+        () if reused else tuple(contents),
         scope.duration() if limited else None,
         on_failure=steps(scope.inner(), 0, 1) if scope.depth < DEPTH and limited else (),
         on_unknown=scope.chance.choice((None, None, *OnUnknown)),
+        template_id="letter" if reused else "",
     )
 
 
@@ -276,6 +279,20 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
         purpose=chance.choice(list(Purpose)),
         cancellation_key="event.name" if chance.random() < 0.5 else "",
     )
+
+
+def templates(chance: random.Random) -> list[Template]:
+    """Return what sends may say: in two languages, in a layout; now and then it fails."""
+    said = {
+        locale: tuple(
+            _content(channel, FAULTY if chance.random() < 0.02 else chance.choice(TEXTS))
+            for channel in (Channel.EMAIL, Channel.SMS, Channel.PUSH, Channel.WEBHOOK)
+        )
+        for locale in ("", "de")
+    }
+    frame = Email(TEXTS[0], f"<main>{CONTENT}</main>")
+    layout_id = "frame" if chance.random() < 0.5 else ""
+    return [Template("frame", {"": (frame,)}), Template("letter", said, layout_id=layout_id)]
 
 
 def topics(chance: random.Random) -> dict[str, TopicDefault]:

@@ -22,7 +22,7 @@ from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
 from upshotd.application.schedules import Schedules
-from upshotd.application.shelf import TOPICS, Kind, Shelf
+from upshotd.application.shelf import TEMPLATES, TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
@@ -31,6 +31,7 @@ from upshotd.domain.definitions import Carrier, Definitions
 from upshotd.domain.errors import Unavailable, UpshotError
 from upshotd.domain.message import Channel, Delivery, SendResult
 from upshotd.domain.profile import ContactRules
+from upshotd.domain.template import Template
 from upshotd.domain.validation import validate
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Server:
     subscriptions: Subscriptions
     workflows: Workflows
     topics: Shelf[Topic]
+    templates: Shelf[Template]
     working: "asyncio.Task[None]"
     moving: "asyncio.Task[None]"
     timing: "asyncio.Task[None]"
@@ -206,6 +208,13 @@ class Node:
             sim.codec.decode_topic,
             topic_codec.faults,
         )
+        letter: Kind[Template] = Kind(
+            TEMPLATES,
+            lambda template: template.template_id,
+            sim.codec.encode_template,
+            sim.codec.decode_template,
+            lambda _: (),
+        )
         self.server = Server(
             store=store,
             clock=clock,
@@ -222,6 +231,7 @@ class Node:
                 wake,
             ),
             topics=Shelf(store, clock, topic, book.refresh),
+            templates=Shelf(store, clock, letter, book.refresh),
             working=asyncio.create_task(loop.run()),
             moving=asyncio.create_task(in_flight.run()),
             timing=asyncio.create_task(schedules.run()),

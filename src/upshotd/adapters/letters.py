@@ -36,6 +36,8 @@ class MailLetters:
         if _STYLE.search(html):
             html = _INLINER.inline(html)
         text = email.text or plain_text(html)
+        if html is email.html and text is email.text and not email.utm:
+            return email
         return email._replace(html=html, text=text, mjml="", utm=NOTHING)
 
 

@@ -1,6 +1,6 @@
 """Frequency caps: how many messages a person gets in a time, over all workflows. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from upshotd.domain.message import Channel, Purpose
@@ -39,8 +39,10 @@ class Cap:
         return f"cap:{self.name}"
 
 
-def reached(caps: Iterable[Cap], profile: Profile, now_us: int) -> Cap | None:
+def reached(caps: Collection[Cap], profile: Profile, now_us: int) -> Cap | None:
     """Return the first of *caps* that lets nothing more through to this person, or None."""
+    if not caps:
+        return None
     counts = live(profile.passes, now_us)
     return next((cap for cap in caps if len(counts.get(cap.pass_name, ())) >= cap.most), None)
 

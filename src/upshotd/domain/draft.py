@@ -71,6 +71,8 @@ class Draft:
 
     def suppressions(self, owner: str) -> list[Suppression]:
         """Return what is held back from a profile or an address, also what is over."""
+        if not self.changes.suppressions:
+            return list(self.state.suppressions.get(owner, {}).values())
         held = dict(self.state.suppressions.get(owner, {}))
         for (whose, scope), suppression in self.changes.suppressions.items():
             if whose == owner and suppression is not None:

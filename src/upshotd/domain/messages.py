@@ -131,4 +131,6 @@ def holding(draft: Draft, profile_id: str, message: Message, topic: str) -> Supp
     listed = addresses.key(message.channel, message.recipient)
     if listed:
         held += draft.suppressions(listed)
+    if not (held or topic):
+        return None
     return consent.holding(held, topics, message.channel, topic, draft.now_us)

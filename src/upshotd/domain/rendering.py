@@ -77,10 +77,10 @@ def _email(
         html="" if email.mjml else html,
         text=text(email.text),
         reply_to=_line(text(email.reply_to)),
-        headers={name: _line(text(value)) for name, value in email.headers.items()} or NOTHING,
+        headers=_lines(email.headers, text),
         mjml=html if email.mjml else "",
-        utm={name: _line(text(value)) for name, value in email.utm.items()} or NOTHING,
-        attachments=tuple(_attachment(attachment, text) for attachment in email.attachments),
+        utm=_lines(email.utm, text),
+        attachments=tuple([_attachment(attachment, text) for attachment in email.attachments]),
     )
     try:
         finished = definitions.letters.finish(filled)
@@ -99,6 +99,12 @@ def _attachment(attachment: Attachment, text: Callable[[str], str]) -> Attachmen
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _lines(texts: Mapping[str, str], text: Callable[[str], str]) -> Mapping[str, str]:
+    if not texts:
+        return NOTHING
+    return {name: _line(text(value)) for name, value in texts.items()}
 
 
 def _texts(texts: Mapping[str, str], text: Callable[[str], str]) -> Mapping[str, str]:

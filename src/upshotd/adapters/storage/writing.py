@@ -9,7 +9,7 @@ from zlib import crc32
 from sqlalchemy import Connection, Table, delete, tuple_
 
 from upshotd.adapters.storage import leases, merging, rows, tables
-from upshotd.adapters.storage.bulk import Insert, Lookup, upsert
+from upshotd.adapters.storage.bulk import Insert, Lookup, on_postgresql, upsert
 from upshotd.adapters.storage.tail import Appended
 from upshotd.application.failpoints import failpoint
 from upshotd.domain.addresses import LIST
@@ -151,9 +151,13 @@ def _hold_people(connection: Connection, changes: Changes) -> None:
     versions = dict(changes.consents)
     for profile in changes.profiles.values():
         versions[profile.profile_id] = profile.row_version
-    relied = None if LIST in changes.profiles else versions.pop(LIST, None)
+    relied = None
+    if LIST in versions and LIST not in changes.profiles and on_postgresql(connection):
+        relied = versions.pop(LIST)
     known = {profile_id: version for profile_id, version in versions.items() if version}
-    found = _HELD_PROFILES.rows(connection, changes.workspace_id, sorted(known))
+    # Where the list has no version it must not be there.
+    asked = {*known, LIST} if LIST in versions else known
+    found = _HELD_PROFILES.rows(connection, changes.workspace_id, sorted(asked))
     # One that was merged away meanwhile would come back.
     if {row[0]: row[1] for row in found} != known:
         raise Conflict("profiles were written or merged since they were loaded")

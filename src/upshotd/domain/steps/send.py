@@ -94,19 +94,26 @@ def message_ids(left: Mapping[str, object]) -> tuple[str, ...]:
 
 def made(journey: Journey, step_id: str) -> list[Message]:
     """Return the messages of a send step of this run."""
-    found = map(journey.draft.message, message_ids(journey.steps.get(step_id, {})))
+    left = journey.steps.get(step_id)
+    if left is None:
+        return []
+    found = map(journey.draft.message, message_ids(left))
     return [message for message in found if message is not None]
 
 
 def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> Move:
     """Try what is left to try, and hold while a message of it is open."""
+    # A channel stands in a route once: what is made on the way is of no other reach.
+    before = made(journey, step.step_id)
+    if before and isinstance(send.routing, Channel) and before[0].state is MessageState.ACCEPTED:
+        return NEXT
     if not journey.draft.knows(journey.profile.contact):
         return Hold(journey.now_us)  # an address that came a moment ago: once more, with it loaded
 
     def reach(channel: Channel, alone: bool) -> bool:
         if not alone and channel.name in _passed_over(journey, step.step_id):
             return False
-        for message in made(journey, step.step_id):
+        for message in before:
             if message.channel is channel:
                 return not _spent(message)
         return _try(_message(step, send, channel, journey, expire_us), send, journey, alone=alone)

@@ -114,15 +114,18 @@ def _event(draft: Draft, event: Event) -> IngestResult:
         _considered(draft, plan, profile.profile_id, event)
         for plan in draft.definitions.listeners(event)
     ]
-    started = tuple(StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id)
-    if found:
-        refused = tuple(explanation for explanation in found if not explanation.run_id)
-        accepted = AcceptedEvent(event, profile.profile_id, started, refused)
-        draft.changes.events[event.event_id] = accepted
+    if not found:
+        return IngestResult(
+            event.event_id, IngestState.ACCEPTED, violations=warnings, resumed=resumed
+        )
+    started = tuple([StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id])
+    refused = tuple([explanation for explanation in found if not explanation.run_id])
+    accepted = AcceptedEvent(event, profile.profile_id, started, refused)
+    draft.changes.events[event.event_id] = accepted
     return IngestResult(
         event.event_id,
         IngestState.ACCEPTED,
-        violations=(*warnings, *_without_key(found)),
+        violations=(*warnings, *_without_key(refused)),
         started=started,
         resumed=resumed,
         explanations=tuple(found),
@@ -179,11 +182,11 @@ def _considered(draft: Draft, plan: Plan, profile_id: str, event: Event) -> Expl
     return journey.start(draft, plan, profile_id, event, event.event_id)
 
 
-def _without_key(found: list[Explanation]) -> tuple[Violation, ...]:
+def _without_key(refused: tuple[Explanation, ...]) -> tuple[Violation, ...]:
     """Return warnings about workflows that cannot say whether they start."""
     return tuple(
         Violation("event", f"{e.workflow_id} not started: a key has no value: {e.detail}")
-        for e in found
+        for e in refused
         if e.reason == NO_KEY
     )
 

@@ -72,12 +72,12 @@ class Event(NamedTuple):
         """Whether it is one of our outcomes, back from Segment."""
         if self.event_id.startswith(OWN_ID_PREFIX):
             return True
-        return bool(self.context) and text_at(self.context, "library", "name") == OWN_LIBRARY
+        return text_at(self.context, "library", "name") == OWN_LIBRARY
 
     @property
     def group_of(self) -> str:
         """The group the event speaks of: a group call's own, else `context.groupId`."""
-        return self.group_id or (text_at(self.context, "groupId") if self.context else "")
+        return self.group_id or text_at(self.context, "groupId")
 
 
 def corrected_time(receive_us: int, sent_us: int | None, original_us: int | None) -> int:

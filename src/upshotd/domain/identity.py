@@ -138,8 +138,6 @@ def apply(draft: Draft, event: Event, profile: Profile) -> tuple[Profile, tuple[
 
 def _with_context(profile: Profile, event: Event) -> Profile:
     """Fill time zone and locale from the event's context, where nothing gave them; take devices."""
-    if not event.context:
-        return profile
     found = {
         field: value
         for field in CONTEXT_CONTACTS

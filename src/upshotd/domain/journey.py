@@ -251,10 +251,12 @@ class Journey:
         self.note("ended", detail or reason or state.name, step_id="")
         self._drop_open_messages()
         self.outcome(_END_KINDS[state], reason=reason)
-        left = replace(self._run, step_id=self.step_id, due_us=self.due_us, steps=self.steps)
+        left = None
+        if self.due_us is not None and reason != digest.DIGESTED:  # it may be that of a digest
+            left = replace(self._run, step_id=self.step_id, due_us=self.due_us, steps=self.steps)
         self.step_id, self.due_us = "", None
         self.save(state, reason)
-        if reason != digest.DIGESTED:
+        if left is not None:
             digest.pass_on(self.draft, left)
 
     def _drop_open_messages(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from upshotd.domain.errors import TemplateError
 from upshotd.domain.message import (
@@ -47,6 +47,10 @@ def rendered(content: Content, message: Message, journey: Journey) -> Content:
             assert_never(content)
 
 
+#: Fields of an e-mail from here on are those that few have.
+_PLAIN: Final = Email._fields.index("reply_to")
+
+
 class _Names:
     """What the templates of a message may name; links are signed only for those that name them."""
 
@@ -72,16 +76,16 @@ def _email(
     definitions = journey.draft.definitions
     source = email.mjml or email.html
     html = definitions.templates.render(source, names.of(source), html=True) if source else ""
-    filled = Email(
-        subject=_line(text(email.subject)),
-        html="" if email.mjml else html,
-        text=text(email.text),
-        reply_to=_line(text(email.reply_to)),
-        headers=_lines(email.headers, text),
-        mjml=html if email.mjml else "",
-        utm=_lines(email.utm, text),
-        attachments=tuple([_attachment(attachment, text) for attachment in email.attachments]),
-    )
+    filled = Email(_line(text(email.subject)), html, text(email.text))
+    if email[_PLAIN:] != filled[_PLAIN:]:
+        filled = filled._replace(
+            html="" if email.mjml else html,
+            reply_to=_line(text(email.reply_to)),
+            headers=_lines(email.headers, text),
+            mjml=html if email.mjml else "",
+            utm=_lines(email.utm, text),
+            attachments=tuple([_attachment(attachment, text) for attachment in email.attachments]),
+        )
     try:
         finished = definitions.letters.finish(filled)
     except ValueError as error:

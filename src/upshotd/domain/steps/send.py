@@ -105,10 +105,15 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
     """Try what is left to try, and hold while a message of it is open."""
     # A channel stands in a route once: what is made on the way is of no other reach.
     before = made(journey, step.step_id)
-    if before and isinstance(send.routing, Channel) and before[0].state is MessageState.ACCEPTED:
-        return NEXT
+    if before and isinstance(send.routing, Channel):
+        return _after(before, step, send, journey)
     if not journey.draft.knows(journey.profile.contact):
         return Hold(journey.now_us)  # an address that came a moment ago: once more, with it loaded
+    if isinstance(send.routing, Channel):
+        message = _message(step, send, send.routing, journey, expire_us)
+        if _try(message, send, journey, alone=True):
+            return Hold(None)
+        return _after(made(journey, step.step_id), step, send, journey)
 
     def reach(channel: Channel, alone: bool) -> bool:
         if not alone and channel.name in _passed_over(journey, step.step_id):
@@ -119,9 +124,15 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
         return _try(_message(step, send, channel, journey, expire_us), send, journey, alone=alone)
 
     take(send.routing, reach)
-    states = {message.state for message in made(journey, step.step_id)}
-    if not states:  # it was to be the first that reaches the person, and none does
+    tried = made(journey, step.step_id)
+    if not tried:  # it was to be the first that reaches the person, and none does
         reach(next(channels(send.routing)), True)
+    return _after(tried, step, send, journey)
+
+
+def _after(tried: list[Message], step: Step, send: Send, journey: Journey) -> Move:
+    """Return how it goes on when nothing is left to try: by what became of the messages."""
+    states = {message.state for message in tried}
     if not states.isdisjoint(OPEN):
         return Hold(None)
     if MessageState.ACCEPTED in states:

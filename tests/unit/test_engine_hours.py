@@ -8,11 +8,24 @@ from tests.flows import email, sms, track
 from tests.sim import DAY, HOUR, MINUTE, START, Sim
 from upshotd.domain.definitions import Policy
 from upshotd.domain.event import Event, EventType
-from upshotd.domain.message import Accepted, Channel, Deferred, MessageState, Purpose
+from upshotd.domain.message import (
+    Accepted,
+    Channel,
+    Deferred,
+    Email,
+    MessageState,
+    Purpose,
+    Push,
+    Refused,
+    Sms,
+)
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.profile import Suppression
+from upshotd.domain.routing import Method, Route
+from upshotd.domain.run import RunState
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
+from upshotd.domain.steps.send import Send
 from upshotd.domain.window import Window
 from upshotd.domain.workflow import Reentry, ReentryMode, Step, Trigger, Workflow
 
@@ -173,3 +186,27 @@ def test_a_page_or_a_screen_starts_what_listens_to_its_name_or_to_any(kind: Even
         sim.event(Event(f"p{number}", kind, f"u{number}", name=name))
     started = [(run.event_id, run.workflow_id) for run in sim.state.runs.values()]
     assert started == [("p0", "pricing"), ("p0", "any"), ("p1", "any"), ("p2", "any")]
+
+
+@pytest.mark.parametrize("method", [Method.SINGLE, Method.ALL])
+def test_the_next_channel_of_a_route_waits_for_the_morning_too(method: Method):
+    """The first failed at night: the second went out at once (simulation, 40240)."""
+    inner = Route(Method.SINGLE, (Channel.EMAIL, Channel.SMS))
+    route = inner if method is Method.SINGLE else Route(method, (inner, Channel.PUSH))
+    contents = (Email("Hi", text="Hi"), Sms("Hi"), Push("Hi"))
+    send = Send(route, contents[: 2 if method is Method.SINGLE else 3])
+    flow = track("Go", Step("tell", send), purpose=Purpose.MARKETING)
+    policy = Policy(hours={Purpose.MARKETING: EVENING})
+    sim = Sim([flow], policy=policy)
+    sim.identify("u", email="u@example.com", phone="+15550000")
+    sim.now = START + 20 * HOUR - MINUTE
+    sim.track("u", "Go")
+    sim.now += 2 * MINUTE
+    sim.answer(Refused("BOUNCED", "no such address"), Channel.EMAIL)
+    assert not sim.sent
+    assert at(sim) == "2026-01-02T08:00"
+    sim.advance(13 * HOUR)
+    (text,) = sim.sent
+    assert text.channel is Channel.SMS
+    sim.answer()
+    assert sim.run().state is RunState.COMPLETED

@@ -21,7 +21,7 @@ from upshotd.domain.message import (
 )
 from upshotd.domain.names import instant, microseconds
 from upshotd.domain.rendering import rendered
-from upshotd.domain.routing import Routing, channels, take
+from upshotd.domain.routing import Route, Routing, channels, take
 from upshotd.domain.steps.move import NEXT, Hold, Into, Move
 from upshotd.domain.window import next_inside
 
@@ -67,12 +67,9 @@ class Refusal(NamedTuple):
 def enter(step: Step, send: Send, journey: Journey) -> Move:
     """Make the messages and their intents; in quiet hours hold until their end."""
     expire_us = _expire_us(step, send, journey)
-    until_us = _opens_us(journey)
-    if expire_us is not None:
-        until_us = min(until_us, expire_us + 1)
+    until_us = _until_us(journey, expire_us)
     if until_us > journey.now_us:
-        journey.note("quiet", f"until {instant(until_us).isoformat()}")
-        return Hold(until_us)
+        return _wait(journey, until_us)
     return _go_on(step, send, journey, expire_us)
 
 
@@ -111,22 +108,42 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
         return Hold(journey.now_us)  # an address that came a moment ago: once more, with it loaded
     if isinstance(send.routing, Channel):
         message = _message(step, send, send.routing, journey, expire_us)
-        if _try(message, send, journey, alone=True):
-            return Hold(None)
+        _try(message, send, journey, alone=True)
         return _after(made(journey, step.step_id), step, send, journey)
+    return _along(send.routing, before, step, send, journey, expire_us)
+
+
+def _along(
+    route: Route,
+    before: list[Message],
+    step: Step,
+    send: Send,
+    journey: Journey,
+    expire_us: int | None,
+) -> Move:
+    """Take a route from what its messages *before* became."""
+    # The first message is made when `enter` has looked at the clock; the next may come hours later.
+    until_us = _until_us(journey, expire_us) if before else journey.now_us
+    waits = False
 
     def reach(channel: Channel, alone: bool) -> bool:
+        nonlocal waits
         if not alone and channel.name in _passed_over(journey, step.step_id):
             return False
         for message in before:
             if message.channel is channel:
                 return not _spent(message)
+        if until_us > journey.now_us:
+            waits = True
+            return True
         return _try(_message(step, send, channel, journey, expire_us), send, journey, alone=alone)
 
-    take(send.routing, reach)
+    take(route, reach)
+    if waits:
+        return _wait(journey, until_us)
     tried = made(journey, step.step_id)
     if not tried:  # it was to be the first that reaches the person, and none does
-        reach(next(channels(send.routing)), True)
+        reach(next(channels(route)), True)
     return _after(tried, step, send, journey)
 
 
@@ -223,6 +240,17 @@ def _expire_us(step: Step, send: Send, journey: Journey) -> int | None:
         planned_us = journey.planned_us
         journey.leave(step.step_id, planned_us=planned_us)
     return planned_us + send.max_lateness_us
+
+
+def _until_us(journey: Journey, expire_us: int | None) -> int:
+    """Return when a message may be begun; one that is of no use by then is given up on at once."""
+    until_us = _opens_us(journey)
+    return until_us if expire_us is None else min(until_us, expire_us + 1)
+
+
+def _wait(journey: Journey, until_us: int) -> Move:
+    journey.note("quiet", f"until {instant(until_us).isoformat()}")
+    return Hold(until_us)
 
 
 def _opens_us(journey: Journey) -> int:

@@ -4,7 +4,6 @@ What is left to do is a setting, written in the transaction of the version itsel
 finds it after a crash brings it to an end. Done twice it does nothing more.
 """
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ import structlog
 
 from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, RunFilter, Store
+from upshotd.application.waking import Waking
 from upshotd.domain.errors import UpshotError
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.stimulus import (
@@ -83,28 +83,21 @@ class InFlight:
     def __init__(self, store: Store, loop: Loop, clock: Clock) -> None:
         self._store = store
         self._loop = loop
-        self._clock = clock
-        self._wake = asyncio.Event()
+        self._waking = Waking(clock)
 
     def wake(self) -> None:
         """Look for tasks at once."""
-        self._wake.set()
+        self._waking.wake()
 
     async def run(self) -> None:
         """Do what there is to do, for ever; what fails is tried again."""
         while True:
-            self._wake.clear()
+            self._waking.begin()
             try:
                 await self.finish()
             except UpshotError as error:
                 log.warning("in_flight.failed", reason=error.reason)
-            waking = asyncio.ensure_future(self._wake.wait())
-            sleeping = asyncio.ensure_future(self._clock.sleep(INTERVAL_US))
-            try:
-                await asyncio.wait({waking, sleeping}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waking.cancel()
-                sleeping.cancel()
+            await self._waking.rest(INTERVAL_US)
 
     async def finish(self) -> None:
         """Bring every task to an end."""

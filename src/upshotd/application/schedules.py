@@ -21,6 +21,7 @@ from upshotd.application.definitions import DefinitionBook
 from upshotd.application.failpoints import failpoint
 from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, Store
+from upshotd.application.waking import Waking
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.errors import ResourceExhausted, UpshotError
 from upshotd.domain.event import Event
@@ -82,17 +83,17 @@ class Schedules:
         self._clock = clock
         self._codec = codec
         self._book = book
-        self._wake = asyncio.Event()
+        self._waking = Waking(clock)
         self._alone = asyncio.Lock()
 
     def wake(self) -> None:
         """Look at once: something was defined."""
-        self._wake.set()
+        self._waking.wake()
 
     async def run(self) -> None:
         """Do what there is to do, for ever; what fails is tried again."""
         while True:
-            self._wake.clear()
+            self._waking.begin()
             pause_us = INTERVAL_US
             try:
                 next_us = await self.fire()
@@ -101,13 +102,7 @@ class Schedules:
             else:
                 if next_us is not None:
                     pause_us = min(max(next_us - self._clock.now_us(), 0), pause_us)
-            waking = asyncio.ensure_future(self._wake.wait())
-            sleeping = asyncio.ensure_future(self._clock.sleep(pause_us))
-            try:
-                await asyncio.wait({waking, sleeping}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waking.cancel()
-                sleeping.cancel()
+            await self._waking.rest(pause_us)
 
     async def fire(self) -> int | None:
         """Do everything that is due; return when the next comes, in microseconds."""

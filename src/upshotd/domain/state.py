@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
+from upshotd.domain import addresses
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.explanation import STARTED, Explanation
 from upshotd.domain.message import Message
@@ -154,6 +155,17 @@ class State:
     events: dict[str, StoredEvent] = field(default_factory=dict)
     #: Grows with every version defined in the workspace: the sum of all current versions.
     definitions_revision: int = 0
+
+    def addresses_of(self, wanted: Wanted) -> set[str]:
+        """Return the keys of the addresses that deciding may ask about: those that are wanted, of
+        the people that are loaded, and that wanted messages went to."""
+        found = set(wanted.addresses)
+        for profile in self.profiles.values():
+            found.update(addresses.keys(profile.contact))
+        named = {*wanted.message_ids, *self.provider_messages.values()}
+        for message in (self.messages[name] for name in named & self.messages.keys()):
+            found.add(addresses.key(message.channel, message.recipient))
+        return found
 
     def put_run(self, run: Run) -> None:
         """Put *run* where reads will find it."""

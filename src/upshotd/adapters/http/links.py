@@ -19,7 +19,7 @@ from aiohttp import web
 from upshot.v1 import engagement_pb2 as pb
 from upshot.v1 import service_pb2
 from upshotd.adapters.http.answers import Refusal, refusal_of
-from upshotd.adapters.http.pages import PRIVATE, not_found, page
+from upshotd.adapters.http.pages import PRIVATE, later, not_found, page
 from upshotd.adapters.http.prefetch import is_machine
 from upshotd.domain.language import Link, LinkKind
 
@@ -121,8 +121,7 @@ class MailLinks:
         if isinstance(result, Refusal):
             if result.status == 401:
                 return not_found()
-            text = "<p>This cannot be done right now. Please try again in a minute.</p>"
-            return page(503, "Not yet", text, {"Retry-After": "60"})
+            return later()
         if result.state == service_pb2.ENGAGEMENT_STATE_REJECTED:
             return not_found()
         return page(200, "Unsubscribed", "<p>You will get no more messages like this one.</p>")

@@ -33,6 +33,12 @@ def not_found() -> web.Response:
     return page(404, "Not found", "<p>This link is not valid, or not any more.</p>")
 
 
+def later() -> web.Response:
+    """Return what is said where the server cannot be asked now."""
+    text = "<p>This cannot be done right now. Please try again in a minute.</p>"
+    return page(503, "Not yet", text, {"Retry-After": "60"})
+
+
 def page(
     status: int, title: str, content: str, headers: dict[str, str] | None = None
 ) -> web.Response:

@@ -15,7 +15,7 @@ from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import outcome_pb2
 from upshotd.adapters.http.answers import Metadata, RpcError, refusal_of
 from upshotd.adapters.http.links import LinkReader
-from upshotd.adapters.http.pages import PRIVATE, not_found, page
+from upshotd.adapters.http.pages import PRIVATE, later, not_found, page
 
 if TYPE_CHECKING:
     from upshot.v1.admin_pb2_grpc import AdminServiceAsyncStub
@@ -32,7 +32,6 @@ CHANNELS: Final = {
 }
 _SAVED = "<p><strong>Saved.</strong></p>"
 _NOTHING = "<p>There is nothing to choose here.</p>"
-_LATER = "<p>This cannot be done right now. Please try again in a minute.</p>"
 
 
 class PreferencePage:
@@ -92,7 +91,7 @@ def _failed(error: RpcError) -> web.Response:
     log.warning("preferences.failed", reason=error.code().name)
     if refusal.status == 401 or error.code() is grpc.StatusCode.NOT_FOUND:
         return not_found()
-    return page(503, "Not yet", _LATER, {"Retry-After": "60"})
+    return later()
 
 
 # -- the form ----------------------------------------------------------------------------------
@@ -115,9 +114,9 @@ def _fieldset(preference: pb.Preference) -> str:
         wanted = preference.status == pb.PREFERENCE_STATUS_OPTED_IN
         yes = _input("radio", name, "in", "yes", checked=wanted)
         inputs = f"<p>{yes}{_input('radio', name, 'out', 'no', checked=not wanted)}</p>"
+    off = set(preference.channels_off)
     by = "".join(
         _input("checkbox", f"{name}/{channel}", "on", word, checked=channel not in off)
-        for off in (set(preference.channels_off),)
         for channel, word in CHANNELS.items()
     )
     legend = escape(topic.display_name or topic.topic_id)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from upshotd.adapters.memory.tables import Tables
-from upshotd.domain import addresses
 from upshotd.domain.addresses import LIST
 from upshotd.domain.run import Run
 from upshotd.domain.state import State, Wanted
@@ -23,7 +22,9 @@ def load(tables: Tables, wanted: Wanted) -> State:
         state.profiles[name] = tables.profiles[name]
     if LIST in tables.profiles:
         state.profiles[LIST] = tables.profiles[LIST]
-        _listed(tables, wanted, state)
+        state.addresses = state.addresses_of(wanted)
+        for address in state.addresses & tables.suppressions.keys():
+            state.suppressions[address] = dict(tables.suppressions[address])
     for event_id in wanted.event_ids & tables.events.keys():
         state.seen[event_id] = tables.events[event_id].started
     for group_id in wanted.group_ids & tables.groups.keys():
@@ -90,18 +91,6 @@ def _person(tables: Tables, wanted: Wanted, state: State, profile_id: str) -> No
         if run.workflow_id in wanted.entry_workflow_ids:
             key = (run.workflow_id, profile_id, run.reentry_key)
             state.last_starts[key] = max(state.last_starts.get(key, run.start_us), run.start_us)
-
-
-def _listed(tables: Tables, wanted: Wanted, state: State) -> None:
-    """Load what is held back from the addresses of the people and of wanted messages."""
-    named = {*wanted.message_ids, *state.provider_messages.values()}
-    state.addresses = set(wanted.addresses)
-    for profile in state.profiles.values():
-        state.addresses.update(addresses.keys(profile.contact))
-    for message in (state.messages[name] for name in named & state.messages.keys()):
-        state.addresses.add(addresses.key(message.channel, message.recipient))
-    for address in state.addresses & tables.suppressions.keys():
-        state.suppressions[address] = dict(tables.suppressions[address])
 
 
 def _hangs_on(tables: Tables, wanted: Wanted, state: State, run: Run) -> None:

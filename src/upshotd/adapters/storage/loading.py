@@ -17,7 +17,6 @@ from upshotd.adapters.storage.tables import (
     runs,
     suppressions,
 )
-from upshotd.domain import addresses
 from upshotd.domain.addresses import LIST
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
@@ -172,12 +171,7 @@ class _Loading:
         """Load what is held back from people, and from addresses where there is a list of them."""
         state = self.state
         if LIST in state.profiles:
-            named = {*wanted.message_ids, *state.provider_messages.values()}
-            state.addresses = set(wanted.addresses)
-            for profile in state.profiles.values():
-                state.addresses.update(addresses.keys(profile.contact))
-            for message in (state.messages[name] for name in named & state.messages.keys()):
-                state.addresses.add(addresses.key(message.channel, message.recipient))
+            state.addresses = state.addresses_of(wanted)
         for row in self._rows(_SUPPRESSIONS, self._profile_ids | (state.addresses or set())):
             held = rows.suppression_of(row)
             state.suppressions.setdefault(row[0], {})[held.scope] = held

@@ -247,8 +247,7 @@ class OutcomeStreams:
                     raise
                 faults += error.violations
         if faults:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-            raise InvalidArgument(text, tuple(faults))
+            raise InvalidArgument.of(faults)
         return positions
 
     def _check_place(

@@ -53,8 +53,7 @@ def asked(page_size: int, page_token: str) -> Asked:
     if last is None:
         faults.append(bad_token())
     if faults or last is None:
-        text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-        raise InvalidArgument(text, tuple(faults))
+        raise InvalidArgument.of(faults)
     return Asked(min(page_size or SIZE_DEFAULT, SIZE_MAX), last)
 
 

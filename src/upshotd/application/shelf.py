@@ -76,8 +76,7 @@ class Shelf(Generic[T]):
         kind = self._kind
         faults = kind.validate(thing)
         if faults:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-            raise InvalidArgument(text, faults)
+            raise InvalidArgument.of(faults)
         name, definition = kind.prefix + kind.id_of(thing), kind.encode(thing)
         if validate_only:
             current = await self._store.workflow(workspace_id, name, 0)

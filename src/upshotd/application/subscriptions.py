@@ -79,8 +79,7 @@ class Subscriptions:
                 raise
             faults += error.violations
         if faults:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-            raise InvalidArgument(text, tuple(faults))
+            raise InvalidArgument.of(faults)
         return positions
 
     async def open(

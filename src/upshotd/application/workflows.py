@@ -98,8 +98,7 @@ class Workflows:
         """
         faults = self._validate(workflow)
         if faults.violations:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults.violations)
-            raise InvalidArgument(text, faults.violations)
+            raise InvalidArgument.of(faults.violations)
         definition = self._codec.encode_workflow(workflow)
         workflow_id = workflow.workflow_id
         if validate_only:

@@ -18,6 +18,7 @@
   x ConstraintFailure     one item of a batch breaks a constraint: split it
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -58,6 +59,12 @@ class InvalidArgument(UpshotError):
     ) -> None:
         super().__init__(text, reason=reason, **metadata)
         self.violations = violations
+
+    @classmethod
+    def of(cls, violations: Iterable[Violation]) -> "InvalidArgument":
+        """Return the refusal that tells *violations*, one behind the other."""
+        found = tuple(violations)
+        return cls("; ".join(f"{fault.field} {fault.description}" for fault in found), found)
 
 
 class NotFound(UpshotError):

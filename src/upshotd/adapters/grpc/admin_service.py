@@ -78,8 +78,7 @@ class AdminService:
     ) -> pb.DefineTemplateResponse:
         template, faults = template_codec.template(request.template)
         if faults:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-            raise InvalidArgument(text, faults)
+            raise InvalidArgument.of(faults)
         only = request.validate_only
         defined = await self._templates.define(workspace_id, template, validate_only=only)
         return pb.DefineTemplateResponse(
@@ -163,8 +162,7 @@ class AdminService:
     ) -> pb.DefineTopicResponse:
         topic, faults = topic_codec.topic(request.topic)
         if faults:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-            raise InvalidArgument(text, faults)
+            raise InvalidArgument.of(faults)
         defined = await self._preferences.topics.define(
             workspace_id, topic, validate_only=request.validate_only
         )
@@ -213,8 +211,7 @@ class AdminService:
     ) -> pb.SetSuppressionsResponse:
         entries, faults = suppression_codec.entries(request)
         if faults:
-            text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-            raise InvalidArgument(text, faults)
+            raise InvalidArgument.of(faults)
         held = not request.remove
         changed = await self._suppressions.change(workspace_id, entries, held=held)
         return pb.SetSuppressionsResponse(changed=changed)

@@ -27,8 +27,7 @@ def stream_request(request: pb.StreamOutcomesRequest) -> StreamRequest:
     chosen = _filter(request.filter, faults)
     start = _start(request.start, faults)
     if faults:
-        text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-        raise InvalidArgument(text, tuple(faults))
+        raise InvalidArgument.of(faults)
     return StreamRequest(
         after_cursor=request.after_cursor,
         subscription=request.subscription,

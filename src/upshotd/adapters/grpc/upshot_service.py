@@ -84,8 +84,7 @@ class UpshotService:
             told = {fault.field for fault in faults}
             if "workflow" not in told:  # else it was too large to be read
                 faults += tuple(fault for fault in error.violations if fault.field not in told)
-        text = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
-        raise InvalidArgument(text, faults)
+        raise InvalidArgument.of(faults)
 
     async def RecordEngagement(
         self, workspace_id: str, request: pb.RecordEngagementRequest

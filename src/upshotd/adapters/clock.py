@@ -91,7 +91,8 @@ class UuidIds:
     def _turn(self, ms: int) -> None:
         """Begin another millisecond."""
         self._ms = ms
-        drawn = int.from_bytes(os.urandom(10), "big")
+        # Not from the system each time: that costs a call and Python's lock. Ids are no secrets.
+        drawn = self._random.getrandbits(80)
         # Half the range is left to count up in.
         self._tail = drawn & 0x7FFF_FFFF_FFFF
         high, drawn = drawn >> 48 & 0xFFF, drawn >> 60

@@ -193,7 +193,8 @@ class Decider:
             # A bug of ours, or of a library: it may cost this one stimulus and nothing else.
             log.exception("decision.broke", stimulus=type(stimulus).__name__)
             return self.set_aside(stimulus)
-        self._keep_rejected(decision, stimulus)
+        if decision.answer is not None:
+            self._keep_rejected(decision, stimulus)
         return decision
 
     def _step(self, stimulus: Stimulus) -> Decision:

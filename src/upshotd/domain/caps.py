@@ -41,8 +41,6 @@ class Cap:
 
 def reached(caps: Collection[Cap], profile: Profile, now_us: int) -> Cap | None:
     """Return the first of *caps* that lets nothing more through to this person, or None."""
-    if not caps:
-        return None
     counts = live(profile.passes, now_us)
     return next((cap for cap in caps if len(counts.get(cap.pass_name, ())) >= cap.most), None)
 

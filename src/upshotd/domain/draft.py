@@ -81,6 +81,11 @@ class Draft:
                 held.pop(scope, None)
         return list(held.values())
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing is held back from anybody that is loaded."""
+        return not (self.state.suppressions or self.changes.suppressions)
+
     def knows(self, contact: Mapping[str, str]) -> bool:
         """Return whether it is loaded what is held back from the addresses in *contact*."""
         known = self.state.addresses

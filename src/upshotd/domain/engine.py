@@ -107,11 +107,12 @@ def _event(draft: Draft, event: Event) -> IngestResult:
     # Trigger events are read through the draft, so the event stands there before runs start.
     draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
     resumed: tuple[str, ...] = ()
-    if event.type is EventType.TRACK and not event.own:
+    own = event.own
+    if event.type is EventType.TRACK and not own:
         _exit(draft, profile.profile_id, event)
         resumed = _wake(draft, profile.profile_id, event)
     found = [
-        _considered(draft, plan, profile.profile_id, event)
+        _considered(draft, plan, profile.profile_id, event, own)
         for plan in draft.definitions.listeners(event)
     ]
     if not found:
@@ -119,13 +120,16 @@ def _event(draft: Draft, event: Event) -> IngestResult:
             event.event_id, IngestState.ACCEPTED, violations=warnings, resumed=resumed
         )
     started = tuple([StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id])
-    refused = tuple([explanation for explanation in found if not explanation.run_id])
+    refused: tuple[Explanation, ...] = ()
+    if len(started) < len(found):
+        refused = tuple([explanation for explanation in found if not explanation.run_id])
+        warnings = (*warnings, *_without_key(refused))
     accepted = AcceptedEvent(event, profile.profile_id, started, refused)
     draft.changes.events[event.event_id] = accepted
     return IngestResult(
         event.event_id,
         IngestState.ACCEPTED,
-        violations=(*warnings, *_without_key(refused)),
+        violations=warnings,
         started=started,
         resumed=resumed,
         explanations=tuple(found),
@@ -171,10 +175,12 @@ def _remember(moving: journey.Journey, event: Event) -> None:
             wait.remember(step, step.kind, moving, event)
 
 
-def _considered(draft: Draft, plan: Plan, profile_id: str, event: Event) -> Explanation:
+def _considered(
+    draft: Draft, plan: Plan, profile_id: str, event: Event, own: bool
+) -> Explanation:
     """Start a workflow that listens to *event*, unless something is against it."""
     trigger = plan.workflow.trigger
-    if event.own and not trigger.include_own_outcomes:
+    if own and not trigger.include_own_outcomes:
         return journey.considered(plan, OWN_OUTCOME)
     if draft.now_us - event.event_us > trigger.max_age_us:
         happened = instant(event.event_us).isoformat()

@@ -67,8 +67,8 @@ _END_KINDS = {
 class Journey:
     """A run being moved. It is written to the draft by `save`, once."""
 
-    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "planned_us", "step_id", "steps",
-                 "timeline")  # fmt: skip
+    __slots__ = ("_names", "_run", "draft", "due_us", "enter_us", "now_us", "planned_us", "step_id",
+                 "steps", "timeline")  # fmt: skip
 
     def __init__(self, draft: Draft, run: Run, known: dict[str, object] | None = None) -> None:
         self.draft = draft
@@ -76,6 +76,8 @@ class Journey:
         self.step_id = run.step_id
         self.enter_us = run.enter_us
         self.due_us = run.due_us
+        #: The time of the decision.
+        self.now_us = draft.now_us
         #: When what moves it was to come: earlier than now where a timer is late.
         self.planned_us = draft.now_us
         self.steps: dict[str, Mapping[str, object]] = dict(run.steps)
@@ -98,11 +100,6 @@ class Journey:
     def plan(self) -> Plan:
         """The plan of the version it is on. Ending a run does not need it."""
         return self.draft.plan(self._run)
-
-    @property
-    def now_us(self) -> int:
-        """The time of the decision."""
-        return self.draft.now_us
 
     @property
     def profile(self) -> Profile:
@@ -149,7 +146,7 @@ class Journey:
 
     def key(self, source: str) -> str:
         """Return the value of a key of this run, empty without one; raises ConditionError."""
-        return key_of(self.draft, source, self.names())
+        return key_of(self.draft, source, self.names()) if source else ""
 
     def of(self, run: Run) -> "Journey":
         """Return another run of this person, to be moved in the same decision."""
@@ -336,8 +333,11 @@ def start(
             values = conditions.values(condition, known)
             return considered(plan, CONDITION_FALSE, with_values(condition, values))
     try:
-        key = key_of(draft, workflow.reentry.key, known)
-        cancellation_key = key_of(draft, workflow.cancellation_key, known)
+        key, cancellation_key = "", ""
+        if workflow.reentry.key:
+            key = key_of(draft, workflow.reentry.key, known)
+        if workflow.cancellation_key:
+            cancellation_key = key_of(draft, workflow.cancellation_key, known)
     except ConditionError as error:
         return considered(plan, NO_KEY, str(error))
     barred = _barred(draft, plan, profile_id, key)
@@ -373,9 +373,7 @@ def considered(plan: Plan, reason: str, detail: str = "", run_id: str = "") -> E
 
 
 def key_of(draft: Draft, source: str, known: Mapping[str, object]) -> str:
-    """Return the value of a key, cut to 255 characters; empty without a *source*."""
-    if not source:
-        return ""
+    """Return the value of a key, cut to 255 characters; raises ConditionError."""
     return str(draft.definitions.conditions.value(source, known))[:255]
 
 

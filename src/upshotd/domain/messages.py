@@ -127,6 +127,8 @@ def attempt(
 
 def holding(draft: Draft, profile_id: str, message: Message, topic: str) -> Suppression | None:
     """Return what holds *message* about *topic* back from a person or an address, or None."""
+    if not topic and draft.holds_nothing:
+        return None
     held, topics = draft.suppressions(profile_id), draft.definitions.topics
     listed = addresses.key(message.channel, message.recipient)
     if listed:

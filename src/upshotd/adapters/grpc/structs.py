@@ -118,10 +118,11 @@ class LazyStruct(Mapping[str, object]):
     One key alone is decoded alone. The Struct must not change any more.
     """
 
-    __slots__ = ("_struct", "_values")
+    __slots__ = ("_keys", "_struct", "_values")
 
     def __init__(self, struct: Struct) -> None:
         self._struct = struct
+        self._keys: frozenset[str] | None = None
         self._values: dict[str, object] | None = None
 
     def plain(self) -> dict[str, object]:
@@ -150,6 +151,10 @@ class LazyStruct(Mapping[str, object]):
 
     def text_at(self, path: tuple[str, ...]) -> str:
         """Return the text at *path*, empty where there is none; decodes nothing else."""
+        if self._keys is None:  # most of what is asked for is not there
+            self._keys = frozenset(self._struct.fields)
+        if path[0] not in self._keys:
+            return ""
         fields = self._struct.fields
         for key in path[:-1]:
             # Asked first: reading a missing key of a protobuf map would add it.

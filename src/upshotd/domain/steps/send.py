@@ -108,7 +108,8 @@ def _go_on(step: Step, send: Send, journey: Journey, expire_us: int | None) -> M
         return Hold(journey.now_us)  # an address that came a moment ago: once more, with it loaded
     if isinstance(send.routing, Channel):
         message = _message(step, send, send.routing, journey, expire_us)
-        _try(message, send, journey, alone=True)
+        if _try(message, send, journey, alone=True):
+            return Hold(None)
         return _after(made(journey, step.step_id), step, send, journey)
     return _along(send.routing, before, step, send, journey, expire_us)
 
@@ -256,7 +257,8 @@ def _wait(journey: Journey, until_us: int) -> Move:
 def _opens_us(journey: Journey) -> int:
     """Return when a message of this run may go out; in quiet hours that is their end."""
     definitions = journey.draft.definitions
-    hours = definitions.policy.hours.get(journey.plan.workflow.purpose)
+    by_purpose = definitions.policy.hours
+    hours = by_purpose.get(journey.plan.workflow.purpose) if by_purpose else None
     if hours is None:
         return journey.now_us
     zone = definitions.zone(journey.profile)
@@ -265,7 +267,10 @@ def _opens_us(journey: Journey) -> int:
 
 def _caps(message: Message, journey: Journey) -> list[Cap]:
     """Return the caps that *message* counts against."""
-    workflow, caps = journey.plan.workflow, journey.draft.definitions.policy.caps
+    caps = journey.draft.definitions.policy.caps
+    if not caps:
+        return []
+    workflow = journey.plan.workflow
     about = (message.channel, workflow.topic, workflow.purpose)
     return [cap for cap in caps if cap.covers(*about)]
 
@@ -304,7 +309,7 @@ def _refusal(message: Message, caps: list[Cap], journey: Journey) -> Refusal | N
     held = messages.holding(journey.draft, message.profile_id, message, topic)
     if held is not None:
         return Refusal(MessageState.SUPPRESSED, held.reason)
-    cap = reached(caps, journey.profile, journey.now_us)
+    cap = reached(caps, journey.profile, journey.now_us) if caps else None
     return Refusal(MessageState.SUPPRESSED, "CAPPED", cap.name) if cap is not None else None
 
 

@@ -57,6 +57,8 @@ PENDING_COLUMNS = ("engagement_id", "provider", "provider_message_id", "record_u
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, tuple):  # orjson takes no named ones
+        return tuple(value)
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
@@ -150,8 +152,9 @@ def started_document(accepted: AcceptedEvent) -> bytes | None:
     """
     if not (accepted.started or accepted.refused):
         return None
+    started = [(run.workflow_id, run.version, run.run_id) for run in accepted.started]
     refused = [(e.workflow_id, e.version, "", e.reason, e.detail) for e in accepted.refused]
-    return dump([*accepted.started, *refused])
+    return dump(started + refused)
 
 
 def started_of(document: list[list[Any]] | None) -> tuple[StartedRun, ...]:

@@ -5,7 +5,7 @@ import asyncio
 from tests.flows import delay, email, sms, track
 from tests.loops import EVERYTHING, TroubledStore, go
 from tests.world import MINUTE, RecordingProvider, World, world
-from upshotd.application.dispatch import Dispatcher, intent
+from upshotd.application.dispatch import Dispatcher, Intent, intent
 from upshotd.application.inbox import Limits
 from upshotd.domain.message import (
     Accepted,
@@ -15,6 +15,8 @@ from upshotd.domain.message import (
     Message,
     MessageState,
     SendResult,
+    Sms,
+    Unknown,
 )
 from upshotd.domain.stimulus import SendSettled
 
@@ -65,6 +67,53 @@ async def test_a_provider_that_raises_or_hangs_leaves_an_unknown_result():
         await w.settle()
         newest = (await w.store.messages("default", *EVERYTHING))[0]
         assert (newest.state, newest.detail) == (MessageState.UNKNOWN, "no answer within 0.01 s")
+
+
+class _Uneven:
+    """Hangs for every second message; for those in *deaf* it does not hear that it is cut off."""
+
+    name, idempotent = "uneven", False
+
+    def __init__(self, *deaf: str) -> None:
+        self._deaf = deaf
+
+    async def send(self, delivery: Delivery) -> SendResult:
+        if int(delivery.message_id) % 2:
+            return Accepted(delivery.message_id)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if delivery.message_id not in self._deaf:
+                raise
+        return Accepted(f"late {delivery.message_id}")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_each_attempt_has_the_whole_time_to_itself():
+    settled: dict[str, SendResult] = {}
+    dispatcher = Dispatcher(
+        {"uneven": _Uneven("4")},
+        lambda _, s: settled.update({s.message_id: s.result}),
+        concurrency=1,
+        timeout_s=0.02,
+    )
+    deliveries = [
+        Delivery(str(n), "default", Channel.SMS, "+1", Sms("x"), "u", "w", "r", "s", 1, False)
+        for n in range(1, 8)
+    ]
+    dispatcher.submit([Intent(delivery, "uneven") for delivery in deliveries])
+    async with asyncio.timeout(10):
+        while dispatcher.in_flight:
+            await asyncio.sleep(0.001)
+    hung = Unknown("no answer within 0.02 s")
+    assert settled == {
+        **{n: Accepted(n) for n in "1357"},
+        **dict.fromkeys("26", hung),
+        "4": Accepted("late 4"),
+    }
+    await dispatcher.close(0)
 
 
 async def test_a_send_whose_provider_is_configured_no_more_is_tried_later():

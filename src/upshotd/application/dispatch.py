@@ -111,7 +111,7 @@ class Dispatcher:
     async def _work(self) -> None:
         try:
             while self._queue:
-                await self._send(self._queue.popleft())
+                await self._some()
         finally:
             # At once, not when the task is seen to be done: what is submitted until then would
             # count on this worker.
@@ -119,19 +119,41 @@ class Dispatcher:
             assert worker is not None
             self._workers.discard(worker)
 
+    async def _some(self) -> None:
+        """Send until the queue is empty or an attempt takes too long.
+
+        One limit is moved from attempt to attempt: to enter and leave one costs more than a send.
+        """
+        time = asyncio.get_running_loop().time
+        entry = self._queue[0]
+        try:
+            async with asyncio.timeout(None) as limit:
+                while self._queue and not limit.expired():
+                    entry = self._queue.popleft()
+                    limit.reschedule(time() + self._timeout_s)
+                    self._settled(entry, await self._send(entry))
+        except TimeoutError:
+            self._settled(entry, Unknown(f"no answer within {self._timeout_s:g} s"))
+
     def _put_off(self, intents: list[Intent]) -> None:
         for entry in intents:
             self._settled(entry, Deferred("the server went down before it was sent", put_off=True))
 
-    async def _send(self, entry: Intent) -> None:
+    async def _send(self, entry: Intent) -> SendResult:
         delivery, provider = entry.delivery, self._providers.get(entry.provider)
         if provider is None:
-            result: SendResult = Deferred(f"no provider {entry.provider!r} is configured any more")
-        elif not self._may_send():
-            result = Deferred("the lease was lost before it was sent", put_off=True)
-        else:
-            result = await self._ask(provider, delivery)
-        self._settled(entry, result)
+            return Deferred(f"no provider {entry.provider!r} is configured any more")
+        if not self._may_send():
+            return Deferred("the lease was lost before it was sent", put_off=True)
+        try:
+            failpoint("intent.before_call")
+            result = await provider.send(delivery)
+            failpoint("provider.answered")
+            return result
+        except Exception:
+            # A provider that raises is a bug of ours; the message may have left all the same.
+            log.exception("provider.broke", provider=provider.name, message_id=delivery.message_id)
+            return Unknown("the provider's code broke")
 
     def _settled(self, entry: Intent, result: SendResult) -> None:
         delivery, provider = entry.delivery, self._providers.get(entry.provider)
@@ -141,17 +163,3 @@ class Dispatcher:
             delivery.message_id, delivery.attempt, result, entry.provider, idempotent
         )
         self._settle(delivery.workspace_id, settled)
-
-    async def _ask(self, provider: Provider, delivery: Delivery) -> SendResult:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                failpoint("intent.before_call")
-                result = await provider.send(delivery)
-                failpoint("provider.answered")
-                return result
-        except TimeoutError:
-            return Unknown(f"no answer within {self._timeout_s:g} s")
-        except Exception:
-            # A provider that raises is a bug of ours; the message may have left all the same.
-            log.exception("provider.broke", provider=provider.name, message_id=delivery.message_id)
-            return Unknown("the provider's code broke")

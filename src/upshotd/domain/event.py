@@ -126,7 +126,6 @@ def faults(event: Event) -> tuple[str, tuple[Violation, ...]]:
 def _id_faults(name: str, value: str) -> list[tuple[str, Violation]]:
     if not value:
         return []
-    reason = f"INVALID_{name.upper()}"
     if len(value) > USER_ID_MAX:
         text = f"{len(value)} characters; at most {USER_ID_MAX} are taken"
     elif _JUNK_ID.match(value):
@@ -135,7 +134,7 @@ def _id_faults(name: str, value: str) -> list[tuple[str, Violation]]:
         text = "control characters are not taken"
     else:
         return []
-    return [(reason, Violation(f"event.{name}", text))]
+    return [(f"INVALID_{name.upper()}", Violation(f"event.{name}", text))]
 
 
 def _call_faults(event: Event) -> list[tuple[str, Violation]]:

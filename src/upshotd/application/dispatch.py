@@ -45,7 +45,10 @@ def intent(workspace_id: str, message: Message, user_id: str) -> Intent:
 
 
 class Dispatcher:
-    """Sends intents, at most `concurrency` at once, each within `timeout_s` seconds."""
+    """Sends intents, at most `concurrency` at once, each within `timeout_s` seconds or so.
+
+    An attempt has all of them, and up to a tenth more.
+    """
 
     def __init__(
         self,
@@ -122,15 +125,18 @@ class Dispatcher:
     async def _some(self) -> None:
         """Send until the queue is empty or an attempt takes too long.
 
-        One limit is moved from attempt to attempt: to enter and leave one costs more than a send.
+        One limit serves many attempts, and is moved only when it comes too near: to set one costs
+        more than a quick send.
         """
         time = asyncio.get_running_loop().time
-        entry = self._queue[0]
+        entry, end = self._queue[0], 0.0
         try:
             async with asyncio.timeout(None) as limit:
                 while self._queue and not limit.expired():
                     entry = self._queue.popleft()
-                    limit.reschedule(time() + self._timeout_s)
+                    if end < time() + self._timeout_s:
+                        end = time() + 1.1 * self._timeout_s
+                        limit.reschedule(end)
                     self._settled(entry, await self._send(entry))
         except TimeoutError:
             self._settled(entry, Unknown(f"no answer within {self._timeout_s:g} s"))

@@ -175,9 +175,7 @@ def _remember(moving: journey.Journey, event: Event) -> None:
             wait.remember(step, step.kind, moving, event)
 
 
-def _considered(
-    draft: Draft, plan: Plan, profile_id: str, event: Event, own: bool
-) -> Explanation:
+def _considered(draft: Draft, plan: Plan, profile_id: str, event: Event, own: bool) -> Explanation:
     """Start a workflow that listens to *event*, unless something is against it."""
     trigger = plan.workflow.trigger
     if own and not trigger.include_own_outcomes:

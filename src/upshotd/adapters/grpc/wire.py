@@ -1,4 +1,4 @@
-"""Protobuf's varints from tables: what is written by hand is written for speed."""
+"""Protobuf's varints from tables: they frame everything that goes through the log."""
 
 _LOW_BITS = 14
 _LOW_MASK = (1 << _LOW_BITS) - 1

@@ -19,7 +19,8 @@ from tests.contract.provider_worlds import (
     wall_us,
 )
 from upshotd.adapters.providers.build import build
-from upshotd.adapters.providers.webhook import WebhookSettings, retry_after_us
+from upshotd.adapters.providers.posting import retry_after_us
+from upshotd.adapters.providers.webhook import WebhookSettings
 from upshotd.domain.message import (
     CHANNELS,
     Accepted,

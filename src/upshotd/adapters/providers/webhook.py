@@ -8,12 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from types import SimpleNamespace
 
-import aiohttp
 import orjson
 
+from upshotd.adapters.providers.posting import Answer, Posting
 from upshotd.adapters.providers.wording import has_controls
 from upshotd.domain.message import (
     Accepted,
@@ -21,13 +19,8 @@ from upshotd.domain.message import (
     Delivery,
     Refused,
     SendResult,
-    Unknown,
 )
 
-#: What is read of an answer, in octets.
-_BODY_LIMIT = 64 * 1024
-#: The longest wait that Retry-After may ask of us, in microseconds.
-_PATIENCE_US = 3_600_000_000
 _ID_LENGTH = 200
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,7 +54,7 @@ class WebhookProvider:
         self.name = name
         self._settings = settings
         self._now_us = now_us
-        self._session: aiohttp.ClientSession | None = None
+        self._posting = Posting(settings.timeout_us)
 
     async def send(self, delivery: Delivery) -> SendResult:
         """Post once; Unknown when the connection stood and no status came."""
@@ -73,62 +66,32 @@ class WebhookProvider:
         except TypeError:
             return Refused("PROVIDER_ERROR", "the content is not valid Unicode")
         headers = self._headers(delivery.message_id, now_us, body)
-        # Set by the trace once the request has a connection to travel on.
-        phase = SimpleNamespace(connected=False)
-        try:
-            async with self._open_session().post(
-                self._settings.url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                trace_request_ctx=phase,
-            ) as response:
-                return await self._result(response)
-        except (aiohttp.ClientError, OSError) as error:
-            words = type(error).__name__
-            return Unknown(words) if phase.connected else Deferred(words)
+        answer = await self._posting.post(self._settings.url, body, headers)
+        return self._result(answer) if isinstance(answer, Answer) else answer
 
     async def close(self) -> None:
         """Close the connections that are kept open."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._settings.timeout_us / 1_000_000),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                trace_configs=[_trace()],
-            )
-        return self._session
+        await self._posting.close()
 
     def _headers(self, message_id: str, now_us: int, body: bytes) -> dict[str, str]:
         second = str(now_us // 1_000_000)
         return {
             **self._settings.headers,
             "content-type": "application/json",
-            "accept-encoding": "identity",
-            "user-agent": "upshot",
             "webhook-id": message_id,
             "webhook-timestamp": second,
             "webhook-signature": signature(self._settings.keys, message_id, second, body),
         }
 
-    async def _result(self, response: aiohttp.ClientResponse) -> SendResult:
-        status = response.status
+    def _result(self, answer: Answer) -> SendResult:
+        status = answer.status
         words = f"HTTP {status}"
         if 200 <= status < 300:
-            return Accepted(await _provider_id(response))
+            return Accepted(_provider_id(answer))
         # Safe to repeat although the receiver may have begun: it knows the message by webhook-id.
         if status in (408, 429) or status >= 500:
-            return Deferred(words, self._retry_after_us(response))
+            return Deferred(words, answer.retry_after_us(self._now_us()))
         return Refused("PROVIDER_ERROR", words)
-
-    def _retry_after_us(self, response: aiohttp.ClientResponse) -> int:
-        return retry_after_us(response.headers.get("retry-after", ""), self._now_us())
 
 
 def keys_of(secrets: str) -> tuple[bytes, ...]:
@@ -159,20 +122,6 @@ def signature(keys: tuple[bytes, ...], message_id: str, second: str, body: bytes
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
-def retry_after_us(value: str, now_us: int) -> int:
-    """What Retry-After asks, in seconds or as a date; at most an hour, 0 where it says nothing."""
-    text = value.strip()
-    if re.fullmatch(r"[0-9]+", text):
-        return _PATIENCE_US if len(text) > 9 else min(int(text) * 1_000_000, _PATIENCE_US)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return 0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, min((moment - _EPOCH) // timedelta(microseconds=1) - now_us, _PATIENCE_US))
-
-
 def _event(delivery: Delivery, now_us: int) -> dict[str, object]:
     # What the content was made from is no part of it.
     content = {k: v for k, v in delivery.content._asdict().items() if k not in ("mjml", "utm")}
@@ -186,37 +135,11 @@ def _event(delivery: Delivery, now_us: int) -> dict[str, object]:
     return {"type": "message.send", "timestamp": stamp, "data": data}
 
 
-def _trace() -> aiohttp.TraceConfig:
-    async def connected(_session: object, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.connected = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(connected)
-    trace.on_connection_reuseconn.append(connected)
-    return trace
-
-
-async def _provider_id(response: aiohttp.ClientResponse) -> str:
+def _provider_id(answer: Answer) -> str:
     """The id in an accepting answer; empty when there is none that can be used."""
-    try:
-        answer = orjson.loads(await _read(response))
-    except (aiohttp.ClientError, OSError, orjson.JSONDecodeError):
-        # The status has been said: the message is taken, whatever becomes of the rest.
-        return ""
-    if not isinstance(answer, dict):
-        return ""
+    found = answer.json()
     for key in ("id", "message_id"):
-        value = answer.get(key)
+        value = found.get(key)
         if isinstance(value, str) and 0 < len(value) <= _ID_LENGTH and not has_controls(value):
             return value
     return ""
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_BODY_LIMIT):
-        body += chunk
-        if len(body) > _BODY_LIMIT:
-            response.close()
-            return b""
-    return bytes(body)

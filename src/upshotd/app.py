@@ -30,6 +30,7 @@ from upshotd.adapters.http import edge as edges
 from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.links import LinkSigner
 from upshotd.adapters.memory import MemoryStore
+from upshotd.adapters.providers.options import Home
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
@@ -72,7 +73,7 @@ log = structlog.get_logger("upshot.app")
 #: Name of the setting that keeps the key of signed links; links of old mail must go on working.
 LINK_KEY_SETTING = "link_key"
 _LINK_KEY_BYTES = 32
-_LINK_KINDS: tuple[LinkKind, ...] = ("o", "c", "u", "p")
+_LINK_KINDS: tuple[LinkKind, ...] = ("o", "c", "u", "p", "k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class _Start:
         door = self._bound(self._settings.http)
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
-        loop, book = self._loop(store, links)
+        loop, book = self._loop(store, links, http_port)
         schedules = Schedules(store, loop, self._clock, self._codec, book)
         lab = await self._lab(store, loop, schedules)
         working = self._work(loop)
@@ -157,7 +158,8 @@ class _Start:
         server = await self._serve(store, loop, book, links, lab, schedules)
         # Started last, the edge is the first to stop.
         target = str(Address(self._settings.listen.host, server.port))
-        edge = edges.serving(door, target=target, links=links, now_us=self._clock.now_us)
+        keys = routing.callback_keys(self._settings, self._environ)
+        edge = edges.serving(door, target=target, links=links, now_us=self._clock.now_us, keys=keys)
         await self._stack.enter_async_context(edge)
         return App(
             settings=self._settings,
@@ -205,10 +207,13 @@ class _Start:
     def _public_url(self, http_port: int) -> str:
         return self._settings.public_url or f"http://{Address(self._settings.http.host, http_port)}"
 
-    def _loop(self, store: Store, links: LinkSigner) -> tuple[Loop, DefinitionBook]:
+    def _loop(self, store: Store, links: LinkSigner, http_port: int) -> tuple[Loop, DefinitionBook]:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
         settings = self._settings
-        providers = routing.providers(settings, self._environ, SystemClock().now_us)
+        home = Home(
+            SystemClock().now_us, self._environ, links.callback_token, self._public_url(http_port)
+        )
+        providers = routing.providers(settings, home)
         blank = Definitions(
             conditions=self._conditions,
             templates=self._templates,

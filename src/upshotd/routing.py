@@ -1,10 +1,13 @@
 """Which provider serves which channel, as the settings say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import structlog
 
+from upshotd.adapters.http import sendgrid
+from upshotd.adapters.http.callbacks import Keys
 from upshotd.adapters.providers.build import CHANNELS, build
+from upshotd.adapters.providers.options import Home, Options
 from upshotd.application.ports import Provider
 from upshotd.config import Settings
 from upshotd.domain.definitions import Carrier
@@ -17,9 +20,7 @@ log = structlog.get_logger("upshot.app")
 STAND_IN = "console"
 
 
-def providers(
-    settings: Settings, environ: Mapping[str, str], now_us: Callable[[], int]
-) -> dict[str, Provider]:
+def providers(settings: Settings, home: Home) -> dict[str, Provider]:
     """Return the providers by name; the console alone when none is configured, and say so.
 
     Raises InvalidArgument with every fault of every table.
@@ -29,12 +30,12 @@ def providers(
             "provider.none_configured",
             consequence="NO MESSAGE LEAVES THIS MACHINE: every channel is printed on stdout",
         )
-        return {STAND_IN: build(STAND_IN, STAND_IN, {}, now_us, environ)}
+        return {STAND_IN: build(STAND_IN, STAND_IN, {}, home)}
     made: dict[str, Provider] = {}
     faults = _unfit(settings)
     for table in settings.providers.values():
         try:
-            made[table.name] = build(table.kind, table.name, table.options, now_us, environ)
+            made[table.name] = build(table.kind, table.name, table.options, home)
         except InvalidArgument as error:
             faults += error.violations
     if faults:
@@ -53,6 +54,21 @@ def carriers(
         channel: tuple(Carrier(name, made[name].idempotent) for name in names)
         for channel, names in settings.channels.items()
     }
+
+
+def callback_keys(settings: Settings, environ: Mapping[str, str]) -> Keys:
+    """Return by what callbacks are checked; raises InvalidArgument with every fault."""
+    sendgrid_keys, faults = {}, []
+    for table in settings.providers.values():
+        if table.kind == "sendgrid":
+            text = Options(table.name, table.options, environ).text("webhook_key")
+            try:
+                sendgrid_keys[table.name] = sendgrid.public_keys(text)
+            except ValueError as error:
+                faults.append(Violation(f"providers.{table.name}.webhook_key", str(error)))
+    if faults:
+        raise InvalidArgument("the settings have faults", tuple(faults))
+    return Keys(sendgrid={name: keys for name, keys in sendgrid_keys.items() if keys})
 
 
 def _unfit(settings: Settings) -> list[Violation]:

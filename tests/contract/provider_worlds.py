@@ -17,6 +17,7 @@ from standardwebhooks import Webhook as StandardWebhook
 
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.console import ConsoleProvider
+from upshotd.adapters.providers.options import Home
 from upshotd.application.ports import Provider
 from upshotd.domain.message import Channel, Delivery, Email, Sms
 
@@ -132,7 +133,7 @@ class NullWorld(World):
     """Nothing at all."""
 
     async def start(self) -> None:
-        self.provider = build("null", "test", {}, wall_us)
+        self.provider = build("null", "test", {}, Home(wall_us))
 
 
 class SmtpWorld(World):
@@ -152,7 +153,7 @@ class SmtpWorld(World):
         """A provider of this server."""
         options = {"host": "127.0.0.1", "port": self.port, "tls": "none", "timeout": PATIENCE}
         sender = {"from": "Upshot Ärger <hello@example.org>"}
-        return build("smtp", "test", {**options, **sender, **changes}, wall_us)
+        return build("smtp", "test", {**options, **sender, **changes}, Home(wall_us))
 
     def _session(self) -> aiosmtpd.SMTP:
         self.connections += 1
@@ -225,7 +226,7 @@ class WebhookWorld(World):
         """A provider of this server."""
         url = f"http://127.0.0.1:{self.port}/in"
         options: dict[str, object] = {"url": url, "secret": SECRET, "timeout": PATIENCE}
-        return build("webhook", "test", {**options, **changes}, wall_us)
+        return build("webhook", "test", {**options, **changes}, Home(wall_us))
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -246,6 +247,78 @@ class WebhookWorld(World):
         if self.runner is not None:
             await self.runner.cleanup()
             self.runner = None
+
+
+class SendGridWorld(World):
+    """A server that answers as SendGrid's mail/send does."""
+
+    status = 0
+    runner: web.AppRunner | None = None
+    #: The errors it tells: (message, field).
+    errors: tuple[tuple[str, str | None], ...] = (("something about ana@example.com", None),)
+    #: What it says in place of them.
+    answer_text = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer_headers: dict[str, str] = {}
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=32 * 1024 * 1024)
+        app.router.add_post("/v3/mail/send", self._take)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self.runner.addresses[0][1]
+        self.provider = self.build()
+
+    def build(self, **changes: object) -> Provider:
+        """A provider of this server."""
+        options: dict[str, object] = {
+            "api_key": "SG.key",
+            "from": "Upshot Ärger <hello@example.org>",
+            "base_url": f"http://127.0.0.1:{self.port}",
+            "timeout": PATIENCE,
+        }
+        home = Home(wall_us, callback_token=lambda *ids: ".".join(ids))
+        return build("sendgrid", "test", {**options, **changes}, home)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        assert request.headers["authorization"] == "Bearer SG.key"
+        if self.status or self.mood in {Mood.REFUSES, Mood.DEFERS}:
+            status = self.status or (400 if self.mood is Mood.REFUSES else 429)
+            told = [{"message": m, "field": f, "help": None} for m, f in self.errors]
+            text = self.answer_text or json.dumps({"errors": told})
+            return web.Response(text=text, status=status, headers=self.answer_headers)
+        self.ledger.append(_mailed(body))
+        if self.mood is Mood.DROPS and request.transport is not None:
+            request.transport.abort()
+        if self.mood is Mood.HANGS:
+            await self.released.wait()
+        mail = json.loads(body)
+        sandbox = mail.get("mail_settings", {}).get("sandbox_mode", {}).get("enable")
+        headers = {} if sandbox else {"X-Message-Id": f"sg-{len(self.ledger)}"}
+        return web.Response(status=200 if sandbox else 202, headers=headers)
+
+    async def go_down(self) -> None:
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+
+def _mailed(body: bytes) -> Received:
+    mail = json.loads(body)
+    texts = {part["type"]: part["value"] for part in mail["content"]}
+    return Received(
+        message_id=mail["headers"]["X-Upshot-Message-Id"],
+        recipients=[to["email"] for one in mail["personalizations"] for to in one["to"]],
+        subject=mail["subject"],
+        text=texts.get("text/plain", ""),
+        headers=mail["headers"],
+        raw=body,
+    )
 
 
 def _posted(body: bytes, headers: dict[str, str]) -> Received:

@@ -18,6 +18,7 @@ from tests.contract.provider_worlds import (
     wall_us,
 )
 from upshotd.adapters.providers.build import build
+from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.smtp import SmtpProvider, SmtpSettings
 from upshotd.application.ports import Provider
 from upshotd.domain.message import Accepted, Deferred, Refused, SendResult, Unknown
@@ -94,7 +95,10 @@ class ScriptedServer:
     def provider(self, **changes: object) -> Provider:
         options = {"host": "127.0.0.1", "port": self.port, "from": "hello@example.org"}
         return build(
-            "smtp", "test", {**options, "tls": "none", "timeout": PATIENCE, **changes}, wall_us
+            "smtp",
+            "test",
+            {**options, "tls": "none", "timeout": PATIENCE, **changes},
+            Home(wall_us),
         )
 
 

@@ -19,6 +19,7 @@ from tests.contract.provider_worlds import (
     wall_us,
 )
 from upshotd.adapters.providers.build import build
+from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.posting import retry_after_us
 from upshotd.adapters.providers.webhook import WebhookSettings
 from upshotd.domain.message import (
@@ -250,7 +251,7 @@ async def test_taken_is_taken_even_if_the_rest_of_the_answer_never_comes(end: st
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     options = {"url": f"http://127.0.0.1:{port}/", "secret": SECRET, "timeout": LITTLE_PATIENCE}
-    provider = build("webhook", "test", options, wall_us)
+    provider = build("webhook", "test", options, Home(wall_us))
 
     assert await provider.send(sms_delivery()) == Accepted("")
     release.set()

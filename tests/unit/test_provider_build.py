@@ -9,6 +9,7 @@ import pytest
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.adapters.providers.console import ConsoleProvider
 from upshotd.adapters.providers.null import NullProvider
+from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.smtp import SmtpProvider, SmtpSettings
 from upshotd.adapters.providers.webhook import WebhookProvider, WebhookSettings
 from upshotd.adapters.providers.wording import DETAIL_LENGTH, detail_of
@@ -23,7 +24,7 @@ HOOK: dict[str, object] = {"url": "https://hooks.example.org/in", "secret": SECR
 
 
 def made(kind: str, options: Mapping[str, object], **environ: str) -> Provider:
-    return build(kind, "mine", options, lambda: 0, environ)
+    return build(kind, "mine", options, Home(lambda: 0, environ))
 
 
 def smtp_settings(options: Mapping[str, object], **environ: str) -> SmtpSettings:

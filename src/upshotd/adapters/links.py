@@ -1,4 +1,4 @@
-"""Signed links of messages: open pixel, click, unsubscribe, preferences.
+"""Signed links of messages: open pixel, click, unsubscribe, preferences, callbacks.
 
 A token is the text it carries and a MAC over that very text and the link's kind, so that neither
 another encoding of it, nor a click's token in an unsubscribe link, is ever read.
@@ -69,6 +69,10 @@ class LinkSigner:
     def preferences_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address of the page where whoever got the message chooses what comes."""
         return f"{self._base_url}/p/{self._token('p', _text(workspace_id, message_id))}"
+
+    def callback_token(self, workspace_id: str, message_id: str) -> str:
+        """Return the token by which a provider's callback names a message."""
+        return self._token("k", _text(workspace_id, message_id))
 
     def named(self, workspace_id: str, message_id: str) -> dict[str, object]:
         """Return `links` as templates see it; empty where nobody could reach them."""

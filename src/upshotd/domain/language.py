@@ -83,8 +83,8 @@ class Links(Protocol):
         """Return `links` as templates see it: `unsubscribe` and `preferences`, two pages."""
 
 
-#: What a signed link is for: opening, clicking, unsubscribing, choosing.
-LinkKind: TypeAlias = Literal["o", "c", "u", "p"]
+#: What a signed link is for: opening, clicking, unsubscribing, choosing; a provider's callback.
+LinkKind: TypeAlias = Literal["o", "c", "u", "p", "k"]
 
 
 @dataclass(frozen=True, slots=True)

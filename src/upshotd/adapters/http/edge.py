@@ -19,6 +19,7 @@ from aiohttp import web
 from upshot.v1.admin_pb2_grpc import AdminServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.http.answers import Refusal, json_response
+from upshotd.adapters.http.callbacks import NO_KEYS, Callbacks, Keys
 from upshotd.adapters.http.links import LinkReader, MailLinks
 from upshotd.adapters.http.preferences import PreferencePage
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
@@ -50,9 +51,11 @@ class Edge:
         admin: "AdminServiceAsyncStub",
         links: LinkReader,
         now_us: Callable[[], int],
+        keys: Keys = NO_KEYS,
         door: socket.socket | None = None,
     ) -> None:
-        """*stub* and *admin* call our own server, *now_us* is its clock; port 0 is any.
+        """*stub* and *admin* call our own server, *now_us* is its clock; port 0 is any. *keys* are
+        those by which providers sign what they tell.
 
         *door* is a socket that is bound already; it is used instead of host and port, and closed
         at the end. Raises InvalidArgument for an address that others than this machine can reach.
@@ -70,6 +73,7 @@ class Edge:
         self._door = door
         self._links = MailLinks(stub, links, now_us)
         self._preferences = PreferencePage(admin, links)
+        self._callbacks = Callbacks(stub, links, keys)
         self._runner = web.AppRunner(
             self._app(stub),
             handle_signals=False,
@@ -89,6 +93,7 @@ class Edge:
         TrackingApi(stub).add_to(app)
         self._links.add_to(app)
         self._preferences.add_to(app)
+        self._callbacks.add_to(app)
         return app
 
     async def start(self) -> None:
@@ -116,7 +121,12 @@ class Edge:
 
 @asynccontextmanager
 async def serving(
-    door: socket.socket, *, target: str, links: LinkReader, now_us: Callable[[], int]
+    door: socket.socket,
+    *,
+    target: str,
+    links: LinkReader,
+    now_us: Callable[[], int],
+    keys: Keys,
 ) -> AsyncIterator[Edge]:
     """Serve behind a bound socket as a client of the gRPC server at *target*, our own."""
     # A proxy of the environment would not find the way back into this machine.
@@ -130,6 +140,7 @@ async def serving(
             admin=AdminServiceStub(channel),
             links=links,
             now_us=now_us,
+            keys=keys,
             door=door,
         )
         await edge.start()

@@ -6,6 +6,7 @@ This is the one place of Upshot that prints personal data, and it does so on pur
 import sys
 from typing import TextIO, assert_never
 
+from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.wording import shown
 from upshotd.domain.message import (
     Accepted,
@@ -85,3 +86,9 @@ def _lines(content: Content) -> list[str]:
 def _body(text: str) -> list[str]:
     # Escape sequences in somebody's traits must not drive the terminal of whoever is watching.
     return shown(text, keep="\n\t").split("\n")
+
+
+def make(name: str, options: Options, _home: Home) -> ConsoleProvider:
+    """The provider out of its table, which has nothing in it."""
+    options.check("console")
+    return ConsoleProvider(name)

@@ -97,7 +97,7 @@ def compose(
         ("Subject", _words("subject", content.subject)),
         ("Message-ID", f"<{internet_id}>"),
         ("X-Upshot-Message-Id", _clean("message id", delivery.message_id)),
-        *_unsubscribe(content.unsubscribe_url),
+        *unsubscribe_headers(content.unsubscribe_url),
         *_reply_to(content.reply_to),
         *((name, _words(name, value)) for name, value in content.headers.items()),
     ):
@@ -145,7 +145,8 @@ def _words(name: str, value: str) -> str:
     return Header(text, "utf-8", header_name=name).encode(linesep="\r\n")
 
 
-def _unsubscribe(url: str) -> tuple[tuple[str, str], ...]:
+def unsubscribe_headers(url: str) -> tuple[tuple[str, str], ...]:
+    """The headers of one-click unsubscription (RFC 8058); raises Unsendable."""
     if not url:
         return ()
     if " " in url or ">" in url:

@@ -1,5 +1,6 @@
 """A provider that accepts everything at once, for benches and for trying a workflow out."""
 
+from upshotd.adapters.providers.options import Home, Options
 from upshotd.domain.message import Accepted, Delivery, SendResult
 
 
@@ -20,3 +21,9 @@ class NullProvider:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+def make(name: str, options: Options, _home: Home) -> NullProvider:
+    """The provider out of its table, which has nothing in it."""
+    options.check("null")
+    return NullProvider(name)

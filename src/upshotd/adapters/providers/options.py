@@ -1,12 +1,41 @@
 """Reads a provider's options out of the settings and collects every fault of them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
 
+from upshotd.adapters.providers.mime import ascii_domain
+from upshotd.adapters.providers.wording import has_controls
 from upshotd.domain.errors import InvalidArgument, Violation
+
+#: What one attempt may take where nothing is said, and at most, in microseconds.
+TIMEOUT_US: Final = 15_000_000
+_LONGEST_US: Final = 120_000_000
+_NAME_LENGTH: Final = 100
+_WORD_LENGTH: Final = 255
 
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000}
+
+
+def _no_token(_workspace_id: str, _message_id: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What a provider knows of the server that it sends for."""
+
+    #: The wall clock in microseconds since 1970, never a lab's: others compare it with theirs.
+    now_us: Callable[[], int]
+    #: Where secrets named by `{env = ...}` are found.
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: Signs the token by which a callback names a message: (workspace_id, message_id) -> token.
+    callback_token: Callable[[str, str], str] = _no_token
+    #: What the addresses of this server begin with, without a slash at the end.
+    public_url: str = ""
 
 
 class Options:
@@ -70,6 +99,60 @@ class Options:
             return {}
         return {str(key): self._resolved(f"{option}.{key}", item) for key, item in value.items()}
 
+    def flag(self, option: str) -> bool:
+        """True or false; false where nothing is given."""
+        value = self._take(option)
+        if value is not None and not isinstance(value, bool):
+            self.fault(option, "must be true or false")
+        return value is True
+
+    def words(self, option: str) -> tuple[str, ...]:
+        """A list of short texts."""
+        value = self._take(option)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(
+            isinstance(item, str) and 0 < len(item) <= _WORD_LENGTH for item in value
+        ):
+            self.fault(option, f"must be a list of texts of 1 to {_WORD_LENGTH} characters")
+            return ()
+        return tuple(value)
+
+    def timeout_us(self) -> int:
+        """`timeout`: what one attempt may take."""
+        return self.duration_us("timeout", TIMEOUT_US, _LONGEST_US)
+
+    def web_address(self, option: str, *, required: bool = False) -> str:
+        """An http or https address without a password in it, or ""."""
+        url = self.text(option, required=required)
+        if url and not _is_web_address(url):
+            self.fault(option, "must be http:// or https:// with a host and no password in it")
+        return url
+
+    def hosts(self, option: str) -> frozenset[str]:
+        """Hosts with their ports, with commas between."""
+        given = self.text(option)
+        hosts = frozenset(part.strip() for part in given.split(",") if part.strip())
+        parts = (host.rpartition(":") for host in hosts)
+        if any(not host or not port.isdigit() for host, _, port in parts):
+            self.fault(option, "must be host:port, with commas between")
+        return hosts
+
+    def sender(self) -> tuple[str, str]:
+        """`from`: display name and address of `Name <name@example.com>`, or the address alone."""
+        given = self.text("from", required=True).strip()
+        if not given:
+            return "", ""
+        name, bracket, rest = given.rpartition("<")
+        name, address = name.strip().strip('"'), rest.removesuffix(">") if bracket else given
+        try:
+            address = ascii_domain(address)
+        except ValueError:
+            self.fault("from", "must be an e-mail address, or Name <address>")
+        if has_controls(name) or len(name) > _NAME_LENGTH or not address.isascii():
+            self.fault("from", "has a name or an address that cannot be a header")
+        return name, address
+
     def check(self, kind: str) -> None:
         """Raise InvalidArgument with all faults, unknown options among them."""
         for option in self._options:
@@ -114,3 +197,15 @@ def _length_us(value: object) -> int:
         return int(value * 1_000_000) if 0 < value < 1_000_000 else 0
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     return int(float(match[1]) * _UNIT_US[match[2]]) if match else 0
+
+
+def _is_web_address(url: str) -> bool:
+    if has_controls(url) or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    web = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    return web and "@" not in parts.netloc

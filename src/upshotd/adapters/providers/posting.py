@@ -1,5 +1,6 @@
 """One HTTP request to a provider: its answer, or what it means that there is none."""
 
+import io
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from upshotd.domain.message import Deferred, Unknown
 
 #: What is read of an answer, in octets.
 BODY_LIMIT = 64 * 1024
+#: What is written in one piece, in octets; more would hold everybody else up.
+_AT_ONCE = 256 * 1024
 #: The longest wait that Retry-After may ask of us, in microseconds.
 _PATIENCE_US = 3_600_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,7 +63,7 @@ class Posting:
         try:
             async with self._open_session().post(
                 url,
-                data=body,
+                data=body if len(body) <= _AT_ONCE else io.BytesIO(body),
                 headers={"accept-encoding": "identity", "user-agent": "upshot", **headers},
                 allow_redirects=False,
                 trace_request_ctx=phase,

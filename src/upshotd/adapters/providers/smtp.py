@@ -9,7 +9,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from ipaddress import ip_address
+from typing import Literal, cast
 
 import aiosmtplib
 from aiosmtplib import (
@@ -26,7 +27,8 @@ from aiosmtplib.typing import Default
 
 from upshotd.adapters.providers.attachments import Files, Unfetched
 from upshotd.adapters.providers.mime import Letter, Unsendable, compose
-from upshotd.adapters.providers.wording import detail_of
+from upshotd.adapters.providers.options import Home, Options
+from upshotd.adapters.providers.wording import detail_of, has_controls
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -39,6 +41,8 @@ from upshotd.domain.message import (
 
 Timeout = float | Literal[Default.token] | None
 
+#: Where servers listen, by how they encrypt.
+_PORTS = {"none": 25, "starttls": 587, "tls": 465}
 #: Connections kept open between messages.
 _IDLE = 4
 #: What an idle connection may take to show that it is alive, and to say goodbye, in seconds.
@@ -153,6 +157,51 @@ class SmtpProvider:
             self._idle.append(connection)
         else:
             connection.close()
+
+
+def make(name: str, options: Options, home: Home) -> SmtpProvider:
+    """The provider out of its table; raises InvalidArgument with every fault of it."""
+    tls = _tls(options)
+    from_name, from_address = options.sender()
+    settings = SmtpSettings(
+        host=_host(options),
+        port=options.number("port", _PORTS[tls], 1, 65_535),
+        from_address=from_address,
+        from_name=from_name,
+        tls=tls,
+        username=options.text("username"),
+        password=options.text("password"),
+        timeout_us=options.timeout_us(),
+        attachment_hosts=options.hosts("attachment_hosts"),
+    )
+    if settings.password and not settings.username:
+        options.fault("username", "is required beside a password")
+    if settings.username and tls == "none" and not _is_loopback(settings.host):
+        options.fault("tls", "must be starttls or tls where a password is sent")
+    options.check("smtp")
+    return SmtpProvider(name, settings, home.now_us)
+
+
+def _tls(options: Options) -> Literal["none", "starttls", "tls"]:
+    tls = options.text("tls") or "starttls"
+    if tls not in _PORTS:
+        options.fault("tls", "must be none, starttls or tls")
+        return "starttls"
+    return cast(Literal["none", "starttls", "tls"], tls)
+
+
+def _host(options: Options) -> str:
+    host = options.text("host", required=True)
+    if has_controls(host) or any(character in " /@<>" for character in host):
+        options.fault("host", "must be a host name or an IP address")
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Connection(aiosmtplib.SMTP):

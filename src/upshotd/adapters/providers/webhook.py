@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
 from upshotd.adapters.providers.wording import has_controls
 from upshotd.domain.message import (
@@ -24,6 +25,23 @@ from upshotd.domain.message import (
 _ID_LENGTH = 200
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Headers that a webhook sets itself, or that the HTTP client must.
+_OWN_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    }
+)
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,41 @@ class WebhookProvider:
         if status in (408, 429) or status >= 500:
             return Deferred(words, answer.retry_after_us(self._now_us()))
         return Refused("PROVIDER_ERROR", words)
+
+
+def make(name: str, options: Options, home: Home) -> WebhookProvider:
+    """The provider out of its table; raises InvalidArgument with every fault of it."""
+    settings = WebhookSettings(
+        url=options.web_address("url", required=True),
+        keys=_keys(options),
+        timeout_us=options.timeout_us(),
+        headers=_checked_headers(options),
+    )
+    options.check("webhook")
+    return WebhookProvider(name, settings, home.now_us)
+
+
+def _keys(options: Options) -> tuple[bytes, ...]:
+    secrets = options.text("secret", required=True)
+    if not secrets:
+        return ()
+    try:
+        return keys_of(secrets)
+    except ValueError as error:
+        options.fault("secret", str(error))
+        return ()
+
+
+def _checked_headers(options: Options) -> dict[str, str]:
+    headers = options.texts("headers")
+    for header, value in headers.items():
+        if not header or not _TOKEN.issuperset(header.lower()):
+            options.fault(f"headers.{header}", "is no name of a header")
+        elif header.lower() in _OWN_HEADERS:
+            options.fault(f"headers.{header}", "is set by Upshot itself")
+        if has_controls(value) or not value.isascii():
+            options.fault(f"headers.{header}", "must be printable ASCII")
+    return headers
 
 
 def keys_of(secrets: str) -> tuple[bytes, ...]:

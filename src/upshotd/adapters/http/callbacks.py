@@ -1,0 +1,120 @@
+"""What providers tell later: their callbacks, checked and recorded as engagements.
+
+Nothing is believed that its provider did not sign. A callback is answered after its facts are
+committed; what cannot be taken now is answered 503 or 429, and comes again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import orjson
+import structlog
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from upshot.v1 import engagement_pb2 as pb
+from upshot.v1 import service_pb2
+from upshotd.adapters.http import sendgrid
+from upshotd.adapters.http.answers import Refusal, json_response, refusal_of
+from upshotd.adapters.http.links import LinkReader
+
+if TYPE_CHECKING:
+    from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
+
+log = structlog.get_logger("upshot.http")
+
+#: Largest callback: SendGrid sends what has gathered at 768 KiB.
+BODY_BYTES_MAX: Final = 1024 * 1024
+#: Longest that a recording takes, in seconds.
+RECORD_S: Final = 10.0
+#: Engagements of one call.
+_PER_CALL: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """By what callbacks are known to be a provider's own, by the provider's name."""
+
+    sendgrid: Mapping[str, tuple[EllipticCurvePublicKey, ...]] = field(default_factory=dict)
+
+
+#: Where no provider tells anything.
+NO_KEYS: Final = Keys()
+
+
+class Callbacks:
+    """The routes below /callbacks. *stub* is a client of our own server."""
+
+    def __init__(self, stub: "UpshotServiceAsyncStub", links: LinkReader, keys: Keys) -> None:
+        self._stub = stub
+        self._links = links
+        self._keys = keys
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes."""
+        app.router.add_post("/callbacks/sendgrid/{provider}", self._sendgrid)
+
+    async def _sendgrid(self, request: web.Request) -> web.StreamResponse:
+        keys = self._keys.sendgrid.get(request.match_info["provider"])
+        if keys is None:
+            raise Refusal(404, "no provider of this name takes events")
+        body = await _body(request)
+        if not sendgrid.is_signed(keys, request.headers, body):
+            raise Refusal(403, "these events were not signed by SendGrid")
+        try:
+            events = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise Refusal(400, "the body is no JSON") from None
+        if not isinstance(events, list):
+            raise Refusal(400, "the body is no array of events")
+        await self._record(sendgrid.facts(events))
+        return json_response({"success": True})
+
+    async def _record(self, facts: Iterable[sendgrid.Fact]) -> None:
+        """Record *facts*, those of each workspace in their order."""
+        tokens: dict[str, str] = {}
+        found: defaultdict[str, list[pb.Engagement]] = defaultdict(list)
+        strange = 0
+        for token, engagement in facts:
+            link = self._links.read("k", token)
+            if link is None:  # another installation shares the provider's account
+                strange += 1
+                continue
+            engagement.message_id = link.message_id
+            tokens.setdefault(link.workspace_id, token)
+            found[link.workspace_id].append(engagement)
+        if strange:
+            log.info("callback.not_ours", facts=strange)
+        for workspace_id, engagements in found.items():
+            for at in range(0, len(engagements), _PER_CALL):
+                await self._call(tokens[workspace_id], engagements[at : at + _PER_CALL])
+
+    async def _call(self, token: str, engagements: list[pb.Engagement]) -> None:
+        """Record by the credential of one of the messages: it says the workspace."""
+        request = service_pb2.RecordEngagementRequest(engagements=engagements)
+        metadata = (("authorization", f"Link {token}"),)
+        try:
+            response = await self._stub.RecordEngagement(
+                request, timeout=RECORD_S, metadata=metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            log.warning("callback.not_recorded", reason=error.code().name)
+            raise refusal_of(error) from None
+        reasons = [
+            result.reason
+            for result in response.results
+            if result.state == service_pb2.ENGAGEMENT_STATE_REJECTED
+        ]
+        if reasons:
+            log.warning("callback.rejected", facts=len(reasons), reason=reasons[0])
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.clone(client_max_size=BODY_BYTES_MAX).read()
+    except web.HTTPRequestEntityTooLarge:
+        text = f"a callback has at most {BODY_BYTES_MAX} bytes"
+        raise Refusal(413, text, {"Connection": "close"}) from None

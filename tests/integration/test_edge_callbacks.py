@@ -1,0 +1,134 @@
+"""Callbacks at the edge: who is believed, and what is recorded before they are answered."""
+
+import io
+import json
+from base64 import b64encode
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from tests.integration.edge_world import World, world
+from tests.unit.test_sendgrid_events import KEY, OTHER, event, shown
+from upshot.v1 import engagement_pb2 as pb
+from upshot.v1 import service_pb2
+from upshotd.adapters.http.callbacks import BODY_BYTES_MAX, Keys
+from upshotd.adapters.http.sendgrid import SIGNATURE, TIMESTAMP, public_keys
+
+KEYS = Keys(sendgrid={"mail": public_keys(shown(KEY))})
+
+
+async def post(
+    there: World, events: object, *, key: Any = KEY, provider: str = "mail"
+) -> aiohttp.ClientResponse:
+    body = events if isinstance(events, bytes) else json.dumps(events).encode()
+    signature = b64encode(key.sign(b"1767225600" + body, ECDSA(SHA256()))).decode()
+    headers = {SIGNATURE: signature, TIMESTAMP: "1767225600"}
+    path = f"/callbacks/sendgrid/{provider}"
+    response = await there.http.post(there.url + path, data=io.BytesIO(body), headers=headers)
+    await response.read()
+    return response
+
+
+def about(there: World, message_id: str, name: str = "open", workspace: str = "default") -> Any:
+    token = there.links.callback_token(workspace, message_id)
+    return event(name, upshot=token, sg_event_id=f"{name}-{message_id}")
+
+
+async def test_events_are_recorded_by_the_message_they_name():
+    async with world(KEYS) as there:
+        events = [about(there, "msg-1"), event("processed"), about(there, "msg-2", "delivered")]
+        response = await post(there, events)
+        assert (response.status, await response.json()) == (200, {"success": True})
+        assert [(e.message_id, e.kind, e.engagement_id) for e in there.server.engagements] == [
+            ("msg-1", pb.ENGAGEMENT_KIND_OPENED, "sendgrid:open-msg-1"),
+            ("msg-2", pb.ENGAGEMENT_KIND_DELIVERED, "sendgrid:delivered-msg-2"),
+        ]
+        (credential,) = there.server.credentials
+        assert credential == "Link " + there.links.callback_token("default", "msg-1")
+
+
+async def test_each_workspace_is_told_its_own():
+    async with world(KEYS) as there:
+        events = [
+            about(there, "a1", workspace="a"),
+            about(there, "b1", workspace="b"),
+            about(there, "a2", workspace="a"),
+        ]
+        assert (await post(there, events)).status == 200
+        assert [e.message_id for e in there.server.engagements] == ["a1", "a2", "b1"]
+        assert len(there.server.credentials) == 2
+
+
+@pytest.mark.parametrize("kind", ["o", "c", "u"])
+async def test_what_has_no_token_for_callbacks_of_ours_is_nobody_s(kind: str):
+    async with world(KEYS) as there:
+        link = {
+            "o": there.links.open_url("default", "msg-1"),
+            "c": there.links.click_url("default", "msg-1", "https://a.example/"),
+            "u": there.links.unsubscribe_url("default", "msg-1"),
+        }[kind]
+        token = link.rpartition("/")[2].removesuffix(".gif")
+        events = [event("open"), event("open", upshot=token), about(there, "msg-1")]
+        assert (await post(there, events)).status == 200
+        assert [e.message_id for e in there.server.engagements] == ["msg-1"]
+
+
+async def test_what_was_signed_by_another_is_refused():
+    async with world(KEYS) as there:
+        response = await post(there, [about(there, "msg-1")], key=OTHER)
+        assert response.status == 403
+        assert "signed" in (await response.json())["error"]
+        unsigned = await there.http.post(there.url + "/callbacks/sendgrid/mail", data=b"[]")
+        assert unsigned.status == 403
+        assert there.server.engagements == []
+
+
+async def test_a_provider_without_a_key_takes_nothing():
+    async with world() as there:
+        assert (await post(there, [about(there, "msg-1")])).status == 404
+        assert there.server.engagements == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[", b'"open"', b"\xff"])
+async def test_a_body_that_is_no_array_is_refused(body: bytes):
+    async with world(KEYS) as there:
+        assert (await post(there, body)).status == 400
+        assert there.server.engagements == []
+
+
+async def test_a_body_that_is_too_large_is_refused_and_one_as_large_as_theirs_is_taken():
+    async with world(KEYS) as there:
+        events = [about(there, f"msg-{number}") for number in range(3_000)]
+        assert 500 * 1024 < len(json.dumps(events)) < BODY_BYTES_MAX
+        assert (await post(there, events)).status == 200
+        assert len(there.server.engagements) == 3_000
+        assert len(there.server.credentials) == 3, "a thousand in a call"
+        assert (await post(there, b" " * (BODY_BYTES_MAX + 1))).status == 413
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, 503),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        (grpc.StatusCode.INTERNAL, 500),
+    ],
+)
+async def test_what_could_not_be_recorded_is_to_come_again(code: grpc.StatusCode, status: int):
+    async with world(KEYS) as there:
+        there.server.refusal = (code, 3)
+        response = await post(there, [about(there, "msg-1")])
+        assert response.status == status
+        assert "own words" not in await response.text()
+        there.server.refusal = None
+        assert (await post(there, [about(there, "msg-1")])).status == 200
+
+
+async def test_a_message_that_is_not_known_any_more_is_answered_all_the_same():
+    async with world(KEYS) as there:
+        there.server.engagement_state = service_pb2.ENGAGEMENT_STATE_REJECTED
+        assert (await post(there, [about(there, "msg-1")])).status == 200

@@ -2,7 +2,7 @@
 
 from tests.flows import email, sms, track
 from tests.sim import DAY, START, Sim
-from upshotd.domain.message import Accepted, Channel, MessageState
+from upshotd.domain.message import Accepted, Channel, MessageState, Unknown
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.stimulus import EngagementState
 
@@ -62,6 +62,36 @@ def test_a_callback_that_overtakes_the_answer_is_kept_and_applied():
     assert sim.state.pending == {}
     later = sim.engage("", EngagementKind.CLICKED, **by_provider)
     assert later.state is EngagementState.RECORDED
+
+
+def test_that_the_provider_has_it_settles_a_send_without_an_answer():
+    sim = Sim([track("Go", email(), sms())])
+    sim.identify("u", first_name="U", email="u@example.com", phone="+15550000")
+    sim.track("u", "Go")
+    (message,) = sim.sent
+    sim.settle(message, Unknown("cut off"))
+    answer = sim.engage(message.message_id, EngagementKind.ACCEPTED)
+    assert (answer.state, answer.message_id) == (EngagementState.RECORDED, message.message_id)
+    assert sim.messages_kinds() == ["SENT EMAIL"]
+    assert [m.channel.name for m in sim.sent] == ["SMS"], "the run went on"
+    before = sim.state.messages[message.message_id]
+    assert sim.engage(message.message_id, EngagementKind.ACCEPTED).state is EngagementState.RECORDED
+    assert sim.state.messages[message.message_id] == before
+    assert sim.state.engagement_ids == set(), "nothing of it is kept"
+    sim.advance(DAY)
+    assert sim.messages_kinds().count("SENT EMAIL") == 1, "nor is it sent once more"
+
+
+def test_that_the_provider_has_a_message_it_alone_can_name_waits_for_its_answer():
+    sim = Sim([track("Go", email())])
+    sim.identify("u", first_name="U", email="u@example.com")
+    sim.track("u", "Go")
+    by_provider = {"provider": "smtp", "provider_message_id": "p1"}
+    answer = sim.engage("", EngagementKind.ACCEPTED, **by_provider)
+    assert answer.state is EngagementState.RECORDED
+    assert sim.state.pending == {}
+    assert sim.answer(Accepted("p1")).provider_message_id == "p1"
+    assert sim.messages_kinds() == ["SENT EMAIL"]
 
 
 def test_a_pending_callback_is_applied_when_the_name_comes_after_acceptance():

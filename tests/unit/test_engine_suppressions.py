@@ -6,7 +6,7 @@ from tests.flows import delay, track
 from tests.sim import DAY, MINUTE, Sim
 from upshotd.domain import addresses
 from upshotd.domain.addresses import LIST
-from upshotd.domain.message import Channel, Deferred, Email, MessageState, Sms
+from upshotd.domain.message import Channel, Deferred, Email, MessageState, Refused, Sms
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.routing import Method, Route
@@ -154,3 +154,20 @@ def test_keys_name_their_addresses():
     assert addresses.of_key("4c7f") == (Channel.UNSPECIFIED, "")
     assert addresses.key(Channel.PUSH, "token") == ""
     assert addresses.keys({"email": "a@b", "phone_number": ""}) == ["email:a@b"]
+
+
+def test_a_provider_that_knows_of_a_stop_is_believed_and_the_next_channel_tried():
+    send = Step(
+        "tell", Send(Route(Method.SINGLE, (SMS, EMAIL)), (Email("Hi", text="Hi"), Sms("Hi")))
+    )
+    sim = Sim([track("Go", send, reentry=Reentry(ReentryMode.ALWAYS))])
+    for user_id in ("ana", "ben"):
+        sim.identify(user_id, email=f"{user_id}@example.com", phone="+15550001")
+    sim.track("ana", "Go")
+    sim.answer(Refused("STOP", "21610"))
+    assert [m.channel for m in sim.sent] == [EMAIL]
+    assert sim.state.suppressions[PHONE][Suppression(SMS).scope].reason == "STOP"
+    sim.answer()
+    assert go(sim, "ben") == ["EMAIL"], "whoever has the number"
+    first = sim.state.messages[next(iter(sim.state.messages))]
+    assert (first.state, first.reason) == (MessageState.UNDELIVERABLE, "STOP")

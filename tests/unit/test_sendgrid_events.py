@@ -1,6 +1,7 @@
 """SendGrid's events as engagements, and its signature beside the maker's own library."""
 
 from base64 import b64decode, b64encode
+from contextlib import suppress
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -112,6 +113,7 @@ def told(name: str, **more: object) -> pb.Engagement:
 @pytest.mark.parametrize(
     ("name", "more", "kind"),
     [
+        ("processed", {}, "ACCEPTED"),
         ("delivered", {}, "DELIVERED"),
         ("deferred", {"response": "450 later", "attempt": "3"}, "DEFERRED"),
         ("bounce", {"type": "bounce", "reason": "550 no such user"}, "BOUNCED"),
@@ -156,7 +158,6 @@ def test_who_and_where_somebody_is_is_not_taken_over() -> None:
 @pytest.mark.parametrize(
     "strange",
     [
-        event("processed"),
         event("account_status_change"),
         event("open", upshot=""),
         event("open", upshot=7),
@@ -182,7 +183,5 @@ def test_what_is_not_about_a_message_of_ours_is_passed_over(strange: object) -> 
     )
 )
 def test_nothing_that_comes_breaks_it(events: list[object]) -> None:
-    try:
+    with suppress(UnicodeEncodeError):  # no JSON that we read holds a lone surrogate
         list(facts(events))
-    except UnicodeEncodeError:  # no JSON that we read holds a lone surrogate
-        pass

@@ -261,6 +261,10 @@ def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
         (wait_for(EngagementWait("mail", ())), "wait.engagement.kinds"),
         (wait_for(EngagementWait("mail", (OPENED, OPENED))), "wait.engagement.kinds[1]"),
         (
+            wait_for(EngagementWait("mail", (EngagementKind.ACCEPTED,))),
+            "wait.engagement.kinds[0]",
+        ),
+        (
             wait_for(EngagementWait("mail", (EngagementKind.UNSPECIFIED,))),
             "wait.engagement.kinds[0]",
         ),

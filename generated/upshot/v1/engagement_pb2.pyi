@@ -47,6 +47,10 @@ class _EngagementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engage
     """The person wants them again."""
     ENGAGEMENT_KIND_COMPLAINED: _EngagementKind.ValueType  # 10
     """The person reported it as spam."""
+    ENGAGEMENT_KIND_ACCEPTED: _EngagementKind.ValueType  # 15
+    """The provider has it: what its answer to the send would have said. It settles a send without an
+    answer, and is no fact of its own: no outcome, nothing to wait for.
+    """
 
 class EngagementKind(_EngagementKind, metaclass=_EngagementKindEnumTypeWrapper):
     """What happened to a message, or what the person did with it."""
@@ -73,6 +77,10 @@ ENGAGEMENT_KIND_RESUBSCRIBED: EngagementKind.ValueType  # 9
 """The person wants them again."""
 ENGAGEMENT_KIND_COMPLAINED: EngagementKind.ValueType  # 10
 """The person reported it as spam."""
+ENGAGEMENT_KIND_ACCEPTED: EngagementKind.ValueType  # 15
+"""The provider has it: what its answer to the send would have said. It settles a send without an
+answer, and is no fact of its own: no outcome, nothing to wait for.
+"""
 Global___EngagementKind: _TypeAlias = EngagementKind  # noqa: Y015
 
 @_typing.final

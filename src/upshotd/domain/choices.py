@@ -90,6 +90,15 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
             _lift(draft, listed, {by_channel.scope})
 
 
+def refused(draft: Draft, message: Message, reason: str) -> None:
+    """Hold back where a provider refused a message because the person had told it to stop."""
+    if reason == "STOP":
+        run = draft.run(message.run_id)
+        who = run.profile_id if run is not None else message.profile_id
+        listed = addresses.key(message.channel, message.recipient)
+        _hold_both(draft, who, listed, Suppression(channel=message.channel, reason="STOP"))
+
+
 def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppression) -> None:
     """Hold back from a person and from the address, which others may have as well."""
     draft.put_suppression(profile_id, suppression)

@@ -33,6 +33,9 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.DUPLICATE, message_id=engagement.message_id)
     key = (engagement.provider, engagement.provider_message_id)
     message_id = engagement.message_id or draft.state.provider_messages.get(key, "")
+    taken = engagement.kind is EngagementKind.ACCEPTED
+    if not message_id and taken:  # the answer that brings its id will say the same
+        return EngagementResult(EngagementState.RECORDED)
     if not message_id:
         draft.changes.pending[engagement.engagement_id] = engagement
         return EngagementResult(EngagementState.PENDING, "UNKNOWN_PROVIDER_MESSAGE")
@@ -43,6 +46,8 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
     if message.state in OPEN or _arrived(message, engagement):
         message = accepted(draft, message)
+    if taken:
+        return EngagementResult(EngagementState.RECORDED, "", message_id)
     resumed = _record(draft, message, engagement)
     return EngagementResult(EngagementState.RECORDED, "", message_id, resumed)
 

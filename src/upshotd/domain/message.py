@@ -132,7 +132,7 @@ class Accepted(NamedTuple):
 class Refused(NamedTuple):
     """The provider will never take this message: do not repeat it."""
 
-    #: One of the documented words: BOUNCED, PROVIDER_ERROR, INVALID_ADDRESS.
+    #: One of the documented words: BOUNCED, PROVIDER_ERROR, INVALID_ADDRESS, STOP ...
     reason: str
     #: The provider's own words, bounded, without personal data.
     detail: str = ""

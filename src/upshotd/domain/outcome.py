@@ -100,6 +100,8 @@ class EngagementKind(IntEnum):
     UNSUBSCRIBED = 8
     RESUBSCRIBED = 9
     COMPLAINED = 10
+    #: The provider has it: settles a send without an answer, and is no fact of its own.
+    ACCEPTED = 15
 
 
 #: What only a person does, and a wait for it can be ignored.

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from upshotd.domain import messages
+from upshotd.domain import choices, messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import accepted, apply_pending, holder
 from upshotd.domain.message import (
@@ -39,6 +39,7 @@ def settle(draft: Draft, settled: SendSettled) -> None:
         case Accepted(provider_message_id=provider_message_id):
             accepted(draft, message, provider_message_id)
         case Refused(reason=reason, detail=detail):
+            choices.refused(draft, message, reason)
             failed(draft, message, reason, detail)
         case Deferred():
             if message.state is not MessageState.RETRYING:

@@ -142,6 +142,9 @@ def _engagement(
     for index, kind in enumerate(wait.kinds):
         if kind is EngagementKind.UNSPECIFIED:
             findings.fault(f"{path}.kinds[{index}]", "must be one of the kinds")
+        elif kind is EngagementKind.ACCEPTED:
+            text = "is no fact of its own: the run goes on from a send when the provider has it"
+            findings.fault(f"{path}.kinds[{index}]", text)
         elif kind in wait.kinds[:index]:
             findings.fault(f"{path}.kinds[{index}]", f"{kind.name} is named twice")
     send = _target(placed, wait.step_id, known)

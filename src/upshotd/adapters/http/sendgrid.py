@@ -33,6 +33,7 @@ _TIME = re.compile(r"[0-9]{1,20}")
 _ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+")
 
 _KINDS: Final = {
+    "processed": pb.ENGAGEMENT_KIND_ACCEPTED,
     "deferred": pb.ENGAGEMENT_KIND_DEFERRED,
     "delivered": pb.ENGAGEMENT_KIND_DELIVERED,
     "bounce": pb.ENGAGEMENT_KIND_BOUNCED,
@@ -101,8 +102,7 @@ def _verifies(key: EllipticCurvePublicKey, signature: bytes, signed: bytes) -> b
 def facts(events: Iterable[object]) -> Iterator[Fact]:
     """Yield what *events* say about messages of ours; the others are passed over.
 
-    Others may send by the same account: what has no token is theirs. `processed` says no more than
-    the answer to the send did, and account events are about nobody.
+    Others may send by the same account: what has no token is theirs.
     """
     for event in events:
         if isinstance(event, Mapping) and (fact := _fact(event)) is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from upshotd.adapters.providers import console, null, sendgrid, smtp, webhook
+from upshotd.adapters.providers import console, null, sendgrid, smtp, twilio, webhook
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.application.ports import Provider
 from upshotd.domain.errors import InvalidArgument, Violation
@@ -17,6 +17,7 @@ CHANNELS: Mapping[str, frozenset[Channel]] = MappingProxyType(
         "null": _ALL,
         "smtp": frozenset({Channel.EMAIL}),
         "sendgrid": frozenset({Channel.EMAIL}),
+        "twilio": frozenset({Channel.SMS}),
         "webhook": _ALL,
     }
 )
@@ -26,6 +27,7 @@ _KINDS: Mapping[str, Callable[[str, Options, Home], Provider]] = MappingProxyTyp
         "null": null.make,
         "smtp": smtp.make,
         "sendgrid": sendgrid.make,
+        "twilio": twilio.make,
         "webhook": webhook.make,
     }
 )

@@ -146,7 +146,14 @@ class _Start:
         door = self._bound(self._settings.http)
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
-        loop, book = self._loop(store, links, http_port)
+        home = Home(
+            SystemClock().now_us,
+            self._environ,
+            links.callback_token,
+            self._settings.public_url,
+        )
+        keys = routing.callback_keys(self._settings, home)
+        loop, book = self._loop(store, links, home)
         schedules = Schedules(store, loop, self._clock, self._codec, book)
         lab = await self._lab(store, loop, schedules)
         working = self._work(loop)
@@ -158,7 +165,6 @@ class _Start:
         server = await self._serve(store, loop, book, links, lab, schedules)
         # Started last, the edge is the first to stop.
         target = str(Address(self._settings.listen.host, server.port))
-        keys = routing.callback_keys(self._settings, self._environ)
         edge = edges.serving(door, target=target, links=links, now_us=self._clock.now_us, keys=keys)
         await self._stack.enter_async_context(edge)
         return App(
@@ -207,12 +213,9 @@ class _Start:
     def _public_url(self, http_port: int) -> str:
         return self._settings.public_url or f"http://{Address(self._settings.http.host, http_port)}"
 
-    def _loop(self, store: Store, links: LinkSigner, http_port: int) -> tuple[Loop, DefinitionBook]:
+    def _loop(self, store: Store, links: LinkSigner, home: Home) -> tuple[Loop, DefinitionBook]:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
         settings = self._settings
-        home = Home(
-            SystemClock().now_us, self._environ, links.callback_token, self._public_url(http_port)
-        )
         providers = routing.providers(settings, home)
         blank = Definitions(
             conditions=self._conditions,

@@ -56,19 +56,27 @@ def carriers(
     }
 
 
-def callback_keys(settings: Settings, environ: Mapping[str, str]) -> Keys:
+def callback_keys(settings: Settings, home: Home) -> Keys:
     """Return by what callbacks are checked; raises InvalidArgument with every fault."""
-    sendgrid_keys, faults = {}, []
+    sendgrid_keys, twilio_tokens, faults = {}, {}, []
     for table in settings.providers.values():
+        options = Options(table.name, table.options, home.environ)
+        if table.kind == "twilio":
+            tokens = (options.text("auth_token"), options.text("secondary_auth_token"))
+            twilio_tokens[table.name] = tuple(token for token in tokens if token)
         if table.kind == "sendgrid":
-            text = Options(table.name, table.options, environ).text("webhook_key")
+            text = options.text("webhook_key")
             try:
                 sendgrid_keys[table.name] = sendgrid.public_keys(text)
             except ValueError as error:
                 faults.append(Violation(f"providers.{table.name}.webhook_key", str(error)))
     if faults:
         raise InvalidArgument("the settings have faults", tuple(faults))
-    return Keys(sendgrid={name: keys for name, keys in sendgrid_keys.items() if keys})
+    return Keys(
+        sendgrid={name: keys for name, keys in sendgrid_keys.items() if keys},
+        twilio=twilio_tokens,
+        public_url=home.public_url,
+    )
 
 
 def _unfit(settings: Settings) -> list[Violation]:

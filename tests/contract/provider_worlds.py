@@ -27,6 +27,7 @@ with warnings.catch_warnings():
 
 SECRET = "whsec_" + base64.b64encode(b"first secret of the receiver").decode()
 NEXT_SECRET = "whsec_" + base64.b64encode(b"secret that comes after it").decode()
+TWILIO_ACCOUNT = "AC" + "0123456789abcdef" * 2
 #: How long a provider waits, and how long where a test makes its server hang.
 PATIENCE, LITTLE_PATIENCE = "20s", "1200ms"
 
@@ -301,6 +302,71 @@ class SendGridWorld(World):
         sandbox = mail.get("mail_settings", {}).get("sandbox_mode", {}).get("enable")
         headers = {} if sandbox else {"X-Message-Id": f"sg-{len(self.ledger)}"}
         return web.Response(status=200 if sandbox else 202, headers=headers)
+
+    async def go_down(self) -> None:
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+
+class TwilioWorld(World):
+    """A server that answers as Twilio's Messages API does."""
+
+    status = 0
+    code = 0
+    runner: web.AppRunner | None = None
+    #: What it says in place of its own words.
+    answer_text = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer_headers: dict[str, str] = {}
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_post(f"/2010-04-01/Accounts/{TWILIO_ACCOUNT}/Messages.json", self._take)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self.runner.addresses[0][1]
+        self.provider = self.build()
+
+    def build(self, public_url: str = "https://up.example", **changes: object) -> Provider:
+        """A provider of this server."""
+        options: dict[str, object] = {
+            "account_sid": TWILIO_ACCOUNT,
+            "auth_token": "token",
+            "from": "+15550009999",
+            "base_url": f"http://127.0.0.1:{self.port}",
+            "timeout": PATIENCE,
+        }
+        home = Home(wall_us, callback_token=lambda *ids: ".".join(ids), public_url=public_url)
+        given = {name: value for name, value in {**options, **changes}.items() if value is not None}
+        return build("twilio", "test", given, home)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        login = base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode()
+        assert login == f"{TWILIO_ACCOUNT}:token"
+        if self.status or self.mood in {Mood.REFUSES, Mood.DEFERS}:
+            status = self.status or (400 if self.mood is Mood.REFUSES else 429)
+            told = {
+                "code": self.code,
+                "message": f"The 'To' number {form['To']} is not what it should be",
+                "more_info": "https://www.twilio.com/docs/errors/",
+                "status": status,
+            }
+            text = self.answer_text or json.dumps(told)
+            return web.Response(text=text, status=status, headers=self.answer_headers)
+        message_id = form.get("StatusCallback", "").rpartition(".")[2]
+        self.ledger.append(Received(message_id, [form["To"]], "", form["Body"], headers=form))
+        if self.mood is Mood.DROPS and request.transport is not None:
+            request.transport.abort()
+        if self.mood is Mood.HANGS:
+            await self.released.wait()
+        made = {"sid": f"SM{len(self.ledger):032x}", "status": "queued", "error_code": None}
+        return web.json_response(made, status=201)
 
     async def go_down(self) -> None:
         if self.runner is not None:

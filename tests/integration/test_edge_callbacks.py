@@ -10,6 +10,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.hashes import SHA256
+from twilio.request_validator import RequestValidator
 
 from tests.integration.edge_world import World, world
 from tests.unit.test_sendgrid_events import KEY, OTHER, event, shown
@@ -132,3 +133,72 @@ async def test_a_message_that_is_not_known_any_more_is_answered_all_the_same():
     async with world(KEYS) as there:
         there.server.engagement_state = service_pb2.ENGAGEMENT_STATE_REJECTED
         assert (await post(there, [about(there, "msg-1")])).status == 200
+
+
+# -- Twilio --------------------------------------------------------------------------------------
+
+TWILIO = Keys(twilio={"sms": ("first token", "second token")}, public_url="https://up.example")
+
+
+async def tell(
+    there: World, form: dict[str, str], *, token: str = "", secret: str = "first token", **more: Any
+) -> aiohttp.ClientResponse:
+    """Call as Twilio does: at the public address, which a proxy brings to the edge."""
+    token = token or there.links.callback_token("default", "msg-1")
+    path = f"/callbacks/twilio/{more.pop('provider', 'sms')}/{token}"
+    signature = RequestValidator(secret).compute_signature(f"https://up.example{path}", form)
+    headers = {"X-Twilio-Signature": signature, **more}
+    response = await there.http.post(there.url + path, data=form, headers=headers)
+    await response.read()
+    return response
+
+
+DELIVERED = {
+    "MessageSid": "SM1",
+    "MessageStatus": "delivered",
+    "To": "+41 79",
+    "Body": "é&=",
+    "X": "",
+}
+
+
+@pytest.mark.parametrize("secret", ["first token", "second token"])
+async def test_a_status_is_recorded_by_the_message_its_address_names(secret: str):
+    async with world(TWILIO) as there:
+        assert (await tell(there, DELIVERED, secret=secret)).status == 204
+        (engagement,) = there.server.engagements
+        assert (engagement.message_id, engagement.engagement_id, engagement.kind) == (
+            "msg-1",
+            "twilio:SM1:delivered",
+            pb.ENGAGEMENT_KIND_DELIVERED,
+        )
+        assert there.server.credentials == [
+            "Link " + there.links.callback_token("default", "msg-1")
+        ]
+
+
+async def test_a_status_that_twilio_did_not_sign_is_refused():
+    async with world(TWILIO) as there:
+        assert (await tell(there, DELIVERED, secret="guess")).status == 403
+        assert (await tell(there, DELIVERED, provider="mail")).status == 404
+        response = await tell(there, DELIVERED, **{"Content-Type": "application/json"})
+        assert response.status == 403, "nothing of the body was looked at"
+        assert there.server.engagements == []
+
+
+async def test_a_status_about_a_message_that_is_not_ours_changes_nothing():
+    async with world(TWILIO) as there:
+        for token in ("x", there.links.unsubscribe_url("default", "msg-1").rpartition("/")[2]):
+            assert (await tell(there, DELIVERED, token=token)).status == 204
+        assert there.server.engagements == []
+
+
+async def test_a_form_without_bound_or_sense_is_refused():
+    async with world(TWILIO) as there:
+        url = there.url + "/callbacks/twilio/sms/x"
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        many = "&".join(f"a{n}=1" for n in range(300))
+        for body in (many.encode(), b"a=\xff"):
+            assert (await there.http.post(url, data=body, headers=form)).status == 400
+        large = io.BytesIO(b"a" * (BODY_BYTES_MAX + 1))
+        assert (await there.http.post(url, data=large, headers=form)).status == 413

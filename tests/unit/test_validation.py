@@ -45,6 +45,7 @@ from upshotd.domain.workflow import (
 )
 
 OPENED, CLICKED = EngagementKind.OPENED, EngagementKind.CLICKED
+ACCEPTED, NO_KIND = EngagementKind.ACCEPTED, EngagementKind.UNSPECIFIED
 ALL = Method.ALL
 BAD = "!!"
 
@@ -260,14 +261,8 @@ def test_a_fault_around_the_steps(workflow: Workflow, path: str) -> None:
         (wait_for(EngagementWait("pause", (OPENED,))), "wait.engagement.step_id"),
         (wait_for(EngagementWait("mail", ())), "wait.engagement.kinds"),
         (wait_for(EngagementWait("mail", (OPENED, OPENED))), "wait.engagement.kinds[1]"),
-        (
-            wait_for(EngagementWait("mail", (EngagementKind.ACCEPTED,))),
-            "wait.engagement.kinds[0]",
-        ),
-        (
-            wait_for(EngagementWait("mail", (EngagementKind.UNSPECIFIED,))),
-            "wait.engagement.kinds[0]",
-        ),
+        (wait_for(EngagementWait("mail", (ACCEPTED,))), "wait.engagement.kinds[0]"),
+        (wait_for(EngagementWait("mail", (NO_KIND,))), "wait.engagement.kinds[0]"),
         (wait_for(EventWait("")), "wait.event.event"),
         (wait_for(EventWait("a", BAD)), "wait.event.condition"),
         (

@@ -107,10 +107,12 @@ class SendGridProvider:
             recipient = ascii_domain(delivery.recipient)
         except ValueError:
             raise Unsendable("INVALID_ADDRESS", "not a plain e-mail address") from None
+        token = self._home.callback_token(delivery.workspace_id, delivery.message_id)
         categories = dict.fromkeys((delivery.workflow_id, *settings.categories))
         tracked = {"enable": settings.tracking}
         mail: dict[str, object] = {
-            "personalizations": [{"to": [{"email": recipient}]}],
+            # The maker's document has an object here, and a string at the top.
+            "personalizations": [{"to": [{"email": recipient}], "custom_args": {TOKEN: token}}],
             "from": {"email": settings.from_address, "name": settings.from_name}
             if settings.from_name
             else {"email": settings.from_address},
@@ -118,9 +120,6 @@ class SendGridProvider:
             "content": _parts(content),
             "headers": _headers(delivery, content),
             "categories": [one[:_CATEGORY_CHARS] for one in categories if one][:10],
-            "custom_args": {
-                TOKEN: self._home.callback_token(delivery.workspace_id, delivery.message_id)
-            },
             "tracking_settings": {
                 "click_tracking": {**tracked, "enable_text": False},
                 "open_tracking": tracked,

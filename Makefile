@@ -46,8 +46,8 @@ help: ## Print this message
 setup: $(READY) ## Create .venv with the pinned dependencies
 
 .PHONY: demo
-demo: $(READY) ## Show a whole workflow: real processes, killed and restarted
-	$(BIN)/python examples/demo/demo.py
+demo: $(READY) ## Show a whole workflow: real processes, killed and restarted (PROVIDERS=real)
+	$(BIN)/python examples/demo/demo.py $(PROVIDERS)
 
 .PHONY: run
 run: $(READY) ## Serve on loopback, with a clock that `upshot advance` can move

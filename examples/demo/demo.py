@@ -1,5 +1,9 @@
 """The loop closes: five people, two messages, two crashes, two days, in less than a minute.
 
+    demo.py          by SMTP and a webhook
+    demo.py real     by SendGrid and Twilio: the real adapters, before local servers that check what
+                     comes and tell of it as those do, signed, twice and in the wrong order
+
 Real processes on loopback: `upshot serve --lab`, `upshot relay segment`, a mail server, an SMS
 gateway and a collector that speaks Segment's /v1/batch. Segment's own Python SDK sends the events.
 Exits with 1 when Segment did not receive exactly what it must.
@@ -48,7 +52,8 @@ EXPECTED = {
     ],
     "eve": ["Message Sent (email)"],
 }
-CONFIG = """\
+USER_OF = {contact["phone"]: user_id for user_id, contact in PEOPLE.items()}
+PLAIN = """\
 [providers.mail]
 kind = "smtp"
 host = "127.0.0.1"
@@ -60,7 +65,25 @@ from = "Upshot <hello@example.com>"
 kind = "webhook"
 url = "http://127.0.0.1:{sms}/sms"
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+"""
+REAL = """\
+public_url = "http://127.0.0.1:{http}"
 
+[providers.mail]
+kind = "sendgrid"
+base_url = "http://127.0.0.1:{sendgrid}"
+from = "Upshot <hello@example.com>"
+api_key = "SG.demo"
+webhook_key = "{webhook_key}"
+
+[providers.texts]
+kind = "twilio"
+base_url = "http://127.0.0.1:{twilio}"
+account_sid = "AC00000000000000000000000000000000"
+auth_token = "{auth_token}"
+from = "+15550009999"
+"""
+COMMON = """
 [channels]
 email = "mail"
 sms = "texts"
@@ -69,6 +92,7 @@ sms = "texts"
 endpoint = "http://127.0.0.1:{segment}/v1/batch"
 write_key = "demo-outcomes"
 """
+SENT, DELIVERED = "Message Sent", "Message Delivered"
 EXAMPLES = Path(__file__).parent.parent
 BEGIN = time.monotonic()
 
@@ -80,8 +104,9 @@ def say(text: str) -> None:
 
 def main() -> int:
     """Play the story and compare its end."""
+    real = sys.argv[1:] == ["real"]
     with tempfile.TemporaryDirectory(prefix="upshot-demo-") as folder:
-        with Stage(Path(folder)) as stage:
+        with Stage(Path(folder), real=real) as stage:
             try:
                 play(stage)
                 return compare(stage)
@@ -106,12 +131,22 @@ def play(stage: Stage) -> None:
 
 def open_stage(stage: Stage) -> None:
     """Start everything and define the workflows."""
-    stage.config.write_text(CONFIG.format(**stage.ports))
-    for sink in ("smtp", "sms", "segment"):
-        stage.sink(sink)
+    stage.sink("segment")
+    if stage.real:
+        key, edge = stage.sendgrid_key(), f"http://127.0.0.1:{stage.ports['http']}"
+        text = (REAL + COMMON).format(**stage.ports, webhook_key=key, auth_token="token")
+        stage.sink("sendgrid", edge, str(stage.key_file), program="makers.py")
+        stage.sink("twilio", edge, "token", program="makers.py")
+        who = "SendGrid, Twilio"
+    else:
+        text = (PLAIN + COMMON).format(**stage.ports)
+        stage.sink("smtp")
+        stage.sink("sms")
+        who = "a mail server, an SMS gateway"
+    stage.config.write_text(text)
     stage.serve()
     stage.relay()
-    say("a mail server, an SMS gateway, Segment, upshot serve --lab and upshot relay segment run")
+    say(f"{who}, Segment, upshot serve --lab and upshot relay segment run")
     files = [str(EXAMPLES / name) for name in ("feature-not-used.yaml", "win-back.yaml")]
     for line in stage.upshot("define", *files).splitlines():
         say(f"upshot define: {line}")
@@ -142,10 +177,10 @@ def send_events(stage: Stage) -> None:
 
 def first_day(stage: Stage) -> list[dict[str, str]]:
     """E-mails arrive; an hour later Ana opens hers and Eve uses the feature."""
-    mails = until("four e-mails", lambda: at_least(stage.ledger("smtp"), 4))
+    mails = until("four e-mails", lambda: at_least(stage.mails(), 4))
     for mail in mails:
         say(f"e-mail to {mail['to']}: {mail['subject']}")
-    (text,) = until("Dan's SMS", lambda: at_least(stage.ledger("sms"), 1))
+    (text,) = until("Dan's SMS", lambda: at_least(stage.texts(), 1))
     say(f"Dan has no e-mail address; SMS at once to {text['recipient']}")
     say(f"upshot advance 1h: {stage.upshot('advance', '1h').strip()}")
     (ana,) = (mail for mail in mails if mail["to"] == "ana@example.com")
@@ -173,16 +208,16 @@ def crash(stage: Stage) -> None:
 def second_day(stage: Stage) -> None:
     """The rest of the two days."""
     say(f"upshot advance 24h: {stage.upshot('advance', '24h').strip()}")
-    texts = until("three SMS", lambda: at_least(stage.ledger("sms"), 3))
+    texts = until("three SMS", lambda: at_least(stage.texts(), 3))
     for text in texts[1:3]:
-        say(f"SMS to {text['user_id']}, who did not open the e-mail")
-    (ben,) = (text for text in texts if text["user_id"] == "ben")
+        say(f"SMS to {USER_OF[text['recipient']]}, who did not open the e-mail")
+    (ben,) = (text for text in texts if USER_OF[text["recipient"]] == "ben")
     stage.upshot("engage", ben["message_id"], "clicked", "--link", "https://example.com/try")
     say("Ben clicks the link in his SMS")
     say(f"upshot advance 24h: {stage.upshot('advance', '24h').strip()}")
-    texts = until("win-back SMS", lambda: at_least(stage.ledger("sms"), 5))
+    texts = until("win-back SMS", lambda: at_least(stage.texts(), 5))
     for text in texts[-2:]:
-        say(f"SMS of the win-back workflow to {text['user_id']}, who ignored all")
+        say(f"SMS of the win-back workflow to {USER_OF[text['recipient']]}, who ignored all")
     if "email" not in stage.upshot("profile", "cleo").lower().partition("held back")[2]:
         raise DemoFailed("e-mail is not suppressed for Cleo")
     say("e-mail is suppressed for Cleo for 30 days")
@@ -196,18 +231,25 @@ def at_least(entries: list[dict[str, str]], count: int) -> list[dict[str, str]] 
 def compare(stage: Stage) -> int:
     """Print what Segment received beside what it must; return the exit code."""
     wanted = sum(map(len, EXPECTED.values()))
+    if stage.real:  # what only real providers tell comes beside it
+        wanted += sum(label.startswith(SENT) for labels in EXPECTED.values() for label in labels)
     until(f"{wanted} calls at Segment", lambda: len(received_calls(stage)) >= wanted)
     time.sleep(1)  # whatever should not come would come now
     received: dict[str, list[str]] = {user_id: [] for user_id in PEOPLE}
     for call in received_calls(stage):
-        received.setdefault(call["userId"], []).append(label(call))
+        if call["event"] != DELIVERED:
+            received.setdefault(call["userId"], []).append(label(call))
     repeated = sum(1 for call in stage.ledger("segment") if call["repeated"])
     say(f"Segment received {wanted} calls, {repeated} of them again after the crash and dropped")
     print("\nperson  received by Segment, in order")
     for user_id, labels in received.items():
         mark = "ok" if labels == EXPECTED.get(user_id) else "WRONG"
         print(f"{user_id:<7} {', '.join(labels)}  [{mark}]")
-    if received == EXPECTED:
+    sent, delivered = (message_ids(stage, event) for event in (SENT, DELIVERED))
+    if stage.real:
+        mark = "ok" if delivered == sent else "WRONG"
+        print(f"\nof {len(sent)} messages {len(delivered)} were told to be delivered  [{mark}]")
+    if received == EXPECTED and (delivered == sent if stage.real else not delivered):
         print("\nThe loop is closed: nothing lost, nothing doubled.")
         return 0
     print(f"\nSegment must have received: {EXPECTED}", file=sys.stderr)
@@ -217,6 +259,12 @@ def compare(stage: Stage) -> int:
 def received_calls(stage: Stage) -> list[dict[str, str]]:
     """Return the calls Segment kept: the first of each messageId."""
     return [call for call in stage.ledger("segment") if not call["repeated"]]
+
+
+def message_ids(stage: Stage, event: str) -> list[str]:
+    """Return the messages that Segment received *event* about, each as often as it did."""
+    calls = (call for call in received_calls(stage) if call["event"] == event)
+    return sorted(call["properties"]["message_id"] for call in calls)  # type: ignore[index]
 
 
 def label(call: dict[str, str]) -> str:

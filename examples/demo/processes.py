@@ -1,5 +1,6 @@
 """Starts, kills and talks to the processes of the demo; all of them end with it."""
 
+import base64
 import json
 import os
 import signal
@@ -13,6 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 from urllib.request import urlopen
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 HERE = Path(__file__).parent
 UPSHOT = [sys.executable, "-m", "upshotd"]
@@ -48,11 +57,13 @@ class Stage:
     """The folder, the ports and the processes of one demo."""
 
     folder: Path
+    #: Whether SendGrid and Twilio are played, in place of a mail server and a gateway.
+    real: bool = False
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> "Stage":
-        for name in ("grpc", "http", "smtp", "sms", "segment"):
+        for name in ("grpc", "http", "smtp", "sms", "segment", "sendgrid", "twilio"):
             self.ports[name] = free_port()
         return self
 
@@ -73,12 +84,20 @@ class Stage:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
 
-    def sink(self, name: str) -> None:
+    def sink(self, name: str, *more: str, program: str = "sinks.py") -> None:
         """Start one of the sinks and wait until it listens."""
         port = self.ports[name]
         ledger = str(self.folder / f"{name}.jsonl")
-        self.start(name, [sys.executable, str(HERE / "sinks.py"), name, str(port), ledger])
+        self.start(name, [sys.executable, str(HERE / program), name, str(port), ledger, *more])
         until(f"the {name} sink", lambda: _listens(port))
+
+    def sendgrid_key(self) -> str:
+        """Make the key pair that SendGrid signs with; return the public one as it shows it."""
+        key = generate_private_key(SECP256R1())
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self.key_file.write_bytes(private)
+        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(public).decode()
 
     def serve(self) -> None:
         """Start `upshot serve --lab` and wait until it is ready."""
@@ -125,6 +144,19 @@ class Stage:
         """Return what a sink has got so far."""
         path = self.folder / f"{name}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+    def mails(self) -> list[dict[str, str]]:
+        """Return the e-mails that went out."""
+        return self.ledger("sendgrid" if self.real else "smtp")
+
+    def texts(self) -> list[dict[str, str]]:
+        """Return the text messages that went out."""
+        return self.ledger("twilio" if self.real else "sms")
+
+    @property
+    def key_file(self) -> Path:
+        """The private key of SendGrid."""
+        return self.folder / "sendgrid.pem"
 
     @property
     def config(self) -> Path:

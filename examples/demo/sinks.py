@@ -72,7 +72,7 @@ def sms(port: int, ledger: Ledger) -> None:
         ledger.write({"webhook_id": request.headers["webhook-id"], **body["data"]})
         return web.json_response({"id": f"sms-{body['data']['message_id']}"})
 
-    _serve(port, {"/sms": take})
+    serve(port, {"/sms": take})
 
 
 def segment(port: int, ledger: Ledger) -> None:
@@ -90,10 +90,11 @@ def segment(port: int, ledger: Ledger) -> None:
             taken.add(call["messageId"])
         return web.json_response({"success": True})
 
-    _serve(port, {"/v1/batch": take})
+    serve(port, {"/v1/batch": take})
 
 
-def _serve(port: int, routes: dict[str, object]) -> None:
+def serve(port: int, routes: dict[str, object]) -> None:
+    """Take what comes to *routes* until killed."""
     app = web.Application()
     for path, take in routes.items():
         app.router.add_post(path, take)  # type: ignore[arg-type]

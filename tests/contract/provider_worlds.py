@@ -1,19 +1,14 @@
 """The far ends of the providers under test: real servers on loopback, each with its own ledger."""
 
 import asyncio
-import base64
 import email.policy
 import io
-import json
 import time
 import warnings
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from enum import Enum, auto
 from typing import Any
-
-from aiohttp import web
-from standardwebhooks import Webhook as StandardWebhook
 
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.console import ConsoleProvider
@@ -25,9 +20,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from aiosmtpd import smtp as aiosmtpd
 
-SECRET = "whsec_" + base64.b64encode(b"first secret of the receiver").decode()
-NEXT_SECRET = "whsec_" + base64.b64encode(b"secret that comes after it").decode()
-TWILIO_ACCOUNT = "AC" + "0123456789abcdef" * 2
 #: How long a provider waits, and how long where a test makes its server hang.
 PATIENCE, LITTLE_PATIENCE = "20s", "1200ms"
 
@@ -198,203 +190,4 @@ def _mail(envelope: Any) -> Received:
         text=body.get_content().rstrip("\r\n").replace("\r\n", "\n") if body else "",
         headers={name: str(value) for name, value in message.items()},
         raw=envelope.original_content,
-    )
-
-
-class WebhookWorld(World):
-    """A real HTTP server that checks signatures with the standard's own library."""
-
-    status = 0
-    runner: web.AppRunner | None = None
-    secret = SECRET
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer: dict[str, object] | str = {"id": "theirs-1"}
-        self.answer_headers: dict[str, str] = {}
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_post("/in", self._take)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self.runner.addresses[0][1]
-        self.provider = self.build()
-
-    def build(self, **changes: object) -> Provider:
-        """A provider of this server."""
-        url = f"http://127.0.0.1:{self.port}/in"
-        options: dict[str, object] = {"url": url, "secret": SECRET, "timeout": PATIENCE}
-        return build("webhook", "test", {**options, **changes}, Home(wall_us))
-
-    async def _take(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        StandardWebhook(self.secret).verify(body, dict(request.headers))
-        if self.status or self.mood in {Mood.REFUSES, Mood.DEFERS}:
-            status = self.status or (422 if self.mood is Mood.REFUSES else 503)
-            return web.json_response(self.answer, status=status, headers=self.answer_headers)
-        self.ledger.append(_posted(body, dict(request.headers)))
-        if self.mood is Mood.DROPS and request.transport is not None:
-            request.transport.abort()
-        if self.mood is Mood.HANGS:
-            await self.released.wait()
-        if isinstance(self.answer, str):
-            return web.Response(text=self.answer)
-        return web.json_response(self.answer)
-
-    async def go_down(self) -> None:
-        if self.runner is not None:
-            await self.runner.cleanup()
-            self.runner = None
-
-
-class SendGridWorld(World):
-    """A server that answers as SendGrid's mail/send does."""
-
-    status = 0
-    runner: web.AppRunner | None = None
-    #: The errors it tells: (message, field).
-    errors: tuple[tuple[str, str | None], ...] = (("something about ana@example.com", None),)
-    #: What it says in place of them.
-    answer_text = ""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer_headers: dict[str, str] = {}
-
-    async def start(self) -> None:
-        app = web.Application(client_max_size=32 * 1024 * 1024)
-        app.router.add_post("/v3/mail/send", self._take)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self.runner.addresses[0][1]
-        self.provider = self.build()
-
-    def build(self, **changes: object) -> Provider:
-        """A provider of this server."""
-        options: dict[str, object] = {
-            "api_key": "SG.key",
-            "from": "Upshot Ärger <hello@example.org>",
-            "base_url": f"http://127.0.0.1:{self.port}",
-            "timeout": PATIENCE,
-        }
-        home = Home(wall_us, callback_token=lambda *ids: ".".join(ids))
-        return build("sendgrid", "test", {**options, **changes}, home)
-
-    async def _take(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        assert request.headers["authorization"] == "Bearer SG.key"
-        if self.status or self.mood in {Mood.REFUSES, Mood.DEFERS}:
-            status = self.status or (400 if self.mood is Mood.REFUSES else 429)
-            told = [{"message": m, "field": f, "help": None} for m, f in self.errors]
-            text = self.answer_text or json.dumps({"errors": told})
-            return web.Response(text=text, status=status, headers=self.answer_headers)
-        self.ledger.append(_mailed(body))
-        if self.mood is Mood.DROPS and request.transport is not None:
-            request.transport.abort()
-        if self.mood is Mood.HANGS:
-            await self.released.wait()
-        mail = json.loads(body)
-        sandbox = mail.get("mail_settings", {}).get("sandbox_mode", {}).get("enable")
-        headers = {} if sandbox else {"X-Message-Id": f"sg-{len(self.ledger)}"}
-        return web.Response(status=200 if sandbox else 202, headers=headers)
-
-    async def go_down(self) -> None:
-        if self.runner is not None:
-            await self.runner.cleanup()
-            self.runner = None
-
-
-class TwilioWorld(World):
-    """A server that answers as Twilio's Messages API does."""
-
-    status = 0
-    code = 0
-    runner: web.AppRunner | None = None
-    #: What it says in place of its own words.
-    answer_text = ""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer_headers: dict[str, str] = {}
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_post(f"/2010-04-01/Accounts/{TWILIO_ACCOUNT}/Messages.json", self._take)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self.runner.addresses[0][1]
-        self.provider = self.build()
-
-    def build(self, public_url: str = "https://up.example", **changes: object) -> Provider:
-        """A provider of this server."""
-        options: dict[str, object] = {
-            "account_sid": TWILIO_ACCOUNT,
-            "auth_token": "token",
-            "from": "+15550009999",
-            "base_url": f"http://127.0.0.1:{self.port}",
-            "timeout": PATIENCE,
-        }
-        home = Home(wall_us, callback_token=lambda *ids: ".".join(ids), public_url=public_url)
-        given = {name: value for name, value in {**options, **changes}.items() if value is not None}
-        return build("twilio", "test", given, home)
-
-    async def _take(self, request: web.Request) -> web.Response:
-        form = {key: str(value) for key, value in (await request.post()).items()}
-        login = base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode()
-        assert login == f"{TWILIO_ACCOUNT}:token"
-        if self.status or self.mood in {Mood.REFUSES, Mood.DEFERS}:
-            status = self.status or (400 if self.mood is Mood.REFUSES else 429)
-            told = {
-                "code": self.code,
-                "message": f"The 'To' number {form['To']} is not what it should be",
-                "more_info": "https://www.twilio.com/docs/errors/",
-                "status": status,
-            }
-            text = self.answer_text or json.dumps(told)
-            return web.Response(text=text, status=status, headers=self.answer_headers)
-        message_id = form.get("StatusCallback", "").rpartition(".")[2]
-        self.ledger.append(Received(message_id, [form["To"]], "", form["Body"], headers=form))
-        if self.mood is Mood.DROPS and request.transport is not None:
-            request.transport.abort()
-        if self.mood is Mood.HANGS:
-            await self.released.wait()
-        made = {"sid": f"SM{len(self.ledger):032x}", "status": "queued", "error_code": None}
-        return web.json_response(made, status=201)
-
-    async def go_down(self) -> None:
-        if self.runner is not None:
-            await self.runner.cleanup()
-            self.runner = None
-
-
-def _mailed(body: bytes) -> Received:
-    mail = json.loads(body)
-    texts = {part["type"]: part["value"] for part in mail["content"]}
-    return Received(
-        message_id=mail["headers"]["X-Upshot-Message-Id"],
-        recipients=[to["email"] for one in mail["personalizations"] for to in one["to"]],
-        subject=mail["subject"],
-        text=texts.get("text/plain", ""),
-        headers=mail["headers"],
-        raw=body,
-    )
-
-
-def _posted(body: bytes, headers: dict[str, str]) -> Received:
-    data = json.loads(body)["data"]
-    content = data["content"]
-    return Received(
-        message_id=headers["webhook-id"],
-        recipients=[data["recipient"]],
-        subject=content.get("subject", ""),
-        text=content.get("text") or content.get("body", ""),
-        headers=headers,
-        raw=body,
     )

@@ -9,7 +9,10 @@ from email.message import EmailMessage
 import pytest
 from aiohttp import web
 
-from tests.contract.provider_worlds import SmtpWorld, email_delivery
+from tests.contract.provider_worlds import (
+    SmtpWorld,
+    email_delivery,
+)
 from upshotd.adapters.providers import attachments
 from upshotd.adapters.providers.attachments import Files, Unfetched, is_public
 from upshotd.domain.message import Accepted, Attachment, Deferred, Refused, SendResult

@@ -6,8 +6,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.contract.provider_worlds import (
+from tests.contract.http_worlds import (
     TWILIO_ACCOUNT,
+)
+from tests.contract.provider_worlds import (
     email_delivery,
     sms_delivery,
     wall_us,

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.contract.provider_worlds import SendGridWorld, email_delivery, wall_us
+from tests.contract.http_worlds import (
+    SendGridWorld,
+)
+from tests.contract.provider_worlds import (
+    email_delivery,
+    wall_us,
+)
 from upshotd.domain.message import Accepted, Deferred, Refused, SendResult, Unknown
 
 

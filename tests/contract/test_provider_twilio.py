@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.contract.http_worlds import (
+    TWILIO_ACCOUNT,
+    TwilioWorld,
+)
 from tests.contract.provider_worlds import (
     LITTLE_PATIENCE,
-    TWILIO_ACCOUNT,
     Mood,
-    TwilioWorld,
     email_delivery,
     sms_delivery,
 )

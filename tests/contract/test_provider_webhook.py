@@ -8,12 +8,14 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.contract.provider_worlds import (
-    LITTLE_PATIENCE,
+from tests.contract.http_worlds import (
     NEXT_SECRET,
     SECRET,
-    Mood,
     WebhookWorld,
+)
+from tests.contract.provider_worlds import (
+    LITTLE_PATIENCE,
+    Mood,
     email_delivery,
     sms_delivery,
     wall_us,

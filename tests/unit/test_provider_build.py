@@ -47,7 +47,10 @@ def faults(kind: str, options: Mapping[str, object], **environ: str) -> dict[str
 
 
 def test_every_kind_says_what_it_can_carry() -> None:
-    assert set(CHANNELS) == {"console", "null", "smtp", "sendgrid", "twilio", "webhook"}
+    own = {"smtp", "sendgrid", "resend", "twilio", "slack"}
+    assert set(CHANNELS) == {"console", "null", "webhook"} | own
+    assert CHANNELS["slack"] == {Channel.CHAT}
+    assert CHANNELS["resend"] == {Channel.EMAIL}
     assert CHANNELS["sendgrid"] == {Channel.EMAIL}
     assert CHANNELS["twilio"] == {Channel.SMS}
     assert CHANNELS["smtp"] == {Channel.EMAIL}

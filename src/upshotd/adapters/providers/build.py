@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from upshotd.adapters.providers import console, null, sendgrid, smtp, twilio, webhook
+from upshotd.adapters.providers import console, null, resend, sendgrid, slack, smtp, twilio, webhook
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.application.ports import Provider
 from upshotd.domain.errors import InvalidArgument, Violation
@@ -17,7 +17,9 @@ CHANNELS: Mapping[str, frozenset[Channel]] = MappingProxyType(
         "null": _ALL,
         "smtp": frozenset({Channel.EMAIL}),
         "sendgrid": frozenset({Channel.EMAIL}),
+        "resend": frozenset({Channel.EMAIL}),
         "twilio": frozenset({Channel.SMS}),
+        "slack": frozenset({Channel.CHAT}),
         "webhook": _ALL,
     }
 )
@@ -27,7 +29,9 @@ _KINDS: Mapping[str, Callable[[str, Options, Home], Provider]] = MappingProxyTyp
         "null": null.make,
         "smtp": smtp.make,
         "sendgrid": sendgrid.make,
+        "resend": resend.make,
         "twilio": twilio.make,
+        "slack": slack.make,
         "webhook": webhook.make,
     }
 )

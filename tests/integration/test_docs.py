@@ -12,6 +12,8 @@ from upshot.v1 import admin_pb2
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import template_codec, topic_codec, workflow_codec
+from upshotd.adapters.providers.build import CHANNELS, build
+from upshotd.adapters.providers.options import Home
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
@@ -130,7 +132,15 @@ def test_links_and_paths_lead_somewhere(document: Path):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_settings_in_documents_can_be_read(document: Path):
     for match in _TOML.finditer(document.read_text()):
-        load(match[1], {}, {})  # raises with every fault
+        settings = load(match[1], {}, {})  # raises with every fault
+        for table in settings.providers.values():
+            home = Home(lambda: 0, {"SMTP_PASSWORD": "x", "TEXTS_SECRET": "whsec_" + "A" * 32})
+            build(table.kind, table.name, table.options, home)
+
+
+def test_every_kind_of_provider_is_explained():
+    text = (ROOT / "docs/providers.md").read_text()
+    assert [kind for kind in CHANNELS if f"`{kind}`" not in text] == []
 
 
 def test_the_lists_are_whole():

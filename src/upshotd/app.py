@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -22,6 +23,7 @@ from upshotd.adapters.grpc import topic_codec
 from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.codec import ContractCodec
+from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.lab_service import LabService
 from upshotd.adapters.grpc.server import GrpcServer, Services
 from upshotd.adapters.grpc.subscription_service import SubscriptionService
@@ -37,13 +39,14 @@ from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application import shelf
 from upshotd.application.admin import Admin
 from upshotd.application.codec import Codec
-from upshotd.application.credentials import LoopbackCredentials
+from upshotd.application.credentials import Credentials, KeyCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.failpoints import failpoint
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
+from upshotd.application.keys import Keys
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
@@ -337,19 +340,24 @@ class _Start:
         preferences = Preferences(store, loop, clock, topics)
         rules = contact_rules(settings.contact, settings.default_region)
         suppressions = Suppressions(store, loop, rules)
+        keys = Keys(store, clock)
+        await keys.refresh()
+        self._beside(keys.run())
         services = Services(
             upshot=UpshotService(loop, workflows, streams, clock),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
             admin=AdminService(Admin(store), workflows, templates, preferences, suppressions, loop),
+            keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
         )
         boundary = Boundary(
-            LoopbackCredentials(lambda token: _workspace_of_link(links, token)),
+            self._credentials(keys, links),
             clock,
             self._ids,
             unary_limit_us=settings.limits.call_us,
             write_limit_us=settings.limits.reader_us,
         )
+        keys.on_revoked = boundary.revoke
         server = GrpcServer(
             settings.listen.host,
             settings.listen.port,
@@ -361,6 +369,10 @@ class _Start:
         await server.start()
         self._stack.push_async_callback(server.stop, settings.limits.drain_us)
         return server
+
+    def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
+        auth, of_link = self._settings.auth, partial(_workspace_of_link, links)
+        return KeyCredentials(keys, of_link, root_key=auth.root_key, required=auth.required)
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)

@@ -88,6 +88,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """Who may call."""
+
+    #: Whether every call needs a key.
+    required: bool = False
+    #: Makes the first keys, in every workspace, and can do nothing else; empty for none.
+    root_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `upshot serve` can be told."""
 
@@ -99,6 +109,7 @@ class Settings:
     public_url: str = ""
     #: Path of the SQLite file, the address of a PostgreSQL, or `memory:`.
     database: str = "upshot.db"
+    auth: Auth = Auth()
     #: Whether the clock can be moved.
     lab: bool = False
     providers: Mapping[str, ProviderTable] = field(default_factory=dict)
@@ -166,6 +177,10 @@ def _settings(reader: Reader) -> Settings:
         http=reader.read("http", plain.http, _address),
         public_url=reader.read("public_url", plain.public_url, _url),
         database=reader.read("database", plain.database, _database),
+        auth=Auth(
+            required=reader.read("auth.required", plain.auth.required, flag),
+            root_key=reader.read("auth.root_key", plain.auth.root_key, _root_key),
+        ),
         lab=reader.read("lab", plain.lab, flag),
         providers=providers,
         channels=_channels(reader, providers),
@@ -198,6 +213,7 @@ def _settings(reader: Reader) -> Settings:
 
 _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
+    *("auth.required", "auth.root_key"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
@@ -357,6 +373,13 @@ def _database(value: object) -> str:
     if not text or "\0" in text:
         raise ValueError("must be the path of a SQLite file")
     return IN_MEMORY if text == ":memory:" else text
+
+
+def _root_key(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    if not 32 <= len(text) <= 200 or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be 32 to 200 printable characters, without spaces")
+    return text
 
 
 def _region(value: object) -> str:

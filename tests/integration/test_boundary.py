@@ -1,7 +1,7 @@
 """What every call passes, over a real socket: errors, limits, drain. The services are scripted."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,11 +20,14 @@ from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.clock import SystemClock, UuidIds
 from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.boundary import Boundary
+from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.lab_service import LabService
+from upshotd.adapters.grpc.scopes import ALLOWED
 from upshotd.adapters.grpc.server import MESSAGE_BYTES, GrpcServer, Services
 from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
-from upshotd.application.credentials import LoopbackCredentials
+from upshotd.application.credentials import KeyCredentials
+from upshotd.application.keys import Keys, Scope
 from upshotd.domain.errors import FailedPrecondition, NotFound, Unavailable
 
 ANSWER = pb.IngestResponse(results=[pb.IngestResult(event_id="e1")])
@@ -79,13 +82,15 @@ async def served(
     unary_limit_us: int = LONG_US,
     write_limit_us: int = LONG_US,
     lab: bool = False,
+    allowed: Mapping[str, Collection[Scope]] = ALLOWED,
 ) -> AsyncIterator[Served]:
     boundary = Boundary(
-        LoopbackCredentials({"good": "acme"}.get),
+        KeyCredentials(Keys(cast(Any, None), SystemClock()), {"good": "acme"}.get, required=False),
         SystemClock(),
         UuidIds(),
         unary_limit_us=unary_limit_us,
         write_limit_us=write_limit_us,
+        allowed=allowed,
     )
     server = GrpcServer("127.0.0.1", 0, services(scripted, lab), boundary, scripted.draining.set)
     await server.start()
@@ -102,6 +107,7 @@ def services(scripted: Scripted, lab: bool) -> Services:
         upshot=cast(UpshotService, scripted),
         subscriptions=SubscriptionService(nobody),
         admin=AdminService(*[nobody] * 6),
+        keys=KeyService(nobody),
         lab=LabService(nobody) if lab else None,
     )
 
@@ -316,6 +322,7 @@ async def test_reflection_and_health_know_every_service() -> None:
                 "upshot.v1.UpshotService",
                 "upshot.v1.SubscriptionService",
                 "upshot.v1.AdminService",
+                "upshot.v1.KeyService",
                 *(["upshot.v1.LabService"] if lab else []),
             }
             assert {name for name in await reflected(s.channel) if "upshot" in name} == names
@@ -337,7 +344,7 @@ async def test_the_workspace_comes_from_the_credential() -> None:
     async def note(workspace_id: str, _request: object) -> None:
         seen.append(workspace_id)
 
-    async with served(Scripted(note)) as s:
+    async with served(Scripted(note), allowed={"UpshotService/Ingest": frozenset(Scope)}) as s:
         for authorization in (None, "Basic abc", "Link good", "link good"):
             metadata = [("authorization", authorization)] if authorization else []
             await s.stub.Ingest(pb.IngestRequest(), metadata=metadata)

@@ -32,8 +32,12 @@ from tests.wire import (
 )
 from upshot.v1 import admin_pb2, lab_pb2
 from upshot.v1 import service_pb2 as pb
+from upshotd.application.keys import Keys, Scope
 
-SERVICES = {"upshot.v1.UpshotService", "upshot.v1.SubscriptionService", "upshot.v1.AdminService"}
+SERVICES = {
+    *("upshot.v1.UpshotService", "upshot.v1.SubscriptionService"),
+    *("upshot.v1.AdminService", "upshot.v1.KeyService"),
+}
 LAB = "upshot.v1.LabService"
 
 
@@ -144,9 +148,8 @@ async def test_a_call_has_a_deadline_of_its_own_or_of_the_server(
 
 
 async def test_two_workspaces_share_nothing(wire: Wire, watched_stream: Watch) -> None:
-    # Until there are keys, a signed link is what says another workspace.
-    token = wire.app.links.unsubscribe_url("acme", "m").rpartition("/")[2]
-    acme = [("authorization", f"Link {token}")]
+    _, text = await Keys(wire.app.store, wire.app.clock).create("acme", [Scope.ADMIN], "")
+    acme = [("authorization", f"Bearer {text}")]
     await wire.define(workflow("welcome", "Signed Up", mail(), pause()))
     (_, ours) = await wire.ingest(identify("i1"), track("e1"))
     # The same ids are free there, and no workflow of ours listens.

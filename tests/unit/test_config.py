@@ -57,6 +57,9 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         lease = "2s"
         drain = "2m"
         connection = "1h"
+        [auth]
+        required = true
+        root_key = "rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr"
         [log]
         level = "debug"
         format = "json"
@@ -75,6 +78,8 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_PUBLIC_URL": "https://m.example.com/u/",
         "UPSHOT_DATABASE": "data/u.db",
         "UPSHOT_LAB": "yes",
+        "UPSHOT_AUTH_REQUIRED": "yes",
+        "UPSHOT_AUTH_ROOT_KEY": "r" * 32,
         "UPSHOT_DEFAULT_REGION": "DE",
         "UPSHOT_TIME_ZONE": "Europe/Berlin",
         "UPSHOT_RETENTION_EVENTS_DAYS": "40",

@@ -56,6 +56,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A fault of the server; metadata `incident_id` is in its log. INTERNAL."""
     ERROR_REASON_TOPIC_REQUIRED: _ErrorReason.ValueType  # 16
     """Nobody can opt out of this topic. FAILED_PRECONDITION."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 17
+    """The credential is known, and not for this. PERMISSION_DENIED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the google.rpc.ErrorInfo that every error carries, with domain
@@ -96,4 +98,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 15
 """A fault of the server; metadata `incident_id` is in its log. INTERNAL."""
 ERROR_REASON_TOPIC_REQUIRED: ErrorReason.ValueType  # 16
 """Nobody can opt out of this topic. FAILED_PRECONDITION."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 17
+"""The credential is known, and not for this. PERMISSION_DENIED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

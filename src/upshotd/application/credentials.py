@@ -1,42 +1,85 @@
-"""Who calls: the workspace comes from the credential of a call, never from its request."""
+"""Who calls and what they may do: told by the credential of a call, never by its request."""
 
+import hmac
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
+from upshotd.application.keys import OF_KEYS, Keys, Scope
 from upshotd.domain.errors import Unauthenticated
 
-#: Where everything lives until workspaces have keys of their own.
-DEFAULT_WORKSPACE = "default"
+#: Where everything lives while no keys are required.
+DEFAULT_WORKSPACE: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls."""
+
+    #: Empty for the root key, which works in none.
+    workspace_id: str
+    scopes: frozenset[Scope]
+    #: The key it has shown; empty without one.
+    key_id: str = ""
 
 
 class Credentials(Protocol):
     """Knows credentials."""
 
-    def workspace_of(self, authorization: str | None) -> str:
-        """Return the workspace that an `authorization` header opens.
+    async def caller(self, authorization: str | None) -> Caller:
+        """Return who shows this `authorization` header.
 
         Raises Unauthenticated when the header is no credential of ours.
         """
 
 
-class LoopbackCredentials:
-    """For a server that only this machine can reach: whoever calls works in `default`.
+#: Returns the workspace that a signed link carries, or None.
+LinkWorkspace = Callable[[str], str | None]
 
-    A signed link says its own workspace (`Link TOKEN`): the HTTP edge passes on what the
-    recipient of a message holds, so that an open or a click lands where the message came from.
+
+class KeyCredentials:
+    """Knows API keys, the root key, and the signed links of messages (`Link TOKEN`).
+
+    The HTTP edge passes on what the recipient of a message holds, so that an open or a click lands
+    in the workspace where the message came from.
     """
 
-    def __init__(self, workspace_of_link: Callable[[str], str | None]) -> None:
-        self._workspace_of_link = workspace_of_link
+    def __init__(
+        self, keys: Keys, workspace_of_link: LinkWorkspace, *, root_key: str = "", required: bool
+    ) -> None:
+        """While no key is *required* whoever has none may do everything in `default`.
 
-    def workspace_of(self, authorization: str | None) -> str:
-        """Return the workspace of a link, `default` for everything else."""
-        if authorization is None:
-            return DEFAULT_WORKSPACE
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "link":
-            return DEFAULT_WORKSPACE
-        workspace_id = self._workspace_of_link(token.strip())
-        if workspace_id is None:
-            raise Unauthenticated("the link was not signed by this server")
-        return workspace_id
+        *root_key* makes the first keys; empty for none.
+        """
+        self._keys = keys
+        self._workspace_of_link = workspace_of_link
+        self._root_key = root_key.encode()
+        self._required = required
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Return whose key it is, or who holds a link."""
+        scheme, token = _parts(authorization)
+        if scheme == "link":
+            return _holder(self._workspace_of_link(token))
+        if scheme == "bearer" and token:
+            if self._root_key and hmac.compare_digest(self._root_key, token.encode()):
+                return Caller("", frozenset({Scope.ROOT}))
+            key = await self._keys.find(token)
+            if key is not None:
+                return Caller(key.workspace_id, key.scopes, key.key_id)
+        if not self._required:
+            return Caller(DEFAULT_WORKSPACE, OF_KEYS)
+        if not token:
+            raise Unauthenticated("a key is required: authorization: Bearer KEY")
+        raise Unauthenticated("the key is not known, or was revoked")
+
+
+def _parts(authorization: str | None) -> tuple[str, str]:
+    scheme, _, token = (authorization or "").partition(" ")
+    return scheme.lower(), token.strip()
+
+
+def _holder(workspace_id: str | None) -> Caller:
+    if workspace_id is None:
+        raise Unauthenticated("the link was not signed by this server")
+    return Caller(workspace_id, frozenset({Scope.LINK}))

@@ -10,13 +10,15 @@ import click
 import grpc
 
 from upshot.v1.admin_pb2_grpc import AdminServiceStub
+from upshot.v1.key_pb2_grpc import KeyServiceStub
 from upshot.v1.lab_pb2_grpc import LabServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshot.v1.subscription_pb2_grpc import SubscriptionServiceStub
-from upshotd.cli import failures, output
+from upshotd.cli import failures, keyed, output
 
 if TYPE_CHECKING:
     from upshot.v1.admin_pb2_grpc import AdminServiceAsyncStub
+    from upshot.v1.key_pb2_grpc import KeyServiceAsyncStub
     from upshot.v1.lab_pb2_grpc import LabServiceAsyncStub
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
     from upshot.v1.subscription_pb2_grpc import SubscriptionServiceAsyncStub
@@ -55,6 +57,7 @@ class Client:
     admin: "AdminServiceAsyncStub"
     subscriptions: "SubscriptionServiceAsyncStub"
     lab: "LabServiceAsyncStub"
+    keys: "KeyServiceAsyncStub"
 
 
 #: What is done with a server.
@@ -127,12 +130,13 @@ def run(server: str, work: Work[T], hints: Mapping[grpc.StatusCode, str] | None 
 
 
 async def _work(server: str, work: Work[T]) -> T:
-    async with grpc.aio.insecure_channel(server, options=_OPTIONS) as channel:
+    async with keyed.channel(server, _OPTIONS) as channel:
         client = Client(
             UpshotServiceStub(channel),
             AdminServiceStub(channel),
             SubscriptionServiceStub(channel),
             LabServiceStub(channel),
+            KeyServiceStub(channel),
         )
         return await work(client)
 

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
-import grpc
 
 from upshotd import logs
 from upshotd.adapters import failing
@@ -26,6 +25,7 @@ from upshotd.adapters.relay.segment import SegmentRefused, SegmentRelay, Tally
 from upshotd.adapters.relay.segment_api import SegmentApi
 from upshotd.adapters.relay.settings import SegmentSettings, segment_settings
 from upshotd.application import failpoints
+from upshotd.cli import keyed
 from upshotd.config import load
 from upshotd.domain.errors import InvalidArgument, Violation
 
@@ -146,7 +146,7 @@ async def _relay(server: str, settings: SegmentSettings, once: bool) -> Tally:
     reading = Reading(settings.subscription, rules.kinds, heartbeat_seconds)
     api = SegmentApi(settings.endpoint, settings.write_key, rules.version, clock.now_us)
     try:
-        async with grpc.aio.insecure_channel(server, options=CHANNEL_OPTIONS) as channel:
+        async with keyed.channel(server, CHANNEL_OPTIONS) as channel:
             segment_relay = SegmentRelay(OutcomeLog(channel, reading, pauses), api, rules, pauses)
             await segment_relay.run(once=once)
     finally:

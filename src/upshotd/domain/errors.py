@@ -9,6 +9,7 @@
   x CursorExpired         the cursor is older than the retention of the log
   x ResourceExhausted     refused for now: the inbox is full, the reader too slow
   x Unauthenticated       the credential is not known
+  x PermissionDenied      the credential is known, and not for this
   x DeadlineExceeded      the call took longer than the server allows
   x Unavailable           draining, or the database cannot be reached
     x LeaseLost           another replica has taken over what this one had
@@ -136,6 +137,12 @@ class Unauthenticated(UpshotError):
     """The call carries a credential that nobody here has given out."""
 
     reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(UpshotError):
+    """The call carries a credential that may not do this."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class ConditionError(UpshotError):

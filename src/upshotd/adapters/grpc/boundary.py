@@ -6,8 +6,9 @@ functions of a workspace and a request that know no gRPC. Health and reflection 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -16,13 +17,17 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
-from upshotd.application.credentials import Credentials
+from upshotd.adapters.grpc.scopes import ALLOWED
+from upshotd.application.credentials import Caller, Credentials
 from upshotd.application.failpoints import failpoint
+from upshotd.application.keys import Scope
 from upshotd.application.ports import Clock, Ids
 from upshotd.domain.errors import (
     DeadlineExceeded,
     InvalidArgument,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     UpshotError,
     Violation,
@@ -107,8 +112,14 @@ class Boundary:
         *,
         unary_limit_us: int,
         write_limit_us: int,
+        allowed: Mapping[str, Collection[Scope]] = ALLOWED,
     ) -> None:
+        """*allowed* says which scopes may call a method; one that it does not name is nobody's."""
         self._credentials = credentials
+        self._allowed = {method: frozenset(scopes) for method, scopes in allowed.items()}
+        #: Open streams by the key that opened them.
+        self._streams: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
+        self._revoked: set[asyncio.Task[Any]] = set()
         self._clock = clock
         self._ids = ids
         self._unary_limit = unary_limit_us / 1_000_000
@@ -129,6 +140,12 @@ class Boundary:
         """Refuse every new call from now on."""
         self._draining = True
 
+    def revoke(self, key_ids: Collection[str]) -> None:
+        """End the streams that were opened with these keys."""
+        for task in [task for key_id in key_ids for task in self._streams.get(key_id, ())]:
+            self._revoked.add(task)
+            task.cancel()
+
     async def idle(self, at_most_us: int) -> bool:
         """Wait until no call is under way; False when some still are after *at_most_us*."""
         try:
@@ -141,8 +158,8 @@ class Boundary:
     def unary(self, method: str, parse: Parse, call: Unary) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler of a unary method."""
 
-        async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
-            request = _parsed(parse, raw)
+        async def answer(caller: Caller, raw: bytes, context: Context) -> bytes:
+            request, workspace_id = _parsed(parse, raw), caller.workspace_id
             if context.time_remaining() is not None:
                 return (await call(workspace_id, request)).SerializeToString()
             try:
@@ -163,12 +180,15 @@ class Boundary:
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler of a method with a stream of responses, which come encoded."""
 
-        async def answer(workspace_id: str, raw: bytes, context: Context) -> bytes:
-            with _Patience(self._write_limit) as patience:
+        async def answer(caller: Caller, raw: bytes, context: Context) -> bytes:
+            with _Patience(self._write_limit) as patience, self._opened(caller.key_id) as revoked:
                 try:
-                    async with aclosing(call(workspace_id, _parsed(parse, raw))) as pages:
+                    pages = call(caller.workspace_id, _parsed(parse, raw))
+                    async with aclosing(pages):
                         await _written(pages, context, patience)
                 except asyncio.CancelledError:
+                    if revoked():
+                        raise Unauthenticated("the key was revoked") from None
                     if not patience.spent():
                         raise
                     raise self._too_slow() from None
@@ -178,6 +198,27 @@ class Boundary:
             await self._guarded(method, answer, raw, context)
 
         return grpc.unary_stream_rpc_method_handler(handle)
+
+    @contextmanager
+    def _opened(self, key_id: str) -> Iterator[Callable[[], bool]]:
+        """Keep this task as a stream of a key; yields whether it ends because that was revoked."""
+        task = asyncio.current_task()
+        assert task is not None
+
+        def revoked() -> bool:
+            if task not in self._revoked:
+                return False
+            task.uncancel()
+            return True
+
+        self._streams[key_id].add(task)
+        try:
+            yield revoked
+        finally:
+            self._revoked.discard(task)
+            self._streams[key_id].discard(task)
+            if not self._streams[key_id]:
+                del self._streams[key_id]
 
     def _out_of_time(self) -> DeadlineExceeded:
         return DeadlineExceeded(
@@ -192,7 +233,7 @@ class Boundary:
     async def _guarded(
         self,
         method: str,
-        answer: Callable[[str, bytes, Context], Awaitable[bytes]],
+        answer: Callable[[Caller, bytes, Context], Awaitable[bytes]],
         raw: bytes,
         context: Context,
     ) -> bytes:
@@ -205,8 +246,10 @@ class Boundary:
         try:
             if self._draining:
                 raise Unavailable("the server is going down", reason="DRAINING")
-            workspace_id = self._credentials.workspace_of(authorization)
-            response = await answer(workspace_id, raw, context)
+            caller = await self._credentials.caller(authorization)
+            if caller.scopes.isdisjoint(self._allowed.get(method, ())):
+                raise PermissionDenied(f"this credential may not call {method}")
+            response = await answer(caller, raw, context)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             code = "CANCELLED"  # by the caller, or by the end of the connection
             raise

@@ -23,6 +23,7 @@ from upshotd.domain.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
@@ -103,6 +104,7 @@ TABLE: Mapping[type[UpshotError], tuple[grpc.StatusCode, Details]] = MappingProx
         ResourceExhausted: (grpc.StatusCode.RESOURCE_EXHAUSTED, _retry),
         DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, _nothing),
         Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, _nothing),
+        PermissionDenied: (grpc.StatusCode.PERMISSION_DENIED, _nothing),
         Unavailable: (grpc.StatusCode.UNAVAILABLE, _retry),
     }
 )

@@ -13,9 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from upshot.v1 import admin_pb2, lab_pb2, service_pb2, subscription_pb2
+from upshot.v1 import admin_pb2, key_pb2, lab_pb2, service_pb2, subscription_pb2
 from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.boundary import Boundary
+from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.lab_service import LabService
 from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
@@ -38,6 +39,7 @@ class Services:
     upshot: UpshotService
     subscriptions: SubscriptionService
     admin: AdminService
+    keys: KeyService
     #: None leaves the service out: the clock cannot be moved.
     lab: LabService | None = None
 
@@ -70,6 +72,7 @@ class GrpcServer:
             (service_pb2, "UpshotService", services.upshot),
             (subscription_pb2, "SubscriptionService", services.subscriptions),
             (admin_pb2, "AdminService", services.admin),
+            (key_pb2, "KeyService", services.keys),
             (lab_pb2, "LabService", services.lab),
         ]
         names = []

@@ -1,0 +1,54 @@
+"""Who may call what: the one table. A method that does not stand in it is nobody's."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from upshotd.application.keys import Scope
+
+_INGEST = frozenset({Scope.INGEST, Scope.ADMIN})
+_STREAM = frozenset({Scope.STREAM, Scope.ADMIN})
+_WORKFLOW = frozenset({Scope.WORKFLOW, Scope.ADMIN})
+_ADMIN = frozenset({Scope.ADMIN})
+#: Also by the signed links of a message: its page of preferences.
+_CHOICE = frozenset({Scope.ADMIN, Scope.LINK})
+_KEYS = frozenset({Scope.ADMIN, Scope.ROOT})
+
+ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
+    {
+        "UpshotService/Ingest": _INGEST,
+        "UpshotService/DefineWorkflow": _WORKFLOW,
+        # Openings, clicks and what providers tell come by the signed token of their message.
+        "UpshotService/RecordEngagement": frozenset({Scope.ENGAGE, Scope.ADMIN, Scope.LINK}),
+        "UpshotService/StreamOutcomes": _STREAM,
+        "SubscriptionService/CommitCursor": _STREAM,
+        "SubscriptionService/ListSubscriptions": _STREAM,
+        "SubscriptionService/DeleteSubscription": _STREAM,
+        "AdminService/GetWorkflow": _WORKFLOW,
+        "AdminService/ListWorkflows": _WORKFLOW,
+        "AdminService/ListWorkflowVersions": _WORKFLOW,
+        "AdminService/ArchiveWorkflow": _WORKFLOW,
+        "AdminService/DefineTemplate": _WORKFLOW,
+        "AdminService/GetTemplate": _WORKFLOW,
+        "AdminService/ListTemplates": _WORKFLOW,
+        "AdminService/DefineTopic": _WORKFLOW,
+        "AdminService/ListTopics": _WORKFLOW,
+        "AdminService/GetRun": _ADMIN,
+        "AdminService/ListRuns": _ADMIN,
+        "AdminService/CancelRuns": _ADMIN,
+        "AdminService/GetEvent": _ADMIN,
+        "AdminService/GetMessage": _ADMIN,
+        "AdminService/ListMessages": _ADMIN,
+        "AdminService/GetProfile": _ADMIN,
+        "AdminService/GetPreferences": _CHOICE,
+        "AdminService/SetPreference": _CHOICE,
+        "AdminService/SetSuppressions": _ADMIN,
+        "AdminService/ListSuppressions": _ADMIN,
+        "AdminService/ListRejectedEvents": _ADMIN,
+        "AdminService/CountOutcomes": _ADMIN,
+        "KeyService/CreateKey": _KEYS,
+        "KeyService/ListKeys": _KEYS,
+        "KeyService/RevokeKey": _KEYS,
+        "LabService/AdvanceTime": _ADMIN,
+    }
+)

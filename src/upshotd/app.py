@@ -60,7 +60,9 @@ from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.suppressions import Suppressions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
-from upshotd.config import IN_MEMORY, Address, Settings
+from upshotd.certificates import edge_context, grpc_credentials
+from upshotd.config import IN_MEMORY, Settings
+from upshotd.config_network import Address
 from upshotd.domain import template_validation
 from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions
@@ -98,12 +100,12 @@ class App:
     @property
     def grpc_address(self) -> str:
         """Where gRPC listens."""
-        return str(Address(self.settings.listen.host, self.grpc_port))
+        return str(Address(self.settings.network.listen.host, self.grpc_port))
 
     @property
     def http_address(self) -> str:
         """Where the HTTP edge listens."""
-        return str(Address(self.settings.http.host, self.http_port))
+        return str(Address(self.settings.network.http.host, self.http_port))
 
     async def wait(self, told: asyncio.Event) -> None:
         """Return when *told*; raises what the loop raised if it broke."""
@@ -145,8 +147,9 @@ class _Start:
 
     async def app(self) -> App:
         """Return the running server."""
+        tls = edge_context(self._settings.network.tls)
         store = await self._store()
-        door = self._bound(self._settings.http)
+        door = self._bound(self._settings.network.http)
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
         home = Home(
@@ -167,8 +170,14 @@ class _Start:
             self._beside(watch(store, self._wakeups, self._clock))
         server = await self._serve(store, loop, book, links, lab, schedules)
         # Started last, the edge is the first to stop.
-        target = str(Address(self._settings.listen.host, server.port))
-        edge = edges.serving(door, target=target, links=links, now_us=self._clock.now_us, keys=keys)
+        edge = edges.serving(
+            door,
+            target=server.near,
+            links=links,
+            now_us=self._clock.now_us,
+            keys=keys,
+            tls=tls,
+        )
         await self._stack.enter_async_context(edge)
         return App(
             settings=self._settings,
@@ -214,7 +223,10 @@ class _Start:
         return door
 
     def _public_url(self, http_port: int) -> str:
-        return self._settings.public_url or f"http://{Address(self._settings.http.host, http_port)}"
+        network = self._settings.network
+        scheme = "http" if network.tls.cert is None else "https"
+        address = Address(network.http.host, http_port)
+        return self._settings.public_url or f"{scheme}://{address}"
 
     def _loop(self, store: Store, links: LinkSigner, home: Home) -> tuple[Loop, DefinitionBook]:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
@@ -359,19 +371,21 @@ class _Start:
         )
         keys.on_revoked = boundary.revoke
         server = GrpcServer(
-            settings.listen.host,
-            settings.listen.port,
+            settings.network.listen.host,
+            settings.network.listen.port,
             services,
             boundary,
             streams.drain,
             connection_age_us=settings.limits.connection_us,
+            tls=grpc_credentials(settings.network.tls),
+            reflected=settings.network.reflected,
         )
         await server.start()
         self._stack.push_async_callback(server.stop, settings.limits.drain_us)
         return server
 
     def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
-        auth, of_link = self._settings.auth, partial(_workspace_of_link, links)
+        auth, of_link = self._settings.network.auth, partial(_workspace_of_link, links)
         return KeyCredentials(keys, of_link, root_key=auth.root_key, required=auth.required)
 
     def _faults(self, workflow: Workflow) -> Faults:

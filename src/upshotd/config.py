@@ -8,12 +8,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from upshotd.application.housekeeping import KeepFor
+from upshotd.config_network import Network, network, url
 from upshotd.config_reading import Reader, days, duration, flag, number, one_of, time_of_day, zone
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
@@ -31,27 +31,6 @@ LOG_FORMATS: Final = ("auto", "json", "console")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PROVIDER_LONGEST_US = 90_000_000
 E = TypeVar("E", Channel, Purpose)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen."""
-
-    host: str
-    #: 0 lets the system choose.
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +67,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Auth:
-    """Who may call."""
-
-    #: Whether every call needs a key.
-    required: bool = False
-    #: Makes the first keys, in every workspace, and can do nothing else; empty for none.
-    root_key: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `upshot serve` can be told."""
 
-    #: gRPC.
-    listen: Address = Address("127.0.0.1", 7070)
-    #: The HTTP edge.
-    http: Address = Address("127.0.0.1", 7071)
+    network: Network = field(default_factory=Network)
     #: What links in messages begin with; without a slash at the end. Empty: the edge's address.
     public_url: str = ""
     #: Path of the SQLite file, the address of a PostgreSQL, or `memory:`.
     database: str = "upshot.db"
-    auth: Auth = Auth()
     #: Whether the clock can be moved.
     lab: bool = False
     providers: Mapping[str, ProviderTable] = field(default_factory=dict)
@@ -173,14 +138,9 @@ def _settings(reader: Reader) -> Settings:
     keep, limits, plain = KeepFor(), Limits(), Settings()
     providers = _providers(reader)
     return Settings(
-        listen=reader.read("listen", plain.listen, _address),
-        http=reader.read("http", plain.http, _address),
-        public_url=reader.read("public_url", plain.public_url, _url),
+        network=network(reader),
+        public_url=reader.read("public_url", plain.public_url, url),
         database=reader.read("database", plain.database, _database),
-        auth=Auth(
-            required=reader.read("auth.required", plain.auth.required, flag),
-            root_key=reader.read("auth.root_key", plain.auth.root_key, _root_key),
-        ),
         lab=reader.read("lab", plain.lab, flag),
         providers=providers,
         channels=_channels(reader, providers),
@@ -213,7 +173,8 @@ def _settings(reader: Reader) -> Settings:
 
 _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
-    *("auth.required", "auth.root_key"),
+    *("auth.required", "auth.root_key", "tls.cert", "tls.key", "tls.client_ca"),
+    *("insecure", "reflection"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
@@ -334,33 +295,6 @@ def _members(
     return frozenset()
 
 
-def _address(value: object) -> Address:
-    """An address as `127.0.0.1:7070` or `[::1]:7070`; a port alone is on loopback."""
-    text = f":{value}" if isinstance(value, int) and not isinstance(value, bool) else value
-    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError("must be HOST:PORT, as 127.0.0.1:7070")
-    address = Address(host, int(port))
-    if not address.loopback:
-        raise ValueError(
-            "this release listens on loopback only (127.0.0.1, ::1, localhost): it has no keys "
-            "and no TLS yet, so that everybody who could reach it could send in your name"
-        )
-    return address
-
-
-def _url(value: object) -> str:
-    try:
-        parts = urlsplit(value if isinstance(value, str) else "")
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment:
-        raise ValueError("must be an address as https://example.com/m")
-    return str(value).rstrip("/")
-
-
 def _database(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
     scheme, separator, rest = text.partition(":///")
@@ -373,13 +307,6 @@ def _database(value: object) -> str:
     if not text or "\0" in text:
         raise ValueError("must be the path of a SQLite file")
     return IN_MEMORY if text == ":memory:" else text
-
-
-def _root_key(value: object) -> str:
-    text = value if isinstance(value, str) else ""
-    if not 32 <= len(text) <= 200 or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("must be 32 to 200 printable characters, without spaces")
-    return text
 
 
 def _region(value: object) -> str:

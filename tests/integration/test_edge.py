@@ -21,7 +21,7 @@ from tests.integration.edge_world import (
 )
 from upshot.v1 import admin_pb2_grpc, service_pb2_grpc
 from upshotd.adapters.http.edge import Edge
-from upshotd.domain.errors import FailedPrecondition, InvalidArgument
+from upshotd.domain.errors import FailedPrecondition
 
 TRACK = {"type": "track", "event": "Trial Started", "userId": "ana", "messageId": "m-1"}
 SUCCESS = (200, {"success": True})
@@ -310,19 +310,6 @@ async def test_what_is_no_http_is_400_and_not_in_the_log(
         writer.close()
         await writer.wait_closed()
     assert "ana@" not in caplog.text
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
-async def test_only_this_machine_can_be_listened_to(there: World, host: str) -> None:
-    with pytest.raises(InvalidArgument, match="listens on loopback only"):
-        Edge(
-            listen_host=host,
-            listen_port=0,
-            stub=None,  # type: ignore[arg-type]
-            admin=None,  # type: ignore[arg-type]
-            links=there.links,
-            now_us=lambda: NOW_US,
-        )
 
 
 async def test_an_address_that_is_taken_is_said(there: World) -> None:

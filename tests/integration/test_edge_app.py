@@ -15,7 +15,8 @@ from upshot.v1 import (
     workflow_pb2,
 )
 from upshotd import app
-from upshotd.config import Address, ProviderTable, Settings
+from upshotd.config import ProviderTable, Settings
+from upshotd.config_network import Address, Network
 from upshotd.domain.message import Channel
 
 TARGET = "https://shop.example/start"
@@ -48,8 +49,7 @@ BATCH = {
 
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        listen=Address("127.0.0.1", 0),
-        http=Address("127.0.0.1", 0),
+        network=Network(Address("127.0.0.1", 0), Address("127.0.0.1", 0)),
         database=str(tmp_path / "upshot.db"),
         providers={"null": ProviderTable("null", "null", {})},
         channels={Channel.EMAIL: ("null",)},

@@ -13,7 +13,8 @@ from segment.analytics import Client
 from tests.integration.edge_world import World, as_dict, world
 from upshot.v1 import admin_pb2, admin_pb2_grpc, service_pb2, service_pb2_grpc, workflow_pb2
 from upshotd import app
-from upshotd.config import Address, Settings
+from upshotd.config import Settings
+from upshotd.config_network import Address, Network
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -108,8 +109,7 @@ WELCOME = workflow_pb2.Workflow(
 
 async def test_what_the_sdk_delivers_becomes_profiles_and_runs(tmp_path: Path) -> None:
     settings = Settings(
-        listen=Address("127.0.0.1", 0),
-        http=Address("127.0.0.1", 0),
+        network=Network(Address("127.0.0.1", 0), Address("127.0.0.1", 0)),
         database=str(tmp_path / "upshot.db"),
     )
     async with (

@@ -59,7 +59,7 @@ def test_faulty_settings_are_named_and_exit_with_2(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "  lap: is no setting" in done.stderr
-    assert "loopback only" in done.stderr
+    assert "can be reached by others" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -337,8 +337,8 @@ async def test_links_of_old_mail_go_on_working_after_a_restart(tmp_path: Path) -
         assert url.startswith(f"http://{s.app.http_address}/u/")
     token = url.rpartition("/")[2]
     async with running(database=database) as s:
-        listed = admin_pb2.ListRejectedEventsRequest()
-        await s.admin.ListRejectedEvents(listed, metadata=[("authorization", f"Link {token}")])
+        listed = pb.RecordEngagementRequest(engagements=[engagement.Engagement()])
+        await s.upshot.RecordEngagement(listed, metadata=[("authorization", f"Link {token}")])
         forged = [("authorization", f"Link {token}x")]
-        code, _, _ = await refused(s.admin.ListRejectedEvents(listed, metadata=forged))
+        code, _, _ = await refused(s.upshot.RecordEngagement(listed, metadata=forged))
         assert code is grpc.StatusCode.UNAUTHENTICATED

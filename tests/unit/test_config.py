@@ -4,7 +4,8 @@ from datetime import time
 
 import pytest
 
-from upshotd.config import IN_MEMORY, VARIABLES, Address, Settings, load
+from upshotd.config import IN_MEMORY, VARIABLES, Settings, load
+from upshotd.config_network import Address
 from upshotd.domain.caps import Cap
 from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.message import Channel, Purpose
@@ -22,7 +23,10 @@ def faults(toml: str = "", environ: dict[str, str] | None = None, **overrides: o
 def test_nothing_said_is_loopback_and_a_file_here() -> None:
     settings = load("", {}, {})
     assert settings == Settings()
-    assert (str(settings.listen), str(settings.http)) == ("127.0.0.1:7070", "127.0.0.1:7071")
+    assert (str(settings.network.listen), str(settings.network.http)) == (
+        "127.0.0.1:7070",
+        "127.0.0.1:7071",
+    )
     assert (settings.database, settings.lab, settings.channels) == ("upshot.db", False, {})
 
 
@@ -30,13 +34,14 @@ def test_the_command_line_is_over_variables_and_they_are_over_the_file() -> None
     toml = 'listen = "127.0.0.1:1"\nhttp = "127.0.0.1:2"\ndatabase = "file.db"'
     environ = {"UPSHOT_LISTEN": "127.0.0.1:3", "UPSHOT_HTTP": "127.0.0.1:4"}
     settings = load(toml, environ, {"listen": "127.0.0.1:5", "http": None})
-    assert (settings.listen.port, settings.http.port) == (5, 4)
+    assert (settings.network.listen.port, settings.network.http.port) == (5, 4)
     assert settings.database == "file.db"
 
 
 def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
     toml = """
         listen = "localhost:0"
+        reflection = false
         http = "[::1]:8080"
         public_url = "https://m.example.com/u/"
         database = "sqlite:///data/u.db"
@@ -57,6 +62,10 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         lease = "2s"
         drain = "2m"
         connection = "1h"
+        [tls]
+        cert = "c.pem"
+        key = "k.pem"
+        client_ca = "a.pem"
         [auth]
         required = true
         root_key = "rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr"
@@ -65,8 +74,8 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         format = "json"
     """
     said = load(toml, {}, {})
-    assert said.listen == Address("localhost", 0)
-    assert str(said.http) == "[::1]:8080"
+    assert said.network.listen == Address("localhost", 0)
+    assert str(said.network.http) == "[::1]:8080"
     assert said.public_url == "https://m.example.com/u"
     assert (said.database, said.lab, said.default_region) == ("data/u.db", True, "DE")
     assert (said.keep.events_us, said.keep.outcomes_us) == (40 * DAY_US, 10 * DAY_US)
@@ -78,6 +87,11 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_PUBLIC_URL": "https://m.example.com/u/",
         "UPSHOT_DATABASE": "data/u.db",
         "UPSHOT_LAB": "yes",
+        "UPSHOT_INSECURE": "no",
+        "UPSHOT_REFLECTION": "no",
+        "UPSHOT_TLS_CERT": "c.pem",
+        "UPSHOT_TLS_KEY": "k.pem",
+        "UPSHOT_TLS_CLIENT_CA": "a.pem",
         "UPSHOT_AUTH_REQUIRED": "yes",
         "UPSHOT_AUTH_ROOT_KEY": "r" * 32,
         "UPSHOT_DEFAULT_REGION": "DE",
@@ -212,18 +226,33 @@ def test_all_faults_are_named_at_once_by_path() -> None:
     assert found["limits.bacth"] == "is no setting"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.168.1.10", "upshot.example.com"])
-def test_an_address_that_others_can_reach_is_refused_and_says_why(host: str) -> None:
-    said = faults(listen=f"{host}:7070")["listen"]
-    assert "loopback only" in said
-    assert "no keys" in said
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.com"])
+def test_others_are_let_in_with_keys_and_tls_only(host: str):
+    given = {"listen": f"{host}:7070", "http": f"{host}:7071"}
+    said = faults(**given)
+    assert set(said) == {"listen", "http"}
+    assert "auth.required" in said["listen"]
+    for half in ({"auth.required": True}, {"tls.cert": "c.pem", "tls.key": "k.pem"}):
+        assert set(faults(**given, **half)) == {"listen", "http"}
+    both = {"auth.required": True, "tls.cert": "c.pem", "tls.key": "k.pem"}
+    assert not load("", {}, {**given, **both}).network.reflected
+    assert load("", {}, {**given, "insecure": True, "reflection": True}).network.reflected
+
+
+def test_certificates_are_whole_and_the_root_key_is_not_shown():
+    assert set(faults(**{"tls.cert": "c.pem"})) == {"tls.key"}
+    assert set(faults(**{"tls.key": "k.pem"})) == {"tls.cert"}
+    assert set(faults(**{"tls.client_ca": "a.pem"})) == {"tls.cert"}
+    assert "hush" not in faults(**{"auth.root_key": "hush"})["auth.root_key"]
+    settings = load("", {}, {"auth.root_key": "hush" * 10})
+    assert "hush" not in repr(settings)
 
 
 @pytest.mark.parametrize(
     ("given", "port"), [("127.0.0.1:0", 0), (":9", 9), (7070, 7070), ("[::1]:65535", 65535)]
 )
 def test_addresses(given: object, port: int) -> None:
-    assert load("", {}, {"listen": given}).listen.port == port
+    assert load("", {}, {"listen": given}).network.listen.port == port
 
 
 @pytest.mark.parametrize("given", ["127.0.0.1", "127.0.0.1:65536", "localhost:x", ":-1", "", 1.5])

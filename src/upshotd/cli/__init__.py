@@ -15,7 +15,7 @@ class _Place(NamedTuple):
 
 
 COMMANDS = {
-    "serve": _Place("serve", "Serve on loopback until SIGTERM or SIGINT."),
+    "serve": _Place("serve", "Serve until SIGTERM or SIGINT."),
     "relay": _Place("relay", "Tell other systems what happened."),
     "define": _Place("define", "Store workflows from files, or make the server like a folder."),
     "ingest": _Place("ingest", "Send Segment events from a file of JSON lines."),

@@ -1,7 +1,8 @@
-"""A channel whose every call brings the key of UPSHOT_KEY."""
+"""The channel to a server: by the key and the certificates that the environment names."""
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -23,7 +24,36 @@ def channel(server: str, options: Sequence[tuple[str, Any]]) -> grpc.aio.Channel
     if not key.isascii() or not key.isprintable():
         raise click.UsageError(f"{VARIABLE} is no key: it has characters that none has")
     interceptors = [_Unary(key), _Stream(key)] if key else None
-    return grpc.aio.insecure_channel(server, options=options, interceptors=interceptors)
+    credentials = _credentials()
+    if credentials is None:
+        return grpc.aio.insecure_channel(server, options=options, interceptors=interceptors)
+    return grpc.aio.secure_channel(server, credentials, options=options, interceptors=interceptors)
+
+
+def _credentials() -> grpc.ChannelCredentials | None:
+    """Return what a server with TLS is checked by, and shown; None for one without.
+
+    UPSHOT_TLS_CA is a file, or `system` for the authorities that this machine trusts;
+    UPSHOT_TLS_CLIENT_CERT and UPSHOT_TLS_CLIENT_KEY are shown to a server that asks for them.
+    """
+    authority = os.environ.get("UPSHOT_TLS_CA", "")
+    if not authority:
+        return None
+    return grpc.ssl_channel_credentials(
+        root_certificates=None if authority == "system" else _file("UPSHOT_TLS_CA"),
+        private_key=_file("UPSHOT_TLS_CLIENT_KEY"),
+        certificate_chain=_file("UPSHOT_TLS_CLIENT_CERT"),
+    )
+
+
+def _file(variable: str) -> bytes | None:
+    path = os.environ.get(variable, "")
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{variable}: {path} cannot be read: {error.strerror}") from None
 
 
 class _Unary(UnaryUnaryClientInterceptor):

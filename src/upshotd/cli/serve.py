@@ -52,7 +52,7 @@ def serve(
     config_file: Path | None,
     lab: bool | None,
 ) -> None:
-    """Serve on loopback until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT.
 
     The command line is over UPSHOT_* variables (UPSHOT_LISTEN, UPSHOT_LIMITS_BATCH ...), and they
     are over the file. The first signal lets calls and sends finish, a second one ends at once.

@@ -56,18 +56,26 @@ class GrpcServer:
         end_streams: Callable[[], None],
         *,
         connection_age_us: int = 0,
+        tls: grpc.ServerCredentials | None = None,
+        reflected: bool = True,
     ) -> None:
-        """*end_streams* tells open streams to end; *connection_age_us* 0 lets connections live."""
+        """*end_streams* tells open streams to end; *connection_age_us* 0 lets connections live.
+
+        Without *tls* the port is not encrypted; without *reflected* nobody is told what there is.
+        """
         self._host = host
         self._asked_port = port
         self._boundary = boundary
         self._end_streams = end_streams
         self._server = grpc.aio.server(options=_options(connection_age_us))
         self._health = HealthServicer()
-        self._names = self._register(services)
+        self._tls = tls
+        self._names = self._register(services, reflected)
         self.port = 0
+        #: Where clients inside of this machine call, without TLS: HOST:PORT of loopback.
+        self.near = ""
 
-    def _register(self, services: Services) -> list[str]:
+    def _register(self, services: Services, reflected: bool) -> list[str]:
         named: list[tuple[ModuleType, str, object | None]] = [
             (service_pb2, "UpshotService", services.upshot),
             (subscription_pb2, "SubscriptionService", services.subscriptions),
@@ -85,19 +93,25 @@ class GrpcServer:
                 )
                 names.append(descriptor.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(shown, self._server)
+        if reflected:
+            shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(shown, self._server)
         return names
 
     async def start(self) -> None:
         """Listen. Raises FailedPrecondition when the address is taken."""
         address = f"[{self._host}]" if ":" in self._host else self._host
+        where = f"{address}:{self._asked_port}"
         try:
-            self.port = self._server.add_insecure_port(f"{address}:{self._asked_port}")
+            if self._tls is None:
+                self.port = self._server.add_insecure_port(where)
+                self.near = f"{address}:{self.port}"
+            else:
+                self.port = self._server.add_secure_port(where, self._tls)
+                self.near = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         except RuntimeError:
             self.port = 0
         if not self.port:
-            where = f"{address}:{self._asked_port}"
             text = f"cannot listen on {where}: another program does, or it is no address of ours"
             raise FailedPrecondition(text, subject=where)
         await self._server.start()

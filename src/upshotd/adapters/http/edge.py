@@ -7,9 +7,9 @@ own: everything goes through Ingest, RecordEngagement and the calls for preferen
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
@@ -23,7 +23,7 @@ from upshotd.adapters.http.callbacks import NO_KEYS, Callbacks, Keys
 from upshotd.adapters.http.links import LinkReader, MailLinks
 from upshotd.adapters.http.preferences import PreferencePage
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
-from upshotd.domain.errors import FailedPrecondition, InvalidArgument
+from upshotd.domain.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from upshot.v1.admin_pb2_grpc import AdminServiceAsyncStub
@@ -52,25 +52,22 @@ class Edge:
         links: LinkReader,
         now_us: Callable[[], int],
         keys: Keys = NO_KEYS,
+        tls: ssl.SSLContext | None = None,
         door: socket.socket | None = None,
     ) -> None:
         """*stub* and *admin* call our own server, *now_us* is its clock; port 0 is any. *keys* are
         those by which providers sign what they tell.
 
         *door* is a socket that is bound already; it is used instead of host and port, and closed
-        at the end. Raises InvalidArgument for an address that others than this machine can reach.
+        at the end.
         """
         if door is not None:
             listen_host, listen_port = door.getsockname()[:2]
-        if not _is_loopback(listen_host):
-            raise InvalidArgument(
-                f"the HTTP edge cannot listen on {listen_host}: this release listens on loopback "
-                "only (127.0.0.1, ::1, localhost)"
-            )
         # localhost may mean two addresses, and with port 0 two ports.
         self._host = "127.0.0.1" if listen_host == "localhost" else listen_host
         self._asked_port = listen_port
         self._door = door
+        self._tls = tls
         self._links = MailLinks(stub, links, now_us)
         self._preferences = PreferencePage(admin, links)
         self._callbacks = Callbacks(stub, links, keys)
@@ -110,8 +107,8 @@ class Edge:
 
     def _site(self) -> web.BaseSite:
         if self._door is not None:
-            return web.SockSite(self._runner, self._door)
-        return web.TCPSite(self._runner, self._host, self._asked_port)
+            return web.SockSite(self._runner, self._door, ssl_context=self._tls)
+        return web.TCPSite(self._runner, self._host, self._asked_port, ssl_context=self._tls)
 
     async def stop(self) -> None:
         """Take no more requests, let those under way finish, and what they recorded as well."""
@@ -127,6 +124,7 @@ async def serving(
     links: LinkReader,
     now_us: Callable[[], int],
     keys: Keys,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Edge]:
     """Serve behind a bound socket as a client of the gRPC server at *target*, our own."""
     # A proxy of the environment would not find the way back into this machine.
@@ -141,6 +139,7 @@ async def serving(
             links=links,
             now_us=now_us,
             keys=keys,
+            tls=tls,
             door=door,
         )
         await edge.start()
@@ -148,13 +147,6 @@ async def serving(
             yield edge
         finally:
             await edge.stop()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _healthz(_request: web.Request) -> web.StreamResponse:

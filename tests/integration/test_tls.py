@@ -1,0 +1,208 @@
+"""Both ports with TLS: who is let in, by what, and what strangers see."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.integration.test_keys import CONFIG, ROOT
+from upshot.v1 import key_pb2
+from upshot.v1.key_pb2_grpc import KeyServiceStub
+from upshotd import app
+from upshotd.cli import main
+from upshotd.config import load
+from upshotd.domain.errors import InvalidArgument
+
+
+@dataclass
+class Files:
+    """An authority, and what it signed."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> Path:
+        return self.folder / f"{name}.pem"
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _signed(
+    name: str, key: EllipticCurvePrivateKey, issuer: str, by: EllipticCurvePrivateKey
+) -> bytes:
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), critical=True)
+    )
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(by, SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    found = Files(tmp_path_factory.mktemp("tls"))
+    for authority, names in (("ca", ("server", "client")), ("other", ("stranger",))):
+        by = generate_private_key(SECP256R1())
+        (found.folder / f"{authority}.pem").write_bytes(_signed(authority, by, authority, by))
+        for name in names:
+            key = generate_private_key(SECP256R1())
+            text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            (found.folder / f"{name}_key.pem").write_bytes(text)
+            (found.folder / f"{name}.pem").write_bytes(_signed(name, key, authority, by))
+    return found
+
+
+def settings(files: Files, database: Path, **more: object) -> Any:
+    given = {
+        "listen": "0.0.0.0:0",
+        "http": "127.0.0.1:0",
+        "database": str(database),
+        "auth.required": True,
+        "auth.root_key": ROOT,
+        "tls.cert": str(files.server),
+        "tls.key": str(files.server_key),
+    }
+    return load(CONFIG, {}, {**given, **more})
+
+
+@pytest.fixture
+async def there(files: Files, database: Path) -> AsyncIterator[app.App]:
+    async with app.run(settings(files, database), {}) as running:
+        yield running
+
+
+def trusting(files: Files, authority: str = "ca", client: str = "") -> grpc.ChannelCredentials:
+    pair = [None, None]
+    if client:
+        names = (f"{client}_key.pem", f"{client}.pem")
+        pair = [(files.folder / name).read_bytes() for name in names]
+    root = (files.folder / f"{authority}.pem").read_bytes()
+    return grpc.ssl_channel_credentials(root, *pair)
+
+
+async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:
+    """Return how a call with the root key ends."""
+    target = f"127.0.0.1:{port}"
+    channel = (
+        grpc.aio.insecure_channel(target)
+        if credentials is None
+        else grpc.aio.secure_channel(target, credentials)
+    )
+    async with channel:
+        stub: Any = KeyServiceStub(channel)
+        request = key_pb2.ListKeysRequest(workspace_id="acme")
+        try:
+            metadata = [("authorization", f"Bearer {ROOT}")]
+            await stub.ListKeys(request, metadata=metadata, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+
+async def test_who_trusts_the_certificate_gets_in_and_nobody_else(files: Files, there: app.App):
+    assert await ask(there.grpc_port, trusting(files)) is grpc.StatusCode.OK
+    assert await ask(there.grpc_port, trusting(files, "other")) is grpc.StatusCode.UNAVAILABLE
+    assert await ask(there.grpc_port, None) is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_server_that_asks_for_certificates_takes_its_own_only(files: Files, database: Path):
+    wanted = settings(files, database, **{"tls.client_ca": str(files.ca)})
+    async with app.run(wanted, {}) as there:
+        port = there.grpc_port
+        assert await ask(port, trusting(files, client="client")) is grpc.StatusCode.OK
+        assert await ask(port, trusting(files)) is grpc.StatusCode.UNAVAILABLE
+        stranger = trusting(files, client="stranger")
+        assert await ask(port, stranger) is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_the_edge_shows_the_same_certificate_and_reaches_its_server(
+    files: Files, there: app.App
+):
+    context = ssl.create_default_context(cafile=str(files.ca))
+    url = f"https://127.0.0.1:{there.http_port}"
+    async with grpc.aio.secure_channel(f"127.0.0.1:{there.grpc_port}", trusting(files)) as channel:
+        stub: Any = KeyServiceStub(channel)
+        request = key_pb2.CreateKeyRequest(workspace_id="acme", scopes=[key_pb2.SCOPE_INGEST])
+        made = await stub.CreateKey(request, metadata=[("authorization", f"Bearer {ROOT}")])
+    body = {"userId": "ana", "event": "Signed Up", "messageId": "m1"}
+    headers = {"Authorization": aiohttp.encode_basic_auth(made.secret, "")}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(
+            f"{url}/v1/track", json=body, headers=headers, ssl=context
+        ) as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"{url}/healthz")
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"http://127.0.0.1:{there.http_port}/healthz")
+    assert there.links.open_url("acme", "m").startswith("https://")
+
+
+async def test_strangers_are_not_told_what_there_is_to_call(files: Files, there: app.App):
+    async with grpc.aio.secure_channel(f"127.0.0.1:{there.grpc_port}", trusting(files)) as channel:
+        reflect = channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        )
+        call = reflect(iter([b""]))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_files_that_are_none_are_named(files: Files, database: Path, tmp_path: Path):
+    for path, wrong in (
+        ("tls.cert", str(files.client)),
+        ("tls.key", str(tmp_path / "nowhere.pem")),
+        ("tls.client_ca", str(tmp_path / "nowhere.pem")),
+    ):
+        with pytest.raises(InvalidArgument) as raised:
+            async with app.run(settings(files, database, **{path: wrong}), {}):
+                raise AssertionError("it started")
+        named = {fault.field for fault in raised.value.violations}
+        assert named <= {path, "tls.cert"}
+
+
+async def test_the_command_line_by_certificates(files: Files, database: Path):
+    wanted = settings(files, database, **{"tls.client_ca": str(files.ca)})
+    async with app.run(wanted, {}) as there:
+        environ = {
+            "UPSHOT_SERVER": f"localhost:{there.grpc_port}",
+            "UPSHOT_KEY": ROOT,
+            "UPSHOT_TLS_CA": str(files.ca),
+            "UPSHOT_TLS_CLIENT_CERT": str(files.client),
+            "UPSHOT_TLS_CLIENT_KEY": str(files.client_key),
+        }
+        words = ("keys", "list", "--workspace", "acme")
+        for given, code in (
+            (environ, 0),
+            ({**environ, "UPSHOT_TLS_CLIENT_KEY": "nowhere.pem"}, 2),
+        ):
+            done = await asyncio.to_thread(CliRunner().invoke, main, words, env=given)
+            assert done.exit_code == code, done.output

@@ -10,7 +10,6 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -67,7 +66,6 @@ from upshotd.domain import template_validation
 from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.errors import FailedPrecondition, Violation
-from upshotd.domain.language import LinkKind
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults, validate
@@ -78,7 +76,6 @@ log = structlog.get_logger("upshot.app")
 #: Name of the setting that keeps the key of signed links; links of old mail must go on working.
 LINK_KEY_SETTING = "link_key"
 _LINK_KEY_BYTES = 32
-_LINK_KINDS: tuple[LinkKind, ...] = ("o", "c", "u", "p", "k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,8 +382,10 @@ class _Start:
         return server
 
     def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
-        auth, of_link = self._settings.network.auth, partial(_workspace_of_link, links)
-        return KeyCredentials(keys, of_link, root_key=auth.root_key, required=auth.required)
+        auth = self._settings.network.auth
+        return KeyCredentials(
+            keys, links.workspace_of, root_key=auth.root_key, required=auth.required
+        )
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)
@@ -394,15 +393,6 @@ class _Start:
     def _template_faults(self, template: Template) -> tuple[Violation, ...]:
         languages = (self._conditions, self._templates, zones.zone)
         return template_validation.validate(template, *languages)
-
-
-def _workspace_of_link(links: LinkSigner, token: str) -> str | None:
-    """Return the workspace that a signed link of any kind carries."""
-    for kind in _LINK_KINDS:
-        link = links.read(kind, token)
-        if link is not None:
-            return link.workspace_id
-    return None
 
 
 async def _link_key(store: Store) -> bytes:

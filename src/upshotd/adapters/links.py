@@ -10,7 +10,7 @@ from binascii import Error as Base64Error
 from hashlib import sha256
 from hmac import compare_digest
 from html import escape, unescape
-from typing import Final
+from typing import Final, get_args
 
 from upshotd.domain.language import Link, LinkKind
 from upshotd.domain.message import Email
@@ -97,6 +97,12 @@ class LinkSigner:
         if len(parts) != 3 or (kind == "c") != _is_target(parts[2]):
             return None
         return Link(kind, *parts)
+
+    def workspace_of(self, token: str) -> str | None:
+        """Return the workspace that a signed link of any kind carries; None for no such link."""
+        kinds: tuple[LinkKind, ...] = get_args(LinkKind)
+        found = (self.read(kind, token) for kind in kinds)
+        return next((link.workspace_id for link in found if link is not None), None)
 
     def decorate(self, email: Email, workspace_id: str, message_id: str) -> Email:
         """Return *email* with signed links in its HTML, a pixel and an unsubscribe URL.

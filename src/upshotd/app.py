@@ -149,12 +149,8 @@ class _Start:
         door = self._bound(self._settings.network.http)
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
-        home = Home(
-            SystemClock().now_us,
-            self._environ,
-            links.callback_token,
-            self._settings.public_url,
-        )
+        now_us, told = SystemClock().now_us, self._settings.public_url
+        home = Home(now_us, self._environ, links.callback_token, told)
         keys = routing.callback_keys(self._settings, home)
         loop, book = self._loop(store, links, home)
         schedules = Schedules(store, loop, self._clock, self._codec, book)

@@ -73,6 +73,8 @@ class Settings:
     network: Network = field(default_factory=Network)
     #: What links in messages begin with; without a slash at the end. Empty: the edge's address.
     public_url: str = ""
+    #: Secret of Segment's Webhooks destination; empty where it has none.
+    webhook_secret: str = field(default="", repr=False)
     #: Path of the SQLite file, the address of a PostgreSQL, or `memory:`.
     database: str = "upshot.db"
     #: Whether the clock can be moved.
@@ -140,6 +142,7 @@ def _settings(reader: Reader) -> Settings:
     return Settings(
         network=network(reader),
         public_url=reader.read("public_url", plain.public_url, url),
+        webhook_secret=reader.read("segment.webhook_secret", "", _secret),
         database=reader.read("database", plain.database, _database),
         lab=reader.read("lab", plain.lab, flag),
         providers=providers,
@@ -174,7 +177,7 @@ def _settings(reader: Reader) -> Settings:
 _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
     *("auth.required", "auth.root_key", "tls.cert", "tls.key", "tls.client_ca"),
-    *("insecure", "reflection"),
+    *("insecure", "reflection", "segment.webhook_secret"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
@@ -293,6 +296,12 @@ def _members(
         return frozenset(known[word] for word in words)
     reader.fault(f"{path}.{name}", f"must be a list of {', '.join(known)}")
     return frozenset()
+
+
+def _secret(value: object) -> str:
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError("must be a text of 16 characters or more")
+    return value
 
 
 def _database(value: object) -> str:

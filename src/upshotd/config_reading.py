@@ -12,7 +12,7 @@ from upshotd.domain.errors import InvalidArgument, Violation
 T = TypeVar("T")
 
 #: Tables whose values are settings by themselves.
-SECTIONS: Final = frozenset({"auth", "tls", "retention", "limits", "log"})
+SECTIONS: Final = frozenset({"auth", "segment", "tls", "retention", "limits", "log"})
 _DAY_US: Final = 86_400_000_000
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": _DAY_US}
@@ -52,7 +52,9 @@ class Reader:
             return parse(value)
         except ValueError as error:
             # An address may hold a password.
-            secret = path == "auth.root_key" or (isinstance(value, str) and "://" in value)
+            secret = path in ("auth.root_key", "segment.webhook_secret") or (
+                isinstance(value, str) and "://" in value
+            )
             self.fault(path, str(error) if secret else f"is {value!r}; {error}")
             return default
 

@@ -75,6 +75,7 @@ def callback_keys(settings: Settings, home: Home) -> Keys:
     return Keys(
         sendgrid={name: keys for name, keys in sendgrid_keys.items() if keys},
         twilio=twilio_tokens,
+        segment=settings.webhook_secret,
         public_url=home.public_url,
     )
 

@@ -62,6 +62,8 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         lease = "2s"
         drain = "2m"
         connection = "1h"
+        [segment]
+        webhook_secret = "ssssssssssssssss"
         [tls]
         cert = "c.pem"
         key = "k.pem"
@@ -88,6 +90,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_DATABASE": "data/u.db",
         "UPSHOT_LAB": "yes",
         "UPSHOT_INSECURE": "no",
+        "UPSHOT_SEGMENT_WEBHOOK_SECRET": "s" * 16,
         "UPSHOT_REFLECTION": "no",
         "UPSHOT_TLS_CERT": "c.pem",
         "UPSHOT_TLS_KEY": "k.pem",

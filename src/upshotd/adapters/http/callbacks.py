@@ -45,6 +45,8 @@ class Keys:
     sendgrid: Mapping[str, tuple[EllipticCurvePublicKey, ...]] = field(default_factory=dict)
     #: Tokens of the account.
     twilio: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    #: Secret of Segment's Webhooks destination; empty where it has none.
+    segment: str = field(default="", repr=False)
     #: What our addresses begin with, as providers call them.
     public_url: str = ""
 

@@ -23,6 +23,7 @@ from upshotd.adapters.http.callbacks import NO_KEYS, Callbacks, Keys
 from upshotd.adapters.http.links import LinkReader, MailLinks
 from upshotd.adapters.http.preferences import PreferencePage
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
+from upshotd.adapters.http.segment_inbound import Inbound
 from upshotd.domain.errors import FailedPrecondition
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Edge:
         self._links = MailLinks(stub, links, now_us)
         self._preferences = PreferencePage(admin, links)
         self._callbacks = Callbacks(stub, links, keys)
+        self._inbound = Inbound(stub, keys.segment)
         self._runner = web.AppRunner(
             self._app(stub),
             handle_signals=False,
@@ -88,6 +90,7 @@ class Edge:
         app.on_response_prepare.append(_add_headers)
         app.router.add_get("/healthz", _healthz)
         TrackingApi(stub).add_to(app)
+        self._inbound.add_to(app)
         self._links.add_to(app)
         self._preferences.add_to(app)
         self._callbacks.add_to(app)

@@ -126,6 +126,24 @@ def batch(body: Json) -> Iterator[service_pb2.IngestRequest]:
     return _requests(calls, shared)
 
 
+def calls(body: bytes) -> list[object]:
+    """Return the one call in *body*, or those of its array. Raises Malformed for anything else."""
+    try:
+        value = _value(body)
+    except (ValueError, RecursionError):
+        raise Malformed("the body is no JSON") from None
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list) or not value:
+        raise Malformed("the body must be an event, or an array of events")
+    return value
+
+
+def requests(calls: list[object]) -> Iterator[service_pb2.IngestRequest]:
+    """Yield requests for *calls*, each of which says its own type, in order."""
+    return _requests(calls, _ALONE)
+
+
 def _common(body: Json, name: str) -> Struct:
     struct = Struct()
     try:

@@ -1,0 +1,119 @@
+"""Segment's cloud calling us: its Webhooks destinations, and what its Courier destination speaks.
+
+    POST /inbound/segment          one event, or an array of them; `authorization: Bearer KEY`
+    POST /inbound/segment/KEY      the same where no header can be set, as in Webhooks (Classic)
+
+Segment signs with HMAC-SHA1 over the event, of an array over its first element only: where a secret
+is set, what comes by the second way must be signed, and the key in the address is what protects the
+rest of an array. It repeats what is not answered with 2xx for hours; repetitions are known by their
+messageId.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import structlog
+from aiohttp import web
+
+from upshot.v1 import service_pb2 as pb
+from upshotd.adapters.http import segment_codec as codec
+from upshotd.adapters.http.answers import Metadata, Refusal, json_response, refusal_of
+
+if TYPE_CHECKING:
+    from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
+
+log = structlog.get_logger("upshot.http")
+
+SIGNATURE: Final = "X-Signature"
+#: Most events of an array: what the destination can be set to.
+EVENTS_MAX: Final = 4_000
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+#: Segment waits for 5 s.
+INGEST_S: Final = 4.5
+_KEY_CHARS_MAX: Final = 256
+
+
+class Inbound:
+    """The routes below /inbound. *stub* is a client of our own server."""
+
+    def __init__(self, stub: "UpshotServiceAsyncStub", secret: str) -> None:
+        """*secret* is that of the Webhooks destination; empty where it has none."""
+        self._stub = stub
+        self._secret = secret
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes."""
+        app.router.add_post("/inbound/segment", self._by_header)
+        app.router.add_post("/inbound/segment/{key}", self._by_address)
+
+    async def _by_header(self, request: web.Request) -> web.StreamResponse:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else ""
+        return await self._take(await _body(request), key)
+
+    async def _by_address(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        if self._secret and not is_signed(self._secret, body, request.headers.get(SIGNATURE, "")):
+            raise Refusal(401, "this was not signed with the secret of the destination")
+        return await self._take(body, request.match_info["key"])
+
+    async def _take(self, body: bytes, key: str) -> web.StreamResponse:
+        try:
+            calls = codec.calls(body)
+        except codec.Malformed as fault:
+            raise Refusal(400, str(fault)) from None
+        if len(calls) > EVENTS_MAX:
+            raise Refusal(400, f"{len(calls)} events; at most {EVENTS_MAX} are taken")
+        if len(key) > _KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+            raise Refusal(401, "the key is not known")
+        metadata: Metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        named = await self._ingest(codec.requests(calls), metadata)
+        return json_response({"messageId": named[0] if named else ""}, status=202)
+
+    async def _ingest(self, requests: Iterable[pb.IngestRequest], metadata: Metadata) -> list[str]:
+        """Return the ids of the events, in their order, when all of them are durable."""
+        named: list[str] = []
+        rejected = 0
+        for events in requests:
+            try:
+                response = await self._stub.Ingest(events, timeout=INGEST_S, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                raise refusal_of(error) from None
+            named += [result.event_id for result in response.results]
+            rejected += sum(r.state == pb.INGEST_STATE_REJECTED for r in response.results)
+        if rejected:
+            log.info("segment.rejected", rejected=rejected, events=len(named))
+        return named
+
+
+def is_signed(secret: str, body: bytes, signature: str) -> bool:
+    """Return whether *signature* is that of the event in *body*, of an array of its first one."""
+    digest = hmac.new(secret.encode(), signed_part(body), hashlib.sha1).hexdigest()
+    told = signature.strip().lower().encode("utf-8", "surrogateescape")
+    return hmac.compare_digest(digest.encode(), told)
+
+
+def signed_part(body: bytes) -> bytes:
+    """Return the bytes that Segment signs: it wrote the whole by one JSON.stringify."""
+    if not body.lstrip().startswith(b"["):
+        return body
+    try:
+        text = body.decode()
+        begin = len(text) - len(text.lstrip()) + 1
+        begin += len(text[begin:]) - len(text[begin:].lstrip())
+        _, end = json.JSONDecoder().raw_decode(text, begin)
+    except (ValueError, RecursionError):  # no JSON: it is refused for that
+        return body
+    return text[begin:end].encode()
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.clone(client_max_size=BODY_BYTES_MAX).read()
+    except web.HTTPRequestEntityTooLarge:
+        text = f"at most {BODY_BYTES_MAX} bytes are taken at once"
+        raise Refusal(413, text, {"Connection": "close"}) from None

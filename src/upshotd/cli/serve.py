@@ -58,29 +58,31 @@ def serve(
     are over the file. The first signal lets calls and sends finish, a second one ends at once.
     """
     overrides = {"listen": listen, "http": http, "database": database, "lab": lab}
-    settings = _settings(config_file, overrides)
+    settings = read_settings(config_file, overrides)
     logs.set_up(settings.log_level, settings.log_format)
     try:
         failpoints.arm(failing.acts(os.environ.get(failing.VARIABLE, "")))
         _run(settings)
     except InvalidArgument as error:
-        _give_up(error, EXIT_USAGE)
+        give_up(error, EXIT_USAGE)
     except UpshotError as error:
-        _give_up(error, EXIT_FAILED)
+        give_up(error, EXIT_FAILED)
 
 
-def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) -> Settings:
+def read_settings(config_file: Path | None, overrides: Mapping[str, object | None]) -> Settings:
+    """Return the settings; with faults it tells them all and ends the program."""
     try:
         text = config_file.read_text(encoding="utf-8") if config_file else ""
         return load(text, os.environ, overrides)
     except UnicodeDecodeError:
         raise click.UsageError(f"{config_file} is no UTF-8") from None
     except InvalidArgument as error:
-        _give_up(error, EXIT_USAGE)
+        give_up(error, EXIT_USAGE)
         raise  # not reached: giving up ends the program
 
 
-def _give_up(error: UpshotError, code: int) -> None:
+def give_up(error: UpshotError, code: int) -> None:
+    """Say why it cannot be, and end the program with *code*."""
     violations = error.violations if isinstance(error, InvalidArgument) else ()
     lines = [f"  {fault.field or 'file'}: {fault.description}" for fault in violations]
     head = "the settings have faults:" if violations else str(error)

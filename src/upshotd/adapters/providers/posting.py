@@ -58,10 +58,23 @@ class Posting:
         self, url: str, body: bytes, headers: Mapping[str, str]
     ) -> Answer | Deferred | Unknown:
         """Post once; Unknown when the connection stood and no status came, else Deferred."""
+        return await self._ask("POST", url, body, headers)
+
+    async def look(self, url: str, headers: Mapping[str, str]) -> str:
+        """Get what changes nothing, to see whether credentials are good; return what is wrong."""
+        answer = await self._ask("GET", url, b"", headers)
+        if not isinstance(answer, Answer):
+            return f"not reached: {answer.detail}"
+        return "" if answer.status < 300 else f"HTTP {answer.status}"
+
+    async def _ask(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> Answer | Deferred | Unknown:
         # Set by the trace once the request has a connection to travel on.
         phase = SimpleNamespace(connected=False)
         try:
-            async with self._open_session().post(
+            async with self._open_session().request(
+                method,
                 url,
                 data=body if len(body) <= _AT_ONCE else io.BytesIO(body),
                 headers={"accept-encoding": "identity", "user-agent": "upshot", **headers},

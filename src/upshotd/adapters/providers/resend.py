@@ -77,6 +77,11 @@ class ResendProvider:
         answer = await self._posting.post(f"{self._settings.base_url}/emails", body, headers)
         return self._result(answer) if isinstance(answer, Answer) else answer
 
+    async def check(self) -> str:
+        """Return what is wrong with the key; empty when it is good, and for more than sending."""
+        headers = {"authorization": f"Bearer {self._settings.api_key}"}
+        return await self._posting.look(f"{self._settings.base_url}/domains", headers)
+
     async def close(self) -> None:
         """Close the connections that are kept open."""
         await self._files.close()

@@ -96,6 +96,12 @@ class SendGridProvider:
         answer = await self._posting.post(f"{settings.base_url}/v3/mail/send", body, headers)
         return self._result(answer) if isinstance(answer, Answer) else answer
 
+    async def check(self) -> str:
+        """Return what is wrong with the key; empty when it may send mail."""
+        settings = self._settings
+        headers = {"authorization": f"Bearer {settings.api_key}"}
+        return await self._posting.look(f"{settings.base_url}/v3/scopes", headers)
+
     async def close(self) -> None:
         """Close the connections that are kept open."""
         await self._files.close()

@@ -76,6 +76,15 @@ class SlackProvider:
         answer = await self._posting.post(url, body, headers)
         return self._result(answer) if isinstance(answer, Answer) else answer
 
+    async def check(self) -> str:
+        """Return what is wrong with the token; empty when it is good."""
+        headers = {"authorization": f"Bearer {self._settings.token}"}
+        answer = await self._posting.post(f"{self._settings.base_url}/auth.test", b"", headers)
+        if not isinstance(answer, Answer):
+            return f"not reached: {answer.detail}"
+        found = answer.json()
+        return "" if found.get("ok") is True else str(found.get("error") or f"HTTP {answer.status}")
+
     async def close(self) -> None:
         """Close the connections that are kept open."""
         await self._posting.close()

@@ -96,6 +96,11 @@ class TwilioProvider:
         answer = await self._posting.post(self._url, body, headers)
         return self._result(answer) if isinstance(answer, Answer) else answer
 
+    async def check(self) -> str:
+        """Return what is wrong with the credentials; empty when the account is reached."""
+        url = self._url.replace("/Messages.json", ".json")
+        return await self._posting.look(url, {"authorization": self._authorization})
+
     async def close(self) -> None:
         """Close the connections that are kept open."""
         await self._posting.close()

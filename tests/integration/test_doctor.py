@@ -1,0 +1,133 @@
+"""`upshot doctor`: what it finds, what it says, and how it ends."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+
+from tests.contract.http_worlds import TWILIO_ACCOUNT
+from tests.unit.test_sendgrid_events import KEY, shown
+from upshotd.cli import main
+
+CONFIG = """
+public_url = "https://up.example"
+[providers.mail]
+kind = "sendgrid"
+api_key = "{sendgrid}"
+from = "a@b.example"
+base_url = "{url}"
+[providers.spare]
+kind = "resend"
+api_key = "re_good"
+from = "a@b.example"
+base_url = "{url}"
+[providers.texts]
+kind = "twilio"
+account_sid = "{account}"
+auth_token = "good"
+from = "+15550001"
+base_url = "{url}"
+[providers.team]
+kind = "slack"
+token = "{slack}"
+base_url = "{url}"
+[channels]
+email = ["mail", "spare"]
+sms = "texts"
+chat = "team"
+"""
+
+
+@pytest.fixture
+async def url() -> Any:
+    """The makers, as far as they say whether they know us."""
+
+    async def good(request: web.Request) -> web.Response:
+        known = request.headers.get("authorization", "") in (
+            "Bearer SG.good",
+            "Bearer re_good",
+        )
+        return web.json_response({}, status=200 if known else 401)
+
+    async def account(request: web.Request) -> web.Response:
+        return web.json_response({}, status=200 if "Basic" in str(request.headers) else 401)
+
+    async def slack(request: web.Request) -> web.Response:
+        good = request.headers["authorization"] == "Bearer xoxb-good"
+        return web.json_response({"ok": True} if good else {"ok": False, "error": "invalid_auth"})
+
+    routes = web.Application()
+    routes.router.add_get("/v3/scopes", good)
+    routes.router.add_get("/domains", good)
+    routes.router.add_get(f"/2010-04-01/Accounts/{TWILIO_ACCOUNT}.json", account)
+    routes.router.add_post("/auth.test", slack)
+    runner = web.AppRunner(routes)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def ask(tmp_path: Path, text: str, *words: str) -> tuple[int, str]:
+    config = tmp_path / "upshot.toml"
+    config.write_text(text)
+    command = ["doctor", "--config", str(config), *words]
+    done = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert "Traceback" not in done.output
+    return done.exit_code, done.output
+
+
+def config(url: str, sendgrid: str = "SG.good", slack: str = "xoxb-good") -> str:
+    return CONFIG.format(url=url, sendgrid=sendgrid, slack=slack, account=TWILIO_ACCOUNT)
+
+
+async def test_good_credentials_are_good(tmp_path: Path, url: str) -> None:
+    code, said = await ask(tmp_path, config(url), "--ask")
+    assert (code, said.count(" good")) == (0, 4), said
+    assert "https://up.example/callbacks/sendgrid/mail" in said
+    assert "https://up.example/callbacks/twilio/texts/" in said
+    assert "https://up.example/inbound/segment/KEY" in said
+    assert "webhook_key is not set" in said
+    assert "auth.required is not set" in said
+    assert "SG.good" not in said
+
+
+async def test_what_is_refused_ends_with_1(tmp_path: Path, url: str) -> None:
+    code, said = await ask(tmp_path, config(url, sendgrid="SG.old", slack="xoxb-old"), "--ask")
+    assert code == 1
+    assert "refused: HTTP 401" in said
+    assert "refused: invalid_auth" in said
+    code, said = await ask(tmp_path, config("http://127.0.0.1:9"), "--ask")
+    assert (code, said.count("refused: not reached")) == (1, 4)
+
+
+async def test_nobody_is_asked_unless_told_so(tmp_path: Path) -> None:
+    code, said = await ask(tmp_path, config("http://127.0.0.1:9"))
+    assert (code, said.count("not asked")) == (0, 4)
+
+
+async def test_faults_are_named_and_end_with_2(tmp_path: Path) -> None:
+    text = config("http://127.0.0.1:9").replace('api_key = "SG.good"', 'webhook_key = "none"')
+    code, said = await ask(tmp_path, text)
+    assert code == 2
+    assert "providers.mail.api_key" in said
+    good = config("x://").replace(
+        'kind = "sendgrid"', f'kind = "sendgrid"\nwebhook_key = "x{shown(KEY)}"'
+    )
+    code, said = await ask(tmp_path, good.replace("x://", "http://127.0.0.1:9"))
+    assert code == 2
+    assert "providers.mail.webhook_key" in said
+    tls = 'listen = "127.0.0.1:0"\n[tls]\ncert = "nowhere.pem"\nkey = "nowhere.pem"\n'
+    code, said = await ask(tmp_path, tls)
+    assert (code, "tls.cert" in said) == (2, True)
+
+
+async def test_without_anything_it_says_that_nothing_leaves(tmp_path: Path) -> None:
+    code, said = await ask(tmp_path, "")
+    assert code == 0
+    assert "none leaves this machine" in said
+    assert "public_url is not set" in said

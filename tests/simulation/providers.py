@@ -83,7 +83,8 @@ class Providers:
             retry = self.chance.choice((0, 1_000_000, 30_000_000))
             self._answer(answer, Deferred("busy", retry))
         elif strikes("send_refused", 0.05):
-            self._answer(answer, Refused("BOUNCED", "no such address"))
+            reason = self.chance.choice(("BOUNCED", "BOUNCED", "STOP"))
+            self._answer(answer, Refused(reason, "it says no"))
         else:
             result = self._take(provider, idempotent, delivery)
             if strikes("send_lost_after", 0.05):
@@ -132,13 +133,15 @@ class Providers:
             if first < 0.04
             else EngagementKind.DELIVERED
         ]
+        if self.chance.random() < 0.3:
+            kinds.insert(0, EngagementKind.ACCEPTED)
         kinds += [kind for kind, share in _PEOPLE if self.chance.random() < share]
         for kind in kinds:
             if self.sim.faults.strikes("callback_lost", 0.03):
                 continue
             late = self.sim.faults.strikes("callback_late", 0.1)
             after_s = self.chance.expovariate(1 / unit_s) * (5 if late else 1)
-            if kind is EngagementKind.DELIVERED:
+            if kind in (EngagementKind.DELIVERED, EngagementKind.ACCEPTED):
                 after_s /= 20
             if self.sim.faults.strikes("callback_early", 0.1):
                 after_s = 0.0

@@ -1,9 +1,11 @@
 """The command line against a server of its own: what it prints, and how it ends."""
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -42,6 +44,23 @@ def serving(folder: Path) -> Iterator[str]:
         said = (line for line in process.stderr if line.startswith("upshot: gRPC on "))
         yield next(said).split()[3].rstrip(",")
         process.kill()
+
+
+async def command(environ: Mapping[str, str], *words: str, code: int = 0) -> tuple[str, str]:
+    """Run a command in a process of its own, beside a server in this one; return what it printed.
+
+    Never in a thread: gRPC's client and server would share one poller over two event loops.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "upshotd", *words),
+        env={**os.environ, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = (part.decode() for part in await process.communicate())
+    assert process.returncode == code, (words, out, err)
+    assert "Traceback" not in err
+    return out, err
 
 
 class Ask:

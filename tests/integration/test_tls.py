@@ -1,6 +1,5 @@
 """Both ports with TLS: who is let in, by what, and what strangers see."""
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
-from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
@@ -23,11 +21,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.integration.cli_world import command
 from tests.integration.test_keys import CONFIG, ROOT
 from upshot.v1 import key_pb2
 from upshot.v1.key_pb2_grpc import KeyServiceStub
 from upshotd import app
-from upshotd.cli import main
 from upshotd.config import load
 from upshotd.domain.errors import InvalidArgument
 
@@ -204,5 +202,4 @@ async def test_the_command_line_by_certificates(files: Files, database: Path):
             (environ, 0),
             ({**environ, "UPSHOT_TLS_CLIENT_KEY": "nowhere.pem"}, 2),
         ):
-            done = await asyncio.to_thread(CliRunner().invoke, main, words, env=given)
-            assert done.exit_code == code, done.output
+            await command(given, *words, code=code)

@@ -79,7 +79,7 @@ class Keys:
         self._store = store
         self._clock = clock
         self._known: dict[str, Key] = {}
-        self._looked_us = 0
+        self._looked_us = -_LOOK_US
         #: Called with the ids of keys that were found revoked.
         self.on_revoked: Callable[[Collection[str]], None] = lambda _: None
 

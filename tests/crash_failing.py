@@ -23,8 +23,8 @@ LIFE_S = 1.5
 #: Points that are passed seldom in a life fail always, the others now and then.
 SELDOM = ("prune.", "drain.", "cursor.", "define.", "engagement.", "claim.", "lease.")
 CHANCE = 0.2
-#: Points of other programs, and of schedules: a time of theirs comes once a minute at most, a server
-#: here lives for seconds (tests/application/test_schedules.py crashes there).
+#: Points of other programs, and of schedules: a time of theirs comes once a minute at most, and a
+#: server here lives for seconds (tests/application/test_schedules.py crashes there).
 ELSEWHERE = ("relay.", "schedule.")
 #: Points of PostgreSQL.
 SHARED = ("lease.",)

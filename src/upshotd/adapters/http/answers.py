@@ -45,6 +45,15 @@ def json_response(
     )
 
 
+async def body_of(request: web.Request, bytes_max: int) -> bytes:
+    """Return the body; raises Refusal where it is larger than this path takes."""
+    try:
+        return await request.clone(client_max_size=bytes_max).read()
+    except web.HTTPRequestEntityTooLarge:
+        text = f"at most {bytes_max} bytes are taken at once"
+        raise Refusal(413, text, {"Connection": "close"}) from None
+
+
 def refusal_of(error: RpcError) -> Refusal:
     """Return what a failed call means to a sender: come back (429, 503), or not (401, 500)."""
     match error.code():

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from upshot.v1 import engagement_pb2 as pb
 from upshot.v1 import service_pb2
 from upshotd.adapters.http import sendgrid, twilio
-from upshotd.adapters.http.answers import Refusal, json_response, refusal_of
+from upshotd.adapters.http.answers import Refusal, body_of, json_response, refusal_of
 from upshotd.adapters.http.facts import Fact
 from upshotd.adapters.http.links import LinkReader
 
@@ -72,7 +72,7 @@ class Callbacks:
         keys = self._keys.sendgrid.get(request.match_info["provider"])
         if keys is None:
             raise Refusal(404, "no provider of this name takes events")
-        body = await _body(request)
+        body = await body_of(request, BODY_BYTES_MAX)
         if not sendgrid.is_signed(keys, request.headers, body):
             raise Refusal(403, "these events were not signed by SendGrid")
         try:
@@ -88,7 +88,7 @@ class Callbacks:
         tokens = self._keys.twilio.get(request.match_info["provider"])
         if tokens is None:
             raise Refusal(404, "no provider of this name tells anything")
-        body = await _body(request)
+        body = await body_of(request, BODY_BYTES_MAX)
         form = _form(request, body)
         # As Twilio called it: a proxy in front of us has changed the rest of the address.
         url = self._keys.public_url + request.raw_path
@@ -145,11 +145,3 @@ def _form(request: web.Request, body: bytes) -> list[tuple[str, str]]:
         return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
     except ValueError:
         raise Refusal(400, "the body is no form") from None
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.clone(client_max_size=BODY_BYTES_MAX).read()
-    except web.HTTPRequestEntityTooLarge:
-        text = f"a callback has at most {BODY_BYTES_MAX} bytes"
-        raise Refusal(413, text, {"Connection": "close"}) from None

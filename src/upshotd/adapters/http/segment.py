@@ -81,7 +81,8 @@ class TrackingApi:
                 body = codec.parse(raw)
             except codec.Malformed as fault:
                 raise Refusal(400, str(fault)) from None
-            results = await self._ingest(codec.single(body, kind), _metadata(request, body))
+            metadata = _metadata(request, body)
+            results = await ingest(self._stub, codec.single(body, kind), metadata, INGEST_S)
             if any(result.reason == "EVENT_TOO_LARGE" for result in results):
                 raise Refusal(400, f"an event has at most {codec.EVENT_BYTES_MAX} bytes")
             return json_response({"success": True})
@@ -98,18 +99,22 @@ class TrackingApi:
         metadata = _metadata(request, body)
         for events in requests:
             # One after the other: events of one person keep their order.
-            await self._ingest(events, metadata)
+            await ingest(self._stub, events, metadata, INGEST_S)
         return json_response({"success": True})
 
-    async def _ingest(self, events: pb.IngestRequest, metadata: Metadata) -> list[pb.IngestResult]:
-        try:
-            response = await self._stub.Ingest(events, timeout=INGEST_S, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise refusal_of(error) from None
-        rejected = sum(result.state == pb.INGEST_STATE_REJECTED for result in response.results)
-        if rejected:
-            log.info("segment.rejected", rejected=rejected, events=len(response.results))
-        return list(response.results)
+
+async def ingest(
+    stub: "UpshotServiceAsyncStub", events: pb.IngestRequest, metadata: Metadata, timeout_s: float
+) -> list[pb.IngestResult]:
+    """Return the results when all of *events* are durable; raises Refusal."""
+    try:
+        response = await stub.Ingest(events, timeout=timeout_s, metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of(error) from None
+    rejected = sum(result.state == pb.INGEST_STATE_REJECTED for result in response.results)
+    if rejected:
+        log.info("segment.rejected", rejected=rejected, events=len(response.results))
+    return list(response.results)
 
 
 def _add(app: web.Application, path: str, take: Handler) -> None:
@@ -135,7 +140,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _metadata(request: web.Request, body: codec.Json) -> Metadata:
-    key = _basic_user(request) or codec.write_key(body) or _bearer(request)
+    key = _basic_user(request) or codec.write_key(body) or bearer(request)
     if not key:
         return ()
     if not _PRINTABLE.fullmatch(key):
@@ -153,6 +158,7 @@ def _basic_user(request: web.Request) -> str:
         return ""
 
 
-def _bearer(request: web.Request) -> str:
+def bearer(request: web.Request) -> str:
+    """Return the key of `authorization: Bearer KEY`, or an empty text."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -12,21 +12,16 @@ messageId.
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-import grpc
-import structlog
 from aiohttp import web
 
-from upshot.v1 import service_pb2 as pb
 from upshotd.adapters.http import segment_codec as codec
-from upshotd.adapters.http.answers import Metadata, Refusal, json_response, refusal_of
+from upshotd.adapters.http.answers import Metadata, Refusal, body_of, json_response
+from upshotd.adapters.http.segment import KEY_CHARS_MAX, bearer, ingest
 
 if TYPE_CHECKING:
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
-
-log = structlog.get_logger("upshot.http")
 
 SIGNATURE: Final = "X-Signature"
 #: Most events of an array: what the destination can be set to.
@@ -34,7 +29,6 @@ EVENTS_MAX: Final = 4_000
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 #: Segment waits for 5 s.
 INGEST_S: Final = 4.5
-_KEY_CHARS_MAX: Final = 256
 
 
 class Inbound:
@@ -51,12 +45,10 @@ class Inbound:
         app.router.add_post("/inbound/segment/{key}", self._by_address)
 
     async def _by_header(self, request: web.Request) -> web.StreamResponse:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else ""
-        return await self._take(await _body(request), key)
+        return await self._take(await body_of(request, BODY_BYTES_MAX), bearer(request))
 
     async def _by_address(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request)
+        body = await body_of(request, BODY_BYTES_MAX)
         if self._secret and not is_signed(self._secret, body, request.headers.get(SIGNATURE, "")):
             raise Refusal(401, "this was not signed with the secret of the destination")
         return await self._take(body, request.match_info["key"])
@@ -68,26 +60,14 @@ class Inbound:
             raise Refusal(400, str(fault)) from None
         if len(calls) > EVENTS_MAX:
             raise Refusal(400, f"{len(calls)} events; at most {EVENTS_MAX} are taken")
-        if len(key) > _KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+        if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
             raise Refusal(401, "the key is not known")
         metadata: Metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        named = await self._ingest(codec.requests(calls), metadata)
-        return json_response({"messageId": named[0] if named else ""}, status=202)
-
-    async def _ingest(self, requests: Iterable[pb.IngestRequest], metadata: Metadata) -> list[str]:
-        """Return the ids of the events, in their order, when all of them are durable."""
         named: list[str] = []
-        rejected = 0
-        for events in requests:
-            try:
-                response = await self._stub.Ingest(events, timeout=INGEST_S, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                raise refusal_of(error) from None
-            named += [result.event_id for result in response.results]
-            rejected += sum(r.state == pb.INGEST_STATE_REJECTED for r in response.results)
-        if rejected:
-            log.info("segment.rejected", rejected=rejected, events=len(named))
-        return named
+        for events in codec.requests(calls):
+            results = await ingest(self._stub, events, metadata, INGEST_S)
+            named += [result.event_id for result in results]
+        return json_response({"messageId": named[0]}, status=202)
 
 
 def is_signed(secret: str, body: bytes, signature: str) -> bool:
@@ -109,11 +89,3 @@ def signed_part(body: bytes) -> bytes:
     except (ValueError, RecursionError):  # no JSON: it is refused for that
         return body
     return text[begin:end].encode()
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.clone(client_max_size=BODY_BYTES_MAX).read()
-    except web.HTTPRequestEntityTooLarge:
-        text = f"at most {BODY_BYTES_MAX} bytes are taken at once"
-        raise Refusal(413, text, {"Connection": "close"}) from None

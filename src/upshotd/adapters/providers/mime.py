@@ -87,7 +87,7 @@ def compose(
 
     `sender` is a plain ASCII address, `from_name` the display name beside it or empty.
     """
-    recipient = _recipient(delivery.recipient)
+    recipient = recipient_of(delivery.recipient)
     internet_id = f"{_plain_id(delivery.message_id)}@{sender.rpartition('@')[2]}"
     message = EmailMessage(policy=_POLICY)
     for name, value in (
@@ -108,7 +108,8 @@ def compose(
     return Letter(message, recipient, internet_id)
 
 
-def _recipient(address: str) -> str:
+def recipient_of(address: str) -> str:
+    """The address with its domain in ASCII; raises Unsendable."""
     try:
         return ascii_domain(address)
     except ValueError as error:

@@ -67,6 +67,13 @@ class Options:
             return ""
         return self._resolved(option, value)
 
+    def header(self, option: str) -> str:
+        """Text that is required, and goes into a header."""
+        text = self.text(option, required=True)
+        if has_controls(text) or not text.isascii():
+            self.fault(option, "cannot be a header")
+        return text
+
     def number(self, option: str, default: int, low: int, high: int) -> int:
         """A whole number between `low` and `high`."""
         value = self._take(option)

@@ -12,10 +12,11 @@ from typing import Final
 
 import orjson
 
-from upshotd.adapters.providers.attachments import File, Files, Unfetched
-from upshotd.adapters.providers.mime import Unsendable, ascii_domain, unsubscribe_headers
+from upshotd.adapters.providers.attachments import File, Files
+from upshotd.adapters.providers.mime import recipient_of
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
+from upshotd.adapters.providers.preparing import headers_of, prepared, subject_of
 from upshotd.adapters.providers.wording import detail_of, has_controls
 from upshotd.domain.message import Accepted, Deferred, Delivery, Email, Refused, SendResult
 
@@ -59,14 +60,13 @@ class ResendProvider:
         key = delivery.message_id
         if has_controls(key) or not key.isascii() or len(key) > _KEY_CHARS:
             return Refused("PROVIDER_ERROR", "the message id cannot be a header")
+        mail = await prepared(
+            self._files, content, lambda files: self._mail(delivery, content, files)
+        )
+        if not isinstance(mail, dict):
+            return mail
         try:
-            files = await self._files.fetch(content.attachments)
-            body = orjson.dumps(self._mail(delivery, content, files))
-        except Unfetched as fault:
-            detail = str(fault)
-            return Deferred(detail) if fault.again else Refused("ATTACHMENT_ERROR", detail)
-        except Unsendable as fault:
-            return Refused(fault.reason, fault.detail)
+            body = orjson.dumps(mail)
         except TypeError:
             return Refused("PROVIDER_ERROR", "the content is not valid Unicode")
         headers = {
@@ -89,23 +89,12 @@ class ResendProvider:
 
     def _mail(self, delivery: Delivery, content: Email, files: Sequence[File]) -> dict[str, object]:
         settings = self._settings
-        try:
-            recipient = ascii_domain(delivery.recipient)
-        except ValueError:
-            raise Unsendable("INVALID_ADDRESS", "not a plain e-mail address") from None
-        subject = content.subject.strip()
-        if has_controls(subject):
-            raise Unsendable("PROVIDER_ERROR", "the subject has control characters")
-        headers = {
-            "X-Upshot-Message-Id": delivery.message_id,
-            **dict(unsubscribe_headers(content.unsubscribe_url)),
-            **content.headers,
-        }
+        recipient = recipient_of(delivery.recipient)
         mail: dict[str, object] = {
             "from": _sender(settings),
             "to": [recipient],
-            "subject": subject,
-            "headers": headers,
+            "subject": subject_of(content),
+            "headers": headers_of(delivery, content),
         }
         given = (("text", content.text), ("html", content.html), ("reply_to", content.reply_to))
         mail |= {name: value for name, value in given if value}
@@ -144,14 +133,12 @@ def make(name: str, options: Options, home: Home) -> ResendProvider:
     """The provider out of its table; raises InvalidArgument with every fault of it."""
     from_name, from_address = options.sender()
     settings = ResendSettings(
-        api_key=options.text("api_key", required=True),
+        api_key=options.header("api_key"),
         from_address=from_address,
         from_name=from_name,
         base_url=options.web_address("base_url").rstrip("/") or API,
         timeout_us=options.timeout_us(),
         attachment_hosts=options.hosts("attachment_hosts"),
     )
-    if has_controls(settings.api_key) or not settings.api_key.isascii():
-        options.fault("api_key", "cannot be a header")
     options.check("resend")
     return ResendProvider(name, settings, home)

@@ -11,10 +11,11 @@ from typing import Final
 
 import orjson
 
-from upshotd.adapters.providers.attachments import File, Files, Unfetched
-from upshotd.adapters.providers.mime import Unsendable, ascii_domain, unsubscribe_headers
+from upshotd.adapters.providers.attachments import File, Files
+from upshotd.adapters.providers.mime import Unsendable, ascii_domain, recipient_of
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
+from upshotd.adapters.providers.preparing import headers_of, prepared, subject_of
 from upshotd.adapters.providers.wording import detail_of, has_controls
 from upshotd.domain.message import (
     Accepted,
@@ -78,14 +79,13 @@ class SendGridProvider:
         content = delivery.content
         if not isinstance(content, Email):
             return Refused("PROVIDER_ERROR", "SendGrid carries e-mail only")
+        mail = await prepared(
+            self._files, content, lambda files: self._mail(delivery, content, files)
+        )
+        if not isinstance(mail, dict):
+            return mail
         try:
-            files = await self._files.fetch(content.attachments)
-            body = orjson.dumps(self._mail(delivery, content, files))
-        except Unfetched as fault:
-            detail = str(fault)
-            return Deferred(detail) if fault.again else Refused("ATTACHMENT_ERROR", detail)
-        except Unsendable as fault:
-            return Refused(fault.reason, fault.detail)
+            body = orjson.dumps(mail)
         except TypeError:
             return Refused("PROVIDER_ERROR", "the content is not valid Unicode")
         settings = self._settings
@@ -109,10 +109,7 @@ class SendGridProvider:
 
     def _mail(self, delivery: Delivery, content: Email, files: Sequence[File]) -> dict[str, object]:
         settings = self._settings
-        try:
-            recipient = ascii_domain(delivery.recipient)
-        except ValueError:
-            raise Unsendable("INVALID_ADDRESS", "not a plain e-mail address") from None
+        recipient = recipient_of(delivery.recipient)
         token = self._home.callback_token(delivery.workspace_id, delivery.message_id)
         categories = dict.fromkeys((delivery.workflow_id, *settings.categories))
         tracked = {"enable": settings.tracking}
@@ -122,7 +119,7 @@ class SendGridProvider:
             "from": {"email": settings.from_address, "name": settings.from_name}
             if settings.from_name
             else {"email": settings.from_address},
-            "subject": _subject(content.subject),
+            "subject": subject_of(content),
             "content": _parts(content),
             "headers": _headers(delivery, content),
             "categories": [one[:_CATEGORY_CHARS] for one in categories if one][:10],
@@ -170,7 +167,7 @@ def make(name: str, options: Options, home: Home) -> SendGridProvider:
     if region not in HOSTS:
         options.fault("region", f"must be one of {', '.join(HOSTS)}")
     settings = SendGridSettings(
-        api_key=options.text("api_key", required=True),
+        api_key=options.header("api_key"),
         from_address=from_address,
         from_name=from_name,
         base_url=options.web_address("base_url").rstrip("/") or HOSTS.get(region, ""),
@@ -183,16 +180,8 @@ def make(name: str, options: Options, home: Home) -> SendGridProvider:
     )
     # Read by the edge, which takes its events.
     options.text("webhook_key")
-    if has_controls(settings.api_key) or not settings.api_key.isascii():
-        options.fault("api_key", "cannot be a header")
     options.check("sendgrid")
     return SendGridProvider(name, settings, home)
-
-
-def _subject(text: str) -> str:
-    if has_controls(text.strip()):
-        raise Unsendable("PROVIDER_ERROR", "the subject has control characters")
-    return text.strip()
 
 
 def _plain(address: str) -> str:
@@ -209,11 +198,7 @@ def _parts(content: Email) -> list[dict[str, str]]:
 
 
 def _headers(delivery: Delivery, content: Email) -> dict[str, str]:
-    headers = {
-        "X-Upshot-Message-Id": delivery.message_id,
-        **dict(unsubscribe_headers(content.unsubscribe_url)),
-        **content.headers,
-    }
+    headers = headers_of(delivery, content)
     for name, value in headers.items():
         if name.lower() in _RESERVED:
             raise Unsendable("PROVIDER_ERROR", f"SendGrid sets the header {name} itself")

@@ -121,11 +121,9 @@ def _verdict(error: str) -> SendResult:
 def make(name: str, options: Options, home: Home) -> SlackProvider:
     """The provider out of its table; raises InvalidArgument with every fault of it."""
     settings = SlackSettings(
-        token=options.text("token", required=True),
+        token=options.header("token"),
         base_url=options.web_address("base_url").rstrip("/") or API,
         timeout_us=options.timeout_us(),
     )
-    if has_controls(settings.token) or not settings.token.isascii():
-        options.fault("token", "cannot be a header")
     options.check("slack")
     return SlackProvider(name, settings, home)

@@ -25,9 +25,10 @@ from aiosmtplib import (
 )
 from aiosmtplib.typing import Default
 
-from upshotd.adapters.providers.attachments import Files, Unfetched
-from upshotd.adapters.providers.mime import Letter, Unsendable, compose
+from upshotd.adapters.providers.attachments import Files
+from upshotd.adapters.providers.mime import Letter, compose
 from upshotd.adapters.providers.options import Home, Options
+from upshotd.adapters.providers.preparing import prepared
 from upshotd.adapters.providers.wording import detail_of, has_controls
 from upshotd.domain.message import (
     Accepted,
@@ -90,17 +91,13 @@ class SmtpProvider:
         content = delivery.content
         if not isinstance(content, Email):
             return Refused("PROVIDER_ERROR", "SMTP carries e-mail only")
-        settings = self._settings
-        try:
-            files = await self._files.fetch(content.attachments)
-            sender, name = settings.from_address, settings.from_name
-            letter = compose(delivery, content, sender, name, self._now_us(), files)
-        except Unfetched as fault:
-            detail = str(fault)
-            return Deferred(detail) if fault.again else Refused("ATTACHMENT_ERROR", detail)
-        except Unsendable as fault:
-            return Refused(fault.reason, fault.detail)
-        return await self._deliver(letter)
+        sender, name = self._settings.from_address, self._settings.from_name
+        letter = await prepared(
+            self._files,
+            content,
+            lambda files: compose(delivery, content, sender, name, self._now_us(), files),
+        )
+        return await self._deliver(letter) if isinstance(letter, Letter) else letter
 
     async def close(self) -> None:
         """Say goodbye on every idle connection."""

@@ -6,19 +6,17 @@ through a door is done before what it needs goes away.
 
 import asyncio
 import secrets
-import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
-from upshotd import routing
+from upshotd import doors, routing, shelves
 from upshotd.adapters import zones
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.contacts import contact_rules
-from upshotd.adapters.grpc import topic_codec
 from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.codec import ContractCodec
@@ -35,7 +33,6 @@ from upshotd.adapters.providers.options import Home
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
-from upshotd.application import shelf
 from upshotd.application.admin import Admin
 from upshotd.application.codec import Codec
 from upshotd.application.credentials import Credentials, KeyCredentials
@@ -49,12 +46,9 @@ from upshotd.application.keys import Keys
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
-from upshotd.application.ports import (
-    Store,
-)
+from upshotd.application.ports import Store
 from upshotd.application.preferences import Preferences
 from upshotd.application.schedules import Schedules
-from upshotd.application.shelf import Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.suppressions import Suppressions
 from upshotd.application.watching import watch
@@ -63,9 +57,8 @@ from upshotd.certificates import edge_context, grpc_credentials
 from upshotd.config import IN_MEMORY, Settings
 from upshotd.config_network import Address
 from upshotd.domain import template_validation
-from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions
-from upshotd.domain.errors import FailedPrecondition, Violation
+from upshotd.domain.errors import Violation
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults, validate
@@ -146,7 +139,7 @@ class _Start:
         """Return the running server."""
         tls = edge_context(self._settings.network.tls)
         store = await self._store()
-        door = self._bound(self._settings.network.http)
+        door = self._stack.enter_context(doors.bound(self._settings.network.http))
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
         now_us, told = SystemClock().now_us, self._settings.public_url
@@ -201,19 +194,6 @@ class _Start:
         self._stack.push_async_callback(store.close)
         await store.join(self._owner)
         return store
-
-    def _bound(self, address: Address) -> socket.socket:
-        """Take the edge's port before links are made, which name it."""
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        door = self._stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            door.bind((address.host, address.port))
-            door.listen()  # a port that is bound only is not taken yet
-        except OSError:
-            text = f"cannot listen on {address}: another program does, or it is no address of ours"
-            raise FailedPrecondition(text, subject=str(address)) from None
-        return door
 
     def _public_url(self, http_port: int) -> str:
         network = self._settings.network
@@ -325,23 +305,10 @@ class _Start:
             schedules.wake()
 
         workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, wake)
-        codec, refresh = self._codec, book.refresh
-        template_kind: Kind[Template] = Kind(
-            shelf.TEMPLATES,
-            lambda template: template.template_id,
-            codec.encode_template,
-            codec.decode_template,
-            self._template_faults,
+        templates = shelves.templates(
+            store, clock, self._codec, self._template_faults, book.refresh
         )
-        topic_kind: Kind[Topic] = Kind(
-            shelf.TOPICS,
-            lambda topic: topic.topic_id,
-            codec.encode_topic,
-            codec.decode_topic,
-            topic_codec.faults,
-        )
-        templates = Shelf(store, clock, template_kind, refresh)
-        topics = Shelf(store, clock, topic_kind, refresh)
+        topics = shelves.topics(store, clock, self._codec, book.refresh)
         preferences = Preferences(store, loop, clock, topics)
         rules = contact_rules(settings.contact, settings.default_region)
         suppressions = Suppressions(store, loop, rules)

@@ -38,7 +38,7 @@ def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
 def hold(draft: Draft, asked: SuppressionSet) -> SuppressionResult:
     """Put a person or an address on the suppression list, or take them off it."""
     if isinstance(asked.owner, str):
-        whose, listed = asked.owner, True
+        whose, listed = _listed_as(draft, asked), True
     elif not asked.held and draft.profile_id(asked.owner) is None:
         return SuppressionResult(changed=False)
     else:
@@ -77,7 +77,7 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
         _hold_both(draft, who, listed, replace(by_channel, reason="COMPLAINED"))
     elif kind is EngagementKind.RESUBSCRIBED:
         _lift(draft, who, {by_topic.scope, by_channel.scope})
-        _lift(draft, listed, {by_channel.scope})
+        _lift_address(draft, listed, by_channel.scope)
         known = draft.definitions.topics.get(topic)
         if known is not None and known.default is consent.TopicDefault.OPTED_OUT:
             draft.put_suppression(who, Suppression(topic=topic, until_us=0, reason="OPTED_IN"))
@@ -87,7 +87,7 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
             _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
         elif word == "start":
             _lift(draft, who, {by_channel.scope})
-            _lift(draft, listed, {by_channel.scope})
+            _lift_address(draft, listed, by_channel.scope)
 
 
 def refused(draft: Draft, message: Message, reason: str) -> None:
@@ -105,6 +105,20 @@ def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppress
     if listed:
         draft.change_list()
         draft.changes.suppressions[listed, suppression.scope] = suppression
+
+
+def _listed_as(draft: Draft, asked: SuppressionSet) -> str:
+    """Return the key that an address is, or comes to be, listed under."""
+    assert isinstance(asked.owner, str)
+    known = draft.state.suppressions
+    scope = asked.suppression.scope
+    listed = (form for form in addresses.forms(asked.owner) if scope in known.get(form, ()))
+    return next(listed, asked.owner)
+
+
+def _lift_address(draft: Draft, listed: str, scope: str) -> None:
+    for form in addresses.forms(listed):
+        _lift(draft, form, {scope})
 
 
 def _lift(draft: Draft, whose: str, scopes: set[str]) -> None:

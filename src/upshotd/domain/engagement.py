@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from upshotd.domain import choices, messages
 from upshotd.domain.draft import Draft
+from upshotd.domain.erasure import ERASED
 from upshotd.domain.journey import Journey, resume
 from upshotd.domain.message import OPEN, UNREACHABLE, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
@@ -42,6 +43,8 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
     message = draft.message(message_id)
     if message is None:
         return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE", message_id)
+    if message.reason == ERASED:
+        return EngagementResult(EngagementState.REJECTED, ERASED)
     if not message.attempt:  # it was never given to a provider
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
     if message.state in OPEN or _arrived(message, engagement):

@@ -27,6 +27,8 @@ class EventRow:
     group_id: str
     started: tuple[StartedRun, ...]
     refused: tuple[Explanation, ...]
+    #: Whose it was when it came; merges leave it.
+    profile_id: str
 
 
 @dataclass(slots=True)

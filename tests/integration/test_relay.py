@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tests.integration.relay_world import NAME, Answer, World, outcome, outcomes
 from upshot.v1 import outcome_pb2
 from upshotd.adapters.relay.outcome_log import LogRefused, OutcomesLost
-from upshotd.adapters.relay.segment import PAGES_AHEAD, REFUSED_IN_A_ROW_MAX, SegmentRefused
+from upshotd.adapters.relay.relay import PAGES_AHEAD, REFUSED_IN_A_ROW_MAX, FarEndRefused
 
 
 def ids(count: int) -> list[str]:
@@ -160,7 +160,7 @@ async def test_a_segment_that_lets_nobody_in_loses_nothing(world: World) -> None
     world.server.append(*outcomes(3))
     world.segment.answers = [Answer(401)]
 
-    with pytest.raises(SegmentRefused, match="401"):
+    with pytest.raises(FarEndRefused, match="401"):
         await world.relay()
     assert world.server.places[NAME] == 0
 
@@ -172,7 +172,7 @@ async def test_a_segment_that_refuses_every_call_is_not_fed_the_whole_log(world:
     world.server.append(*outcomes(150))
     world.segment.poison = set(ids(150))
 
-    with pytest.raises(SegmentRefused, match=f"{REFUSED_IN_A_ROW_MAX} calls in a row"):
+    with pytest.raises(FarEndRefused, match=f"{REFUSED_IN_A_ROW_MAX} items in a row"):
         await world.relay()
 
     world.segment.poison = set()

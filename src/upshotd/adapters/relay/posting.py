@@ -1,81 +1,52 @@
-"""Segment's HTTP Tracking API: one POST, and what its answer means."""
+"""One HTTP request to a far end, and what its answer means."""
 
 import re
-from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 import aiohttp
 
-#: One whole attempt, connecting included, in seconds.
-_ATTEMPT_SECONDS = 30.0
+from upshotd.adapters.relay.far_end import Barred, Busy, Taken, Unfit, Verdict
+
+#: Most of one attempt where nothing is said, connecting included, in microseconds.
+TIMEOUT_US: Final = 30_000_000
 #: The longest wait that an answer may ask of us, in microseconds.
 _PATIENCE_US: Final = 3_600_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """2xx: the batch is Segment's now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """429, 5xx, or no answer: the same batch again, later. It may have been taken."""
-
-    #: Status or kind of failure.
-    words: str
-    #: What the answer asked us to wait, in microseconds.
-    retry_after_us: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Unfit:
-    """400 or 413: something in the batch is not taken, or all of it is too large."""
-
-    #: The status.
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class Barred:
-    """Any other answer: it is us who are not let in, not the batch."""
-
-    #: The status.
-    words: str
-
-
-Verdict: TypeAlias = Taken | Busy | Unfit | Barred
-
-
-class SegmentApi:
-    """Posts batches. `close` it after use."""
+class Posting:
+    """Posts JSON to one address over connections that are kept open. `close` it after use."""
 
     def __init__(
-        self, endpoint: str, write_key: str, version: str, now_us: Callable[[], int]
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeout_us: int,
+        unfit: Collection[int],
+        now_us: Callable[[], int],
     ) -> None:
-        """*now_us* is the wall clock: Retry-After may be a date."""
-        self._endpoint = endpoint
+        """*unfit* are the statuses that blame what is posted, and not us.
+
+        *now_us* is the wall clock: Retry-After may be a date.
+        """
+        self._url = url
+        self._unfit = unfit
         self._now_us = now_us
         self._session = aiohttp.ClientSession(
-            headers={
-                "authorization": "Basic " + b64encode(f"{write_key}:".encode()).decode(),
-                "content-type": "application/json",
-                "user-agent": f"upshot/{version}",
-            },
-            timeout=aiohttp.ClientTimeout(total=_ATTEMPT_SECONDS),
+            headers={"content-type": "application/json", **headers},
+            timeout=aiohttp.ClientTimeout(total=timeout_us / 1_000_000),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
 
-    async def post(self, body: bytes) -> Verdict:
+    async def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> Verdict:
         """Post *body* once and return what the answer means."""
         try:
             async with self._session.post(
-                self._endpoint, data=body, allow_redirects=False
+                self._url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 return self._verdict(response)
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
@@ -93,9 +64,7 @@ class SegmentApi:
         if status in (408, 425, 429) or status >= 500:
             asked = response.headers.get("retry-after") or response.headers.get("x-ratelimit-reset")
             return Busy(words, retry_after_us(asked or "", self._now_us()))
-        if status in (400, 413):
-            return Unfit(words)
-        return Barred(words)
+        return Unfit(words) if status in self._unfit else Barred(words)
 
 
 def retry_after_us(value: str, now_us: int) -> int:

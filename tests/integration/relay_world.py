@@ -25,6 +25,7 @@ from upshot.v1.subscription_pb2_grpc import (
 )
 from upshotd.adapters.relay.dead_letters import DeadLetters
 from upshotd.adapters.relay.envelope import CallRules
+from upshotd.adapters.relay.far_end import FarEnd
 from upshotd.adapters.relay.outcome_log import CHANNEL_OPTIONS, OutcomeLog, Reading
 from upshotd.adapters.relay.pauses import Pauses
 from upshotd.adapters.relay.relay import Relay
@@ -233,12 +234,14 @@ class World:
         await self._grpc.stop(None)
         await self._http.cleanup()
 
-    async def relay(self, *, once: bool = True, identify: bool = False) -> Relay:
-        """Run one relay, as one process would."""
+    async def relay(
+        self, *, once: bool = True, identify: bool = False, far_end: FarEnd | None = None
+    ) -> Relay:
+        """Run one relay, to Segment where nothing is said, as one process would."""
         rules = CallRules(version="1")
         pauses = Pauses(self._sleep, lambda: 0.5, self.stop)
         settings = SegmentSettings(self.endpoint, "key", rules, identify)
-        far_end = Segment(settings, lambda: 0)
+        far_end = far_end or Segment(settings, lambda: 0)
         try:
             async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
                 log = OutcomeLog(channel, Reading(NAME, rules.kinds, 1), pauses)

@@ -45,7 +45,9 @@ def outcome_json(outcome: pb.Outcome, *, include_recipient: bool) -> bytes:
             written.ClearField(name)
     fields = MessageToDict(written)
     if outcome.HasField("properties"):
-        fields["properties"] = struct(outcome.properties)
+        # A Struct comes in any order.
+        sorted_json = orjson.dumps(struct(outcome.properties), option=orjson.OPT_SORT_KEYS)
+        fields["properties"] = orjson.Fragment(sorted_json)
     return orjson.dumps(fields)
 
 

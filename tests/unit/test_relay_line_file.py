@@ -1,6 +1,7 @@
 """Lines on a real disk: all of them, never half of one, whatever others do to the file."""
 
 import os
+import resource
 from pathlib import Path
 
 import orjson
@@ -90,6 +91,23 @@ def test_two_processes_do_not_write_between_each_other(path: Path) -> None:
     second.close()
 
     assert path.read_bytes() == b'{"a":1}\n{"b":2}\n'
+
+
+def test_lines_for_which_there_is_no_room_are_taken_back(path: Path) -> None:
+    file = LineFile(path)
+    file.append([b'{"a":1}'])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            file.append([b'{"b":"' + b"x" * 60 + b'"}'] * 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b'{"a":1}\n'
+    file.append([b'{"c":3}'])
+    file.close()
+
+    assert path.read_bytes() == b'{"a":1}\n{"c":3}\n'
 
 
 def test_a_pipe_is_no_file(path: Path) -> None:

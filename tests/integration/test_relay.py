@@ -122,6 +122,16 @@ async def test_a_busy_segment_is_asked_again_when_it_said(world: World) -> None:
     check_that_commits_follow_answers(world)
 
 
+async def test_segments_other_way_to_say_when_counts_only_as_a_span(world: World) -> None:
+    world.server.append(*outcomes(3))
+    resets = [{"x-ratelimit-reset": "7"}, {"x-ratelimit-reset": "1795490914"}]
+    world.segment.answers = [Answer(429, reset) for reset in resets]
+
+    await world.relay()
+
+    assert world.slept == [7_000_000, 1_000_000], "a time is no wait of 57 years, nor of an hour"
+
+
 async def test_nothing_overtakes_what_is_being_retried(world: World) -> None:
     world.server.append(*outcomes(5))
     world.segment.answers = [Answer(500)] * 4

@@ -82,7 +82,7 @@ Verdict: TypeAlias = Taken | Busy | Unfit | Barred
 
 
 class FarEnd(Protocol):
-    """Where outcomes go. Nothing it does may depend on how often it is asked."""
+    """Where outcomes go."""
 
     #: What people call it, and what they should look at when it takes nothing.
     name: str

@@ -62,9 +62,16 @@ class Posting:
         if 200 <= status < 300:
             return Taken()
         if status in (408, 425, 429) or status >= 500:
-            asked = response.headers.get("retry-after") or response.headers.get("x-ratelimit-reset")
-            return Busy(words, retry_after_us(asked or "", self._now_us()))
+            return Busy(words, self._asked_us(response.headers))
         return Unfit(words) if status in self._unfit else Barred(words)
+
+    def _asked_us(self, headers: Mapping[str, str]) -> int:
+        asked = headers.get("retry-after")
+        if asked:
+            return retry_after_us(asked, self._now_us())
+        # Segment gives seconds to come; of others it may be a time, which is no wait of hours.
+        reset_us = retry_after_us(headers.get("x-ratelimit-reset", ""), self._now_us())
+        return reset_us if reset_us < _PATIENCE_US else 0
 
 
 def retry_after_us(value: str, now_us: int) -> int:

@@ -123,9 +123,12 @@ class Relay:
         return pages
 
     async def _relay(self, pages: Sequence[Page]) -> None:
+        before = self.tally.posted
         ready = [ItemPage(await self._items(page), page.cursor) for page in pages]
         for batch in batches(ready, self._far_end.limits):
             await self._deliver(batch)
+        if self.tally.posted > before:
+            log.info("relay.posted", count=self.tally.posted - before, total=self.tally.posted)
 
     async def _items(self, page: Page) -> tuple[Item, ...]:
         items: list[Item] = []
@@ -150,7 +153,6 @@ class Relay:
         if isinstance(answer, Taken):
             self._refused_in_a_row = 0
             self.tally.posted += len(items)
-            log.info("relay.posted", count=len(items), total=self.tally.posted)
         elif len(items) > 1:
             middle = len(items) // 2
             await self._post(items[:middle])

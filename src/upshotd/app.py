@@ -40,6 +40,7 @@ from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
 from upshotd.application.failpoints import failpoint
+from upshotd.application.fetching import Fetchers
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
@@ -236,7 +237,8 @@ class _Start:
             timeout_s=settings.limits.provider_us / 1e6,
             may_send=store.holds_lease,
         )
-        loop.attach(dispatcher)
+        self._fetchers = Fetchers(routing.fetcher(settings, home.environ), loop.settle)
+        loop.attach(dispatcher, self._fetchers)
         self._dispatcher = dispatcher
         return loop, book
 
@@ -255,7 +257,7 @@ class _Start:
         async def stop() -> None:
             failpoint("drain.begun")
             loop.drain()
-            await self._dispatcher.close(grace_s)
+            await asyncio.gather(self._dispatcher.close(grace_s), self._fetchers.close(grace_s))
             loop.stop()
             _, stuck = await asyncio.wait({working}, timeout=grace_s)
             if stuck:  # its store does not answer any more; what is not committed never happened

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from upshotd.application.housekeeping import KeepFor
 from upshotd.config_network import Network, network, url
+from upshotd.config_outside import Outside, outside
 from upshotd.config_reading import Reader, days, duration, flag, number, one_of, time_of_day, zone
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
@@ -96,6 +97,8 @@ class Settings:
     limits: Limits = Limits()
     log_level: str = "info"
     log_format: str = "auto"
+    #: What steps may ask outside.
+    outside: Outside = field(default_factory=Outside)
     #: `[relay]` as it came; `upshot relay` reads it.
     relay: Mapping[str, object] = field(default_factory=dict)
 
@@ -170,6 +173,7 @@ def _settings(reader: Reader) -> Settings:
         ),
         log_level=reader.read("log.level", plain.log_level, one_of(LOG_LEVELS)),
         log_format=reader.read("log.format", plain.log_format, one_of(LOG_FORMATS)),
+        outside=outside(reader),
         relay=reader.table("relay"),
     )
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 import structlog
 
+from upshotd.adapters.fetching import OutsideFetcher
+from upshotd.adapters.fetching.model import Endpoint, ModelFetcher
+from upshotd.adapters.fetching.web import WebFetcher
 from upshotd.adapters.http import sendgrid
 from upshotd.adapters.http.callbacks import Keys
 from upshotd.adapters.providers.build import CHANNELS, build
@@ -78,6 +81,29 @@ def callback_keys(settings: Settings, home: Home) -> Keys:
         segment=settings.webhook_secret,
         public_url=home.public_url,
     )
+
+
+def fetcher(settings: Settings, environ: Mapping[str, str]) -> OutsideFetcher:
+    """Return who asks what steps want to know. Raises InvalidArgument with every fault."""
+    outside, faults = settings.outside, []
+    for name, variable in outside.secrets.items():
+        if not environ.get(variable):
+            text = f"environment variable {variable} is not set"
+            faults.append(Violation(f"secrets.{name}", text))
+    model = outside.model
+    if model is not None and model.secret and model.secret not in outside.secrets:
+        faults.append(Violation("generate.secret", f"is {model.secret!r}, which is no [secrets]"))
+    if faults:
+        raise InvalidArgument("the settings have faults", tuple(faults))
+
+    def secret(name: str) -> str:
+        return environ[outside.secrets[name]]
+
+    endpoint = None
+    if model is not None:
+        key = secret(model.secret) if model.secret else ""
+        endpoint = Endpoint(model.endpoint, model.model, key)
+    return OutsideFetcher(WebFetcher(outside.hosts, secret), ModelFetcher(endpoint))
 
 
 def _unfit(settings: Settings) -> list[Violation]:

@@ -17,6 +17,7 @@ from upshotd.domain.stimulus import (
     EngagementArrived,
     EraseRequested,
     EventArrived,
+    FetchSettled,
     MessageDue,
     MigrateRequested,
     PreferenceSet,
@@ -65,7 +66,7 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
                 yield key
         case MessageDue():
             yield from _message(stimulus.message_id, state)
-        case RunDue() | RunBroke() | MigrateRequested():
+        case RunDue() | RunBroke() | MigrateRequested() | FetchSettled():
             yield from _run(stimulus.run_id, state)
         case PreferenceSet() | EraseRequested():
             yield from _identity(stimulus.identity, state)

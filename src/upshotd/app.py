@@ -34,11 +34,13 @@ from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
+from upshotd.application.breakers import Breakers
 from upshotd.application.codec import Codec
 from upshotd.application.credentials import Credentials, KeyCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.failpoints import failpoint
+from upshotd.application.health import ProviderHealth
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
@@ -205,6 +207,9 @@ class _Start:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
         settings = self._settings
         providers = routing.providers(settings, home)
+        carriers = routing.carriers(settings, providers)
+        breakers = Breakers(self._clock.now_us, settings.breaker)
+        self._health = ProviderHealth(carriers, breakers, self._clock.now_us)
         blank = Definitions(
             conditions=self._conditions,
             templates=self._templates,
@@ -212,7 +217,7 @@ class _Start:
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
             letters=MailLetters(),
-            carriers=routing.carriers(settings, providers),
+            carriers=carriers,
             policy=settings.policy,
             zones=zones.zone,
             owner=self._owner,
@@ -234,6 +239,7 @@ class _Start:
             concurrency=settings.limits.sends,
             timeout_s=settings.limits.provider_us / 1e6,
             may_send=store.holds_lease,
+            breakers=breakers,
         )
         loop.attach(dispatcher)
         self._dispatcher = dispatcher
@@ -318,7 +324,15 @@ class _Start:
         services = Services(
             upshot=UpshotService(loop, workflows, streams, clock),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
-            admin=AdminService(Admin(store), workflows, templates, preferences, suppressions, loop),
+            admin=AdminService(
+                Admin(store),
+                workflows,
+                templates,
+                preferences,
+                suppressions,
+                loop,
+                self._health,
+            ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
         )

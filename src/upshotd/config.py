@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from upshotd.application.housekeeping import KeepFor
 from upshotd.config_network import Network, network, url
 from upshotd.config_reading import Reader, days, duration, flag, number, one_of, time_of_day, zone
+from upshotd.domain.breaker import Rules
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
 from upshotd.domain.errors import InvalidArgument, Violation
@@ -94,6 +95,8 @@ class Settings:
     caps: tuple[Cap, ...] = ()
     keep: KeepFor = field(default_factory=KeepFor)
     limits: Limits = Limits()
+    #: When a provider that fails is left alone.
+    breaker: Rules = field(default_factory=Rules)
     log_level: str = "info"
     log_format: str = "auto"
     #: `[relay]` as it came; `upshot relay` reads it.
@@ -138,7 +141,9 @@ def load(
 
 def _settings(reader: Reader) -> Settings:
     keep, limits, plain = KeepFor(), Limits(), Settings()
+    rules = plain.breaker
     providers = _providers(reader)
+    provider_us = reader.read("limits.provider", limits.provider_us, _provider_time)
     return Settings(
         network=network(reader),
         public_url=reader.read("public_url", plain.public_url, url),
@@ -161,12 +166,18 @@ def _settings(reader: Reader) -> Settings:
             inbox=reader.read("limits.inbox", limits.inbox, number(1_000, 1_000_000)),
             batch=reader.read("limits.batch", limits.batch, number(1, 1_000)),
             sends=reader.read("limits.sends", limits.sends, number(1, 1_000)),
-            provider_us=reader.read("limits.provider", limits.provider_us, _provider_time),
+            provider_us=provider_us,
             call_us=reader.read("limits.call", limits.call_us, duration),
             reader_us=reader.read("limits.reader", limits.reader_us, duration),
             lease_us=reader.read("limits.lease", limits.lease_us, duration),
             drain_us=reader.read("limits.drain", limits.drain_us, duration),
             connection_us=reader.read("limits.connection", limits.connection_us, duration),
+        ),
+        breaker=Rules(
+            failures=reader.read("breaker.failures", rules.failures, number(0, 1_000)),
+            pause_us=reader.read("breaker.pause", rules.pause_us, duration),
+            pause_max_us=reader.read("breaker.pause_max", rules.pause_max_us, duration),
+            probe_us=provider_us + provider_us // 4,  # it may take a tenth longer
         ),
         log_level=reader.read("log.level", plain.log_level, one_of(LOG_LEVELS)),
         log_format=reader.read("log.format", plain.log_format, one_of(LOG_FORMATS)),
@@ -181,7 +192,7 @@ _PATHS: Final = (
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
-    *("log.level", "log.format"),
+    *("log.level", "log.format", "breaker.failures", "breaker.pause", "breaker.pause_max"),
 )
 #: Path of a setting -> the variable over it: `limits.batch` -> UPSHOT_LIMITS_BATCH.
 VARIABLES: Final[Mapping[str, str]] = MappingProxyType(

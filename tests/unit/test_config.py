@@ -6,6 +6,7 @@ import pytest
 
 from upshotd.config import IN_MEMORY, VARIABLES, Settings, load
 from upshotd.config_network import Address
+from upshotd.domain.breaker import Rules
 from upshotd.domain.caps import Cap
 from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.message import Channel, Purpose
@@ -71,6 +72,10 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         [auth]
         required = true
         root_key = "rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr"
+        [breaker]
+        failures = 3
+        pause = "1s"
+        pause_max = "1m"
         [log]
         level = "debug"
         format = "json"
@@ -83,6 +88,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
     assert (said.keep.events_us, said.keep.outcomes_us) == (40 * DAY_US, 10 * DAY_US)
     assert (said.limits.batch, said.limits.call_us) == (100, 1_500_000)
     assert (said.limits.reader_us, said.limits.connection_us) == (500_000, 3_600_000_000)
+    assert said.breaker == Rules(3, 1_000_000, 60_000_000, probe_us=6_250_000)
     environ = {
         "UPSHOT_LISTEN": "localhost:0",
         "UPSHOT_HTTP": "[::1]:8080",
@@ -111,6 +117,9 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_LIMITS_LEASE": "2s",
         "UPSHOT_LIMITS_DRAIN": "2m",
         "UPSHOT_LIMITS_CONNECTION": "1h",
+        "UPSHOT_BREAKER_FAILURES": "3",
+        "UPSHOT_BREAKER_PAUSE": "1s",
+        "UPSHOT_BREAKER_PAUSE_MAX": "1m",
         "UPSHOT_LOG_LEVEL": "debug",
         "UPSHOT_LOG_FORMAT": "json",
     }

@@ -30,6 +30,7 @@ from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.links import LinkSigner
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.providers.options import Home
+from upshotd.adapters.providers.secret_files import SecretFiles
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
@@ -86,6 +87,8 @@ class App:
     http_port: int
     #: None unless the clock can be moved.
     lab: Lab | None
+    #: Files of secrets and of certificates, which are looked at again when they are used.
+    secrets: tuple[SecretFiles, ...]
     #: Ends only when the loop broke; a server without its loop must not go on.
     working: "asyncio.Task[None]"
 
@@ -98,6 +101,11 @@ class App:
     def http_address(self) -> str:
         """Where the HTTP edge listens."""
         return str(Address(self.settings.network.http.host, self.http_port))
+
+    def look_again(self) -> None:
+        """Look at the files of secrets and certificates now."""
+        for files in self.secrets:
+            files.look()
 
     async def wait(self, told: asyncio.Event) -> None:
         """Return when *told*; raises what the loop raised if it broke."""
@@ -133,20 +141,23 @@ class _Start:
         #: This process, as the owner of leases.
         self._owner = self._ids.next()
         self._wakeups = LocalWakeups()
+        self._secrets = SecretFiles(self._clock.monotonic_us)
+        #: Read by gRPC's threads, too.
+        self._certificates = SecretFiles(self._clock.monotonic_us)
         self._codec: Codec = ContractCodec()
         self._conditions = CelConditions()
         self._templates = SandboxTemplates(MESSAGE_ROOTS)
 
     async def app(self) -> App:
         """Return the running server."""
-        tls = edge_context(self._settings.network.tls)
+        tls = edge_context(self._settings.network.tls, self._certificates)
         store = await self._store()
         door = self._stack.enter_context(doors.bound(self._settings.network.http))
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
         now_us, told = SystemClock().now_us, self._settings.public_url
-        home = Home(now_us, self._environ, links.callback_token, told)
-        keys = routing.callback_keys(self._settings, home)
+        home = Home(now_us, self._environ, links.callback_token, told, self._secrets)
+        keys = routing.current_keys(self._settings, home)
         loop, book = self._loop(store, links, home)
         schedules = Schedules(store, loop, self._clock, self._codec, book)
         lab = await self._lab(store, loop, schedules)
@@ -176,6 +187,7 @@ class _Start:
             grpc_port=server.port,
             http_port=http_port,
             lab=lab,
+            secrets=(self._secrets, self._certificates),
             working=working,
         )
 
@@ -351,7 +363,7 @@ class _Start:
             boundary,
             streams.drain,
             connection_age_us=settings.limits.connection_us,
-            tls=grpc_credentials(settings.network.tls),
+            tls=grpc_credentials(settings.network.tls, self._certificates),
             reflected=settings.network.reflected,
         )
         await server.start()

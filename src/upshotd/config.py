@@ -29,6 +29,9 @@ IN_MEMORY: Final = "memory:"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
 
+#: Least characters of the secret of Segment's Webhooks destination.
+SECRET_CHARS: Final = 16
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PROVIDER_LONGEST_US = 90_000_000
 E = TypeVar("E", Channel, Purpose)
@@ -76,6 +79,8 @@ class Settings:
     public_url: str = ""
     #: Secret of Segment's Webhooks destination; empty where it has none.
     webhook_secret: str = field(default="", repr=False)
+    #: The file that has it instead; empty where none has.
+    webhook_secret_file: str = ""
     #: Path of the SQLite file, the address of a PostgreSQL, or `memory:`.
     database: str = "upshot.db"
     #: Whether the clock can be moved.
@@ -135,6 +140,8 @@ def load(
     reader.lay_over({path: environ[name] for path, name in VARIABLES.items() if environ.get(name)})
     reader.lay_over({path: value for path, value in overrides.items() if value is not None})
     settings = _settings(reader)
+    if settings.webhook_secret and settings.webhook_secret_file:
+        reader.fault("segment.webhook_secret_file", "give either it or segment.webhook_secret")
     reader.check()
     return settings
 
@@ -148,6 +155,7 @@ def _settings(reader: Reader) -> Settings:
         network=network(reader),
         public_url=reader.read("public_url", plain.public_url, url),
         webhook_secret=reader.read("segment.webhook_secret", "", _secret),
+        webhook_secret_file=reader.read("segment.webhook_secret_file", "", _path),
         database=reader.read("database", plain.database, _database),
         lab=reader.read("lab", plain.lab, flag),
         providers=providers,
@@ -188,7 +196,7 @@ def _settings(reader: Reader) -> Settings:
 _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
     *("auth.required", "auth.root_key", "tls.cert", "tls.key", "tls.client_ca"),
-    *("insecure", "reflection", "segment.webhook_secret"),
+    *("insecure", "reflection", "segment.webhook_secret", "segment.webhook_secret_file"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
@@ -310,8 +318,14 @@ def _members(
 
 
 def _secret(value: object) -> str:
-    if not isinstance(value, str) or len(value) < 16:
-        raise ValueError("must be a text of 16 characters or more")
+    if not isinstance(value, str) or len(value) < SECRET_CHARS:
+        raise ValueError(f"must be a text of {SECRET_CHARS} characters or more")
+    return value
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the path of a file")
     return value
 
 

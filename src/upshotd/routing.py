@@ -8,8 +8,9 @@ from upshotd.adapters.http import sendgrid
 from upshotd.adapters.http.callbacks import Keys
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.adapters.providers.options import Home, Options
+from upshotd.adapters.providers.secret_files import Renewed
 from upshotd.application.ports import Provider
-from upshotd.config import Settings
+from upshotd.config import SECRET_CHARS, Settings
 from upshotd.domain.definitions import Carrier
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.message import Channel
@@ -58,9 +59,10 @@ def carriers(
 
 def callback_keys(settings: Settings, home: Home) -> Keys:
     """Return by what callbacks are checked; raises InvalidArgument with every fault."""
-    sendgrid_keys, twilio_tokens, faults = {}, {}, []
+    sendgrid_keys, twilio_tokens = {}, {}
+    faults: list[Violation] = []
     for table in settings.providers.values():
-        options = Options(table.name, table.options, home.environ)
+        options = Options(table.name, table.options, home.environ, home.secrets)
         if table.kind == "twilio":
             tokens = (options.text("auth_token"), options.text("secondary_auth_token"))
             twilio_tokens[table.name] = tuple(token for token in tokens if token)
@@ -70,14 +72,39 @@ def callback_keys(settings: Settings, home: Home) -> Keys:
                 sendgrid_keys[table.name] = sendgrid.public_keys(text)
             except ValueError as error:
                 faults.append(Violation(f"providers.{table.name}.webhook_key", str(error)))
+    segment = _webhook_secret(settings, home, faults)
     if faults:
         raise InvalidArgument("the settings have faults", tuple(faults))
     return Keys(
         sendgrid={name: keys for name, keys in sendgrid_keys.items() if keys},
         twilio=twilio_tokens,
-        segment=settings.webhook_secret,
+        segment=segment,
         public_url=home.public_url,
     )
+
+
+def current_keys(settings: Settings, home: Home) -> Renewed[Keys]:
+    """Return the same as they are at each time: what is in files may change."""
+
+    def make() -> Keys:
+        return callback_keys(settings, home)
+
+    return Renewed(make(), make, home.secrets.version, "callbacks")
+
+
+def _webhook_secret(settings: Settings, home: Home, faults: list[Violation]) -> str:
+    path = settings.webhook_secret_file
+    if not path:
+        return settings.webhook_secret
+    try:
+        text = home.secrets.text(path)
+    except ValueError as error:
+        text = ""
+        faults.append(Violation("segment.webhook_secret_file", f"{path}: {error}"))
+    if 0 < len(text) < SECRET_CHARS:
+        words = f"{path}: must have {SECRET_CHARS} characters or more"
+        faults.append(Violation("segment.webhook_secret_file", words))
+    return text
 
 
 def _unfit(settings: Settings) -> list[Violation]:

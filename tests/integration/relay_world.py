@@ -235,7 +235,7 @@ class World:
         """Run one relay, as one process would."""
         rules = rules or TrackRules(version="1")
         pauses = Pauses(self._sleep, lambda: 0.5, self.stop)
-        api = SegmentApi(self.endpoint, "key", "1", lambda: 0)
+        api = SegmentApi(self.endpoint, lambda: "key", "1", lambda: 0)
         try:
             async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
                 log = OutcomeLog(channel, Reading(NAME, rules.kinds, 1), pauses)

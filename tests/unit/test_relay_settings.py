@@ -14,8 +14,15 @@ from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.outcome import OutcomeKind
 
 
+def _file(path: str) -> str:
+    found = {"key.txt": "from-file", "bad.txt": "se:cret in a file"}
+    if path not in found:
+        raise ValueError("the file cannot be read: No such file or directory")
+    return found[path]
+
+
 def read(table: object, **overrides: object) -> SegmentSettings:
-    return segment_settings(table, {"KEY": "from-env"}, overrides, "1.2.3")
+    return segment_settings(table, {"KEY": "from-env"}, overrides, "1.2.3", _file)
 
 
 def faults(table: object, **overrides: object) -> dict[str, str]:
@@ -49,6 +56,14 @@ def test_the_command_line_goes_over_the_file() -> None:
     assert settings.write_key == "k"
     assert settings.endpoint == "http://127.0.0.1:1/v1/batch"
     assert settings.subscription == "one"
+
+
+def test_the_write_key_may_be_in_a_file() -> None:
+    settings = read({"write_key_file": "key.txt"})
+    assert (settings.write_key, settings.write_key_file) == ("from-file", "key.txt")
+    over = read({"write_key_file": "key.txt"}, write_key="k")
+    assert (over.write_key, over.write_key_file) == ("k", ""), "said on the command line it stays"
+    assert "se:cret" not in str(faults({"write_key_file": "bad.txt"}))
 
 
 def test_kinds_and_names_are_chosen() -> None:
@@ -109,6 +124,10 @@ def test_every_fault_is_named_at_once_and_no_key_is_repeated() -> None:
         ({}, "write_key"),
         ({"write_key_env": "MISSING"}, "write_key_env"),
         ({"write_key_env": 3}, "write_key_env"),
+        ({"write_key_file": "nowhere.txt"}, "write_key_file"),
+        ({"write_key_file": "bad.txt"}, "write_key_file"),
+        ({"write_key_file": 3}, "write_key_file"),
+        ({"write_key": "k", "write_key_file": "key.txt"}, "write_key_file"),
         ({"write_key": "k", "endpoint": "ftp://x"}, "endpoint"),
         ({"write_key": "k", "endpoint": "https://key:@api.segment.io/v1/batch"}, "endpoint"),
         ({"write_key": "k", "endpoint": "http://x:99999"}, "endpoint"),

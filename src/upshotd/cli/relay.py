@@ -13,6 +13,7 @@ import click
 from upshotd import logs
 from upshotd.adapters import failing
 from upshotd.adapters.clock import SystemClock, UuidIds
+from upshotd.adapters.providers.secret_files import Renewed, SecretFiles
 from upshotd.adapters.relay.outcome_log import (
     CHANNEL_OPTIONS,
     LogRefused,
@@ -23,7 +24,7 @@ from upshotd.adapters.relay.outcome_log import (
 from upshotd.adapters.relay.pauses import Pauses
 from upshotd.adapters.relay.segment import SegmentRefused, SegmentRelay, Tally
 from upshotd.adapters.relay.segment_api import SegmentApi
-from upshotd.adapters.relay.settings import SegmentSettings, segment_settings
+from upshotd.adapters.relay.settings import SegmentSettings, segment_settings, write_key_of
 from upshotd.application import failpoints
 from upshotd.cli import keyed
 from upshotd.config import load
@@ -92,9 +93,10 @@ def segment(
     again has the same messageId. While Segment or the server is away it tries again for ever.
     """
     overrides = {"endpoint": endpoint, "write_key": write_key, "subscription": subscription}
-    settings = _settings(config_file, overrides)
+    secrets = SecretFiles(SystemClock().monotonic_us)
+    settings = _settings(config_file, overrides, secrets)
     try:
-        tally = asyncio.run(_relay(server, settings, once))
+        tally = asyncio.run(_relay(server, settings, _write_key(settings, secrets), once))
     except OutcomesLost as error:
         _give_up(_lost(error, settings.subscription), EXIT_LOST)
     except LogRefused as error:
@@ -105,14 +107,16 @@ def segment(
         click.echo(f"upshot: {tally.posted} calls posted, {tally.rejected} rejected", err=True)
 
 
-def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) -> SegmentSettings:
+def _settings(
+    config_file: Path | None, overrides: Mapping[str, object | None], secrets: SecretFiles
+) -> SegmentSettings:
     try:
         text = config_file.read_text(encoding="utf-8") if config_file else ""
         given = load(text, os.environ, {})
         for name in given.relay.keys() - {"segment"}:
             raise InvalidArgument("", (Violation(f"relay.{name}", "is no setting"),))
         table = given.relay.get("segment", {})
-        settings = segment_settings(table, os.environ, overrides, version("upshot"))
+        settings = segment_settings(table, os.environ, overrides, version("upshot"), secrets.text)
         logs.set_up(given.log_level, given.log_format)
         failpoints.arm(failing.acts(os.environ.get(failing.VARIABLE, "")))
         return settings
@@ -122,6 +126,17 @@ def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) 
         lines = [f"  {fault.field or 'file'}: {fault.description}" for fault in error.violations]
         _give_up("\n".join(["the settings have faults:", *lines]), EXIT_USAGE)
         raise  # not reached: giving up ends the program
+
+
+def _write_key(settings: SegmentSettings, secrets: SecretFiles) -> Renewed[str]:
+    """Return the write key as it is at each time: a file that has it may change."""
+    file = settings.write_key_file
+
+    def again() -> str:
+        return write_key_of(secrets.text(file))
+
+    files = (file,) if file else ()
+    return Renewed(settings.write_key, again, lambda: secrets.version(files), "relay.segment")
 
 
 def _give_up(text: str, code: int) -> None:
@@ -138,13 +153,15 @@ def _lost(error: OutcomesLost, subscription: str) -> str:
     )
 
 
-async def _relay(server: str, settings: SegmentSettings, once: bool) -> Tally:
+async def _relay(
+    server: str, settings: SegmentSettings, write_key: Renewed[str], once: bool
+) -> Tally:
     clock, stop, rules = SystemClock(), asyncio.Event(), settings.rules
     _end_on_signals(stop)
     pauses = Pauses(clock.sleep, UuidIds().fraction, stop)
     heartbeat_seconds = 1 if once else 10
     reading = Reading(settings.subscription, rules.kinds, heartbeat_seconds)
-    api = SegmentApi(settings.endpoint, settings.write_key, rules.version, clock.now_us)
+    api = SegmentApi(settings.endpoint, write_key, rules.version, clock.now_us)
     try:
         async with keyed.channel(server, CHANNEL_OPTIONS) as channel:
             segment_relay = SegmentRelay(OutcomeLog(channel, reading, pauses), api, rules, pauses)

@@ -55,14 +55,14 @@ class SegmentApi:
     """Posts batches. `close` it after use."""
 
     def __init__(
-        self, endpoint: str, write_key: str, version: str, now_us: Callable[[], int]
+        self, endpoint: str, write_key: Callable[[], str], version: str, now_us: Callable[[], int]
     ) -> None:
-        """*now_us* is the wall clock: Retry-After may be a date."""
+        """*write_key* is asked each time; *now_us* is the wall clock: Retry-After may be a date."""
+        self._write_key = write_key
         self._endpoint = endpoint
         self._now_us = now_us
         self._session = aiohttp.ClientSession(
             headers={
-                "authorization": "Basic " + b64encode(f"{write_key}:".encode()).decode(),
                 "content-type": "application/json",
                 "user-agent": f"upshot/{version}",
             },
@@ -73,9 +73,13 @@ class SegmentApi:
 
     async def post(self, body: bytes) -> Verdict:
         """Post *body* once and return what the answer means."""
+        key = b64encode(f"{self._write_key()}:".encode()).decode()
         try:
             async with self._session.post(
-                self._endpoint, data=body, allow_redirects=False
+                self._endpoint,
+                data=body,
+                headers={"authorization": f"Basic {key}"},
+                allow_redirects=False,
             ) as response:
                 return self._verdict(response)
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError

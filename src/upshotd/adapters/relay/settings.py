@@ -1,7 +1,7 @@
 """`[relay.segment]` of the settings file: read, and every fault named at once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -22,6 +22,7 @@ ENDPOINTS: Final[Mapping[str, str]] = MappingProxyType(
 SUBSCRIPTION_DEFAULT: Final = "segment"
 
 _PATH = "relay.segment"
+_KEY_ELSEWHERE = ("write_key_env", "write_key_file")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _WRITE_KEY = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}")  # no colon: it ends the name in Basic
 _KINDS = {kind.name: kind for kind in OutcomeKind if kind is not OutcomeKind.UNSPECIFIED}
@@ -35,15 +36,23 @@ class SegmentSettings:
     endpoint: str
     #: Of the Segment source that gets the calls.
     write_key: str = field(repr=False)
+    #: The file that it is from, and may change in; empty where it is from none.
+    write_key_file: str
     #: Name of the subscription that keeps our place in the log.
     subscription: str
     rules: TrackRules
 
 
 def segment_settings(
-    table: object, environ: Mapping[str, str], overrides: Mapping[str, object | None], version: str
+    table: object,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object | None],
+    version: str,
+    read_file: Callable[[str], str],
 ) -> SegmentSettings:
     """Return the settings of *table*; *overrides* go over it, None is not given.
+
+    *read_file* returns what a file of secrets says; ValueError says why it cannot be.
 
     Raises InvalidArgument with every fault; none of them repeats a write key.
     """
@@ -52,10 +61,14 @@ def segment_settings(
     given = {name: value for name, value in overrides.items() if value is not None}
     if "endpoint" in given:
         table = {name: value for name, value in table.items() if name != "region"}
-    reader = _Reader({**table, **given}, environ)
+    if "write_key" in given:
+        table = {n: value for n, value in table.items() if n not in _KEY_ELSEWHERE}
+    reader = _Reader({**table, **given}, environ, read_file)
+    file = table.get("write_key_file")
     settings = SegmentSettings(
         endpoint=reader.endpoint(),
         write_key=reader.write_key(),
+        write_key_file=file if isinstance(file, str) else "",
         subscription=reader.subscription(),
         rules=TrackRules(
             version=version,
@@ -69,12 +82,26 @@ def segment_settings(
     return settings
 
 
+def write_key_of(text: str) -> str:
+    """Return the write key that a file says; raises InvalidArgument where it is none."""
+    if _WRITE_KEY.fullmatch(text):
+        return text
+    fault = Violation(f"{_PATH}.write_key_file", "is no write key: 1 to 256 characters, no colon")
+    raise InvalidArgument("the settings have faults", (fault,))
+
+
 class _Reader:
     """Takes the values out of the table and remembers what is wrong."""
 
-    def __init__(self, table: dict[str, object], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        table: dict[str, object],
+        environ: Mapping[str, str],
+        read_file: Callable[[str], str],
+    ) -> None:
         self._table = table
         self._environ = environ
+        self._read_file = read_file
         self._faults: list[Violation] = []
 
     def check(self) -> None:
@@ -99,6 +126,11 @@ class _Reader:
 
     def write_key(self) -> str:
         key, variable = self._table.pop("write_key", None), self._table.pop("write_key_env", None)
+        file = self._table.pop("write_key_file", None)
+        if file is not None and key is None and variable is None:
+            return self._key_in(file)
+        if file is not None:
+            self._fault("write_key_file", "give either write_key, write_key_env or write_key_file")
         if key is None and isinstance(variable, str) and variable:
             key = self._environ.get(variable)
             if not key:
@@ -110,6 +142,15 @@ class _Reader:
         if isinstance(key, str) and _WRITE_KEY.fullmatch(key):
             return key
         self._fault("write_key", "is required: the write key of the Segment source")
+        return ""
+
+    def _key_in(self, file: object) -> str:
+        try:
+            return write_key_of(self._read_file(file if isinstance(file, str) else ""))
+        except ValueError as error:
+            self._fault("write_key_file", f"{file}: {error}")
+        except InvalidArgument as error:
+            self._faults += error.violations
         return ""
 
     def subscription(self) -> str:

@@ -373,7 +373,11 @@ class _Start:
     def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
         auth = self._settings.network.auth
         return KeyCredentials(
-            keys, links.workspace_of, root_key=auth.root_key, required=auth.required
+            keys,
+            links.workspace_of,
+            root_key=auth.root_key,
+            required=auth.required,
+            rate=auth.rate,
         )
 
     def _faults(self, workflow: Workflow) -> Faults:

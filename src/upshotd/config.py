@@ -195,7 +195,7 @@ def _settings(reader: Reader) -> Settings:
 
 _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
-    *("auth.required", "auth.root_key", "tls.cert", "tls.key", "tls.client_ca"),
+    *("auth.required", "auth.root_key", "auth.rate", "tls.cert", "tls.key", "tls.client_ca"),
     *("insecure", "reflection", "segment.webhook_secret", "segment.webhook_secret_file"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),

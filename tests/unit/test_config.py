@@ -72,6 +72,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         [auth]
         required = true
         root_key = "rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr"
+        rate = "250/s"
         [breaker]
         failures = 3
         pause = "1s"
@@ -88,6 +89,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
     assert (said.keep.events_us, said.keep.outcomes_us) == (40 * DAY_US, 10 * DAY_US)
     assert (said.limits.batch, said.limits.call_us) == (100, 1_500_000)
     assert (said.limits.reader_us, said.limits.connection_us) == (500_000, 3_600_000_000)
+    assert said.network.auth.rate == 250
     assert said.breaker == Rules(3, 1_000_000, 60_000_000, probe_us=6_250_000)
     environ = {
         "UPSHOT_LISTEN": "localhost:0",
@@ -103,6 +105,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_TLS_CLIENT_CA": "a.pem",
         "UPSHOT_AUTH_REQUIRED": "yes",
         "UPSHOT_AUTH_ROOT_KEY": "r" * 32,
+        "UPSHOT_AUTH_RATE": "250/s",
         "UPSHOT_DEFAULT_REGION": "DE",
         "UPSHOT_TIME_ZONE": "Europe/Berlin",
         "UPSHOT_RETENTION_EVENTS_DAYS": "40",

@@ -37,6 +37,8 @@ from tests.crash_scenarios import DatabaseAway, Network, Pauses, Rolling
 LEASE_S = 2.0
 #: The story of the far end, and its journeys for each of `--cycles`.
 PROVIDER, JOURNEYS = "provider", 200
+#: How often the server of that story is killed.
+KILLS = 10
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def _tell(story: Story, cycles: int, seed: int, lease_s: float) -> int:
 def _tell_of_the_far_end(number: int, seed: int) -> int:
     print(f"\n== {PROVIDER}: {number} journeys past a provider in a bad mood", flush=True)
     folder = Path(tempfile.mkdtemp(prefix=f"upshot-chaos-{PROVIDER}-"))
-    found = asyncio.run(journeys.travel(folder, number, seed, lambda text: print(f"  {text}")))
+    told = journeys.travel(folder, number, seed, kills=KILLS, say=lambda text: print(f"  {text}"))
+    found = asyncio.run(told)
     print(journeys.report(found))
     return _judged(journeys.audit(found), folder, len(journeys.RULES))
 

@@ -5,6 +5,7 @@
 It speaks what our adapters of `webhook`, `twilio` and `sendgrid` speak. Every request is a line of
 the ledger, written before it is answered: whether it was taken, and how it was answered then. Who
 takes webhooks knows repetitions by `webhook-id`, as the standard asks; the others take all of them.
+Twilio tells of what it took by a signed callback: most times, and now and then before its answer.
 """
 
 import argparse
@@ -12,15 +13,18 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import parse_qs
 
+import aiohttp
 import orjson
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
+from twilio.request_validator import RequestValidator
 
 SECRET: Final = "whsec_c3RvcnkgdGhhdCBlbmRzIHdlbGwsIGFuZCBzb29u"
 ACCOUNT: Final = "AC" + "0" * 32
@@ -47,6 +51,12 @@ MOODS: Final = {
 TAKING: Final = frozenset(
     {"fine", "slow", "hung_after", "dropped_after", "broken_after", "garbage", "half"}
 )
+#: Share of what is taken of which a callback tells; of those, before the answer.
+TELLS, EARLY = 0.7, 0.2
+#: How long after it the others come, in seconds, at most.
+LATE_S: Final = 0.2
+#: How long a callback waits for a server that is away, in seconds, before it comes again.
+AGAIN_S: Final = 0.5
 #: Of so many requests, the last ones find nobody at home: HTTP 503, one after the other.
 SPELL, AWAY = 400, 12
 
@@ -78,6 +88,8 @@ class FarEnd:
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
+        self._telling: set[asyncio.Task[None]] = set()
+        self._validator = RequestValidator(TOKEN)
 
     async def webhook(self, request: web.Request) -> web.StreamResponse:
         """A receiver of Standard Webhooks."""
@@ -90,7 +102,7 @@ class FarEnd:
         """Twilio's Messages; two accounts, as two providers of one channel."""
         form = parse_qs((await request.read()).decode())
         assert request.headers["authorization"].startswith("Basic ")
-        return await self._take(request, request.match_info["by"], form["Body"][0], "")
+        return await self._take(request, request.match_info["by"], form["Body"][0], "", form)
 
     async def sendgrid(self, request: web.Request) -> web.StreamResponse:
         """SendGrid's mail/send."""
@@ -99,7 +111,12 @@ class FarEnd:
         return await self._take(request, "mail", mail["subject"], "")
 
     async def _take(
-        self, request: web.Request, by: str, key: str, known_by: str
+        self,
+        request: web.Request,
+        by: str,
+        key: str,
+        known_by: str,
+        form: Mapping[str, list[str]] = MappingProxyType({}),
     ) -> web.StreamResponse:
         mood = self._mood()
         new = known_by not in self._given
@@ -108,7 +125,32 @@ class FarEnd:
             self._given[known_by] = f"theirs-{self.asked}"
         line = Request(by, key, known_by, mood, taken)
         self.write(orjson.dumps(asdict(line)) + b"\n")
+        if taken and "StatusCallback" in form and self._chance.random() < TELLS:
+            early = self._chance.random() < EARLY
+            telling = self._tell(form["StatusCallback"][0], f"theirs-{self.asked}", early=early)
+            await (telling if early else self._later(telling))
         return await self._answer(request, by, mood, self._given.get(known_by))
+
+    async def _later(self, telling: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, url: str, sid: str, *, early: bool) -> None:
+        """Tell that it was delivered, until somebody has heard it; an early one tries once."""
+        await asyncio.sleep(0 if early else self._chance.uniform(0, LATE_S))
+        form = {"MessageSid": sid, "MessageStatus": "delivered"}
+        headers = {"X-Twilio-Signature": self._validator.compute_signature(url, form)}
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.post(url, data=form, headers=headers) as response:
+                        if response.status == 204 or early:
+                            return
+                except aiohttp.ClientError:
+                    if early:
+                        return
+                await asyncio.sleep(AGAIN_S)
 
     def _mood(self) -> str:
         self.asked += 1

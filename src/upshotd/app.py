@@ -18,7 +18,6 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.contacts import contact_rules
 from upshotd.adapters.grpc.admin_service import AdminService
-from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.lab_service import LabService
@@ -35,9 +34,7 @@ from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
-from upshotd.application.breakers import Breakers
 from upshotd.application.codec import Codec
-from upshotd.application.credentials import Credentials, KeyCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.failpoints import failpoint
@@ -66,6 +63,7 @@ from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults, validate
 from upshotd.domain.workflow import Workflow
+from upshotd.routing import Sending
 
 log = structlog.get_logger("upshot.app")
 
@@ -158,7 +156,8 @@ class _Start:
         now_us, told = SystemClock().now_us, self._settings.public_url
         home = Home(now_us, self._environ, links.callback_token, told, self._secrets)
         keys = routing.current_keys(self._settings, home)
-        loop, book = self._loop(store, links, home)
+        sending = routing.sending(self._settings, home, self._clock.now_us)
+        loop, book = self._loop(store, links, sending)
         schedules = Schedules(store, loop, self._clock, self._codec, book)
         lab = await self._lab(store, loop, schedules)
         working = self._work(loop)
@@ -167,7 +166,7 @@ class _Start:
         if store.shared:
             # Wakes streams for what other processes append to the log.
             self._beside(watch(store, self._wakeups, self._clock))
-        server = await self._serve(store, loop, book, links, lab, schedules)
+        server = await self._serve(store, loop, book, links, lab, schedules, sending.health)
         # Started last, the edge is the first to stop.
         edge = edges.serving(
             door,
@@ -215,13 +214,11 @@ class _Start:
         address = Address(network.http.host, http_port)
         return self._settings.public_url or f"{scheme}://{address}"
 
-    def _loop(self, store: Store, links: LinkSigner, home: Home) -> tuple[Loop, DefinitionBook]:
+    def _loop(
+        self, store: Store, links: LinkSigner, sending: Sending
+    ) -> tuple[Loop, DefinitionBook]:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
         settings = self._settings
-        providers = routing.providers(settings, home)
-        carriers = routing.carriers(settings, providers)
-        breakers = Breakers(self._clock.now_us, settings.breaker)
-        self._health = ProviderHealth(carriers, breakers, self._clock.now_us)
         blank = Definitions(
             conditions=self._conditions,
             templates=self._templates,
@@ -229,7 +226,7 @@ class _Start:
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
             letters=MailLetters(),
-            carriers=carriers,
+            carriers=sending.carriers,
             policy=settings.policy,
             zones=zones.zone,
             owner=self._owner,
@@ -246,12 +243,12 @@ class _Start:
             limits=limits,
         )
         dispatcher = Dispatcher(
-            providers,
+            sending.providers,
             loop.settle,
             concurrency=settings.limits.sends,
             timeout_s=settings.limits.provider_us / 1e6,
             may_send=store.holds_lease,
-            breakers=breakers,
+            breakers=sending.breakers,
         )
         loop.attach(dispatcher)
         self._dispatcher = dispatcher
@@ -312,6 +309,7 @@ class _Start:
         links: LinkSigner,
         lab: Lab | None,
         schedules: Schedules,
+        health: ProviderHealth,
     ) -> GrpcServer:
         settings, clock = self._settings, self._clock
         streams = OutcomeStreams(store, clock, self._wakeups)
@@ -343,18 +341,12 @@ class _Start:
                 preferences,
                 suppressions,
                 loop,
-                self._health,
+                health,
             ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
         )
-        boundary = Boundary(
-            self._credentials(keys, links),
-            clock,
-            self._ids,
-            unary_limit_us=settings.limits.call_us,
-            write_limit_us=settings.limits.reader_us,
-        )
+        boundary = doors.guarded(settings, keys, links.workspace_of, clock, self._ids)
         keys.on_revoked = boundary.revoke
         server = GrpcServer(
             settings.network.listen.host,
@@ -369,16 +361,6 @@ class _Start:
         await server.start()
         self._stack.push_async_callback(server.stop, settings.limits.drain_us)
         return server
-
-    def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
-        auth = self._settings.network.auth
-        return KeyCredentials(
-            keys,
-            links.workspace_of,
-            root_key=auth.root_key,
-            required=auth.required,
-            rate=auth.rate,
-        )
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)

@@ -1,6 +1,7 @@
 """Which provider serves which channel, as the settings say."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -9,6 +10,8 @@ from upshotd.adapters.http.callbacks import Keys
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.secret_files import Renewed
+from upshotd.application.breakers import Breakers
+from upshotd.application.health import ProviderHealth
 from upshotd.application.ports import Provider
 from upshotd.config import SECRET_CHARS, Settings
 from upshotd.domain.definitions import Carrier
@@ -55,6 +58,23 @@ def carriers(
         channel: tuple(Carrier(name, made[name].idempotent) for name in names)
         for channel, names in settings.channels.items()
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a server sends by."""
+
+    providers: Mapping[str, Provider]
+    carriers: Mapping[Channel, tuple[Carrier, ...]]
+    breakers: Breakers
+    health: ProviderHealth
+
+
+def sending(settings: Settings, home: Home, now_us: Callable[[], int]) -> Sending:
+    """Return it; *now_us* is the clock of messages, a lab's too. Raises as `providers` does."""
+    made = providers(settings, home)
+    serving, breakers = carriers(settings, made), Breakers(now_us, settings.breaker)
+    return Sending(made, serving, breakers, ProviderHealth(serving, breakers, now_us))
 
 
 def callback_keys(settings: Settings, home: Home) -> Keys:

@@ -5,7 +5,8 @@ import structlog
 from tests.flows import email, sms, track
 from tests.loops import ALWAYS, EVERYTHING
 from tests.world import CARRIERS, HOUR, MINUTE, World, world
-from upshotd.domain.breaker import CLOSED
+from upshotd.application.health import ProviderHealth
+from upshotd.domain.breaker import CLOSED, State
 from upshotd.domain.definitions import Carrier
 from upshotd.domain.message import Channel, Deferred, Message, MessageState, Refused, Unknown
 
@@ -133,3 +134,23 @@ async def test_a_probe_that_our_own_code_breaks_leaves_the_turn_to_the_next():
         await w.advance(MINUTE)
         assert w.breakers.of("texts") == CLOSED
         assert (await w.story()).count("SENT SMS") == 5
+
+
+async def test_people_see_which_providers_are_asked():
+    async with world(carriers=TWO) as w:
+        health = ProviderHealth(TWO, w.breakers, w.clock.now_us)
+        w.sms.answers = [AWAY] * 5
+        await people(w, *"abcde")
+
+        def states() -> dict[str, State]:
+            return {one.provider: one.state for one in health.list()}
+
+        assert states() == {
+            "pushes": State.CLOSED,
+            "smtp": State.CLOSED,
+            "spare": State.CLOSED,
+            "texts": State.OPEN,
+        }
+        assert health.list()[-1].channels == (Channel.SMS,)
+        w.clock.advance(MINUTE)
+        assert states()["texts"] is State.HALF_OPEN

@@ -53,6 +53,8 @@ def with_line(*lines: Request) -> Journeys:
 def test_what_is_as_it_should_be_has_no_findings():
     assert audit(found()) == []
     assert audit(told("tip/text/o", UNKNOWN)) == [], "taken, and said to be unknown"
+    mended = Told(1, ("UNKNOWN",), possible_duplicate=False)
+    assert audit(told("tip/text/o", mended)) == [], "given up, and then a callback came"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_what_is_as_it_should_be_has_no_findings():
         (found(stuck=1), "stuck"),
         (told("tip/text/o", Told(2, (), False)), "sent 2 times"),
         (told("tip/text/o", Told(0, (), False)), "sent 0 times"),
-        (told("tip/text/o", Told(1, ("UNKNOWN",), False)), "failed"),
+        (told("tip/text/o", Told(1, ("PROVIDER_ERROR",), False)), "failed"),
         (told("tip/first/o", SENT), "knows nothing of it"),
         (told("tip/text/o", Told(0, ("PROVIDER_ERROR",), False)), "the far end has it"),
         (told("receipt/text/o", SENT), "taken 2 times, and not marked"),

@@ -1,15 +1,28 @@
 """A provider that is away is left alone, and nobody loses an attempt by it."""
 
+from collections import Counter
+
 import structlog
 
+from tests.fakes import ManualClock
 from tests.flows import email, sms, track
 from tests.loops import ALWAYS, EVERYTHING
-from tests.world import CARRIERS, HOUR, MINUTE, World, world
+from tests.world import CARRIERS, HOUR, MINUTE, RecordingProvider, World, world
 from upshotd.application.health import ProviderHealth
 from upshotd.domain.breaker import CLOSED, State
 from upshotd.domain.definitions import Carrier
-from upshotd.domain.message import Channel, Deferred, Message, MessageState, Refused, Unknown
+from upshotd.domain.message import (
+    Channel,
+    Deferred,
+    Delivery,
+    Message,
+    MessageState,
+    Refused,
+    SendResult,
+    Unknown,
+)
 
+SECOND = 1_000_000
 AWAY = Deferred("ConnectionRefusedError")
 TWO = CARRIERS | {
     Channel.SMS: (Carrier("texts", idempotent=True), Carrier("spare", idempotent=False))
@@ -65,7 +78,7 @@ async def test_while_it_stays_away_only_a_probe_asks_it_now_and_then():
         assert message.attempt - message.spared <= 3, "hours that it was away count for nothing"
         run = await w.store.run("default", message.run_id)
         assert run is not None
-        assert [entry.what for entry in run.timeline].count("retrying") <= 4
+        assert [entry.what for entry in run.timeline].count("retrying") < len(opened)
 
 
 async def test_another_provider_of_the_channel_is_asked_at_once():
@@ -86,6 +99,36 @@ async def test_a_storm_of_429_opens_it_for_as_long_as_the_provider_asks():
         assert len(w.sms.ledger) == 5
         await w.advance(3 * MINUTE)
         assert (await w.story()).count("SENT SMS") == 8
+
+
+class TenASecond(RecordingProvider):
+    """Lets ten through a second, and says 429 to the others."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__("texts", idempotent=True)
+        self.asked = 0
+        self._clock = clock
+        self._taken: Counter[int] = Counter()
+
+    async def send(self, delivery: Delivery) -> SendResult:
+        self.asked += 1
+        second = self._clock.now_us() // SECOND
+        if self._taken[second] == 10:
+            return Deferred("HTTP 429", SECOND)
+        self._taken[second] += 1
+        return await super().send(delivery)
+
+
+async def test_what_a_provider_lets_through_is_used_and_little_is_asked_beyond_it():
+    async with world() as w:
+        texts = w.providers["texts"] = TenASecond(w.clock)
+        await people(w, *(f"u{number}" for number in range(100)))
+        seconds = 0
+        while len(texts.ledger) < 100:
+            await w.advance(SECOND)
+            seconds += 1
+        assert seconds <= 20, "ten would be the least"
+        assert texts.asked <= 150, "each time a few hear that it is too much"
 
 
 async def test_hours_of_429_use_up_no_attempt():

@@ -22,14 +22,25 @@ def test_a_provider_that_fails_now_and_then_is_asked():
 def test_failures_in_a_row_open_it():
     breaker = after_failures(3)
     assert (breaker.since_us, breaker.until_us) == (START, START + 5 * SECOND)
-    assert asked(breaker, START + SECOND, RULES) == (breaker, 4 * SECOND)
+    assert asked(breaker, START + SECOND, RULES)[1] == 4 * SECOND
 
 
 def test_after_the_pause_one_asks_and_the_others_wait():
     breaker, wait = asked(after_failures(3), START + 5 * SECOND, RULES)
     assert (breaker.probing, wait) == (True, 0)
     again, wait = asked(breaker, START + 6 * SECOND, RULES)
-    assert (again, wait) == (breaker, 5 * SECOND), "a probe is answered soon"
+    assert (again.probing, wait) == (True, 5 * SECOND), "a probe is answered soon"
+
+
+def test_those_who_wait_come_back_one_after_the_other():
+    breaker, waits = after_failures(3), []
+    for _ in range(3):
+        breaker, wait = asked(breaker, START, RULES)
+        waits.append(wait)
+    assert waits == [5_000_000, 5_002_000, 5_004_000]
+    breaker, _ = asked(breaker, START + 5 * SECOND, RULES)
+    breaker = after_failures(1, breaker, now=START + 5 * SECOND)
+    assert asked(breaker, START + 5 * SECOND, RULES)[1] == 10 * SECOND, "anew with each pause"
 
 
 def test_a_probe_that_never_ends_gives_way_to_another():
@@ -51,8 +62,8 @@ def test_the_pause_doubles_with_each_probe_that_fails_up_to_the_longest():
 
 
 def test_it_stays_open_for_as_long_as_the_provider_asks():
-    breaker = after_failures(3, retry_after=10 * MINUTE)
-    assert breaker.until_us == START + 10 * MINUTE
+    assert after_failures(3, retry_after=10 * MINUTE).until_us == START + 10 * MINUTE
+    assert after_failures(3, retry_after=SECOND).until_us == START + SECOND, "and no longer"
 
 
 def test_what_the_provider_asks_for_does_not_make_our_own_pauses_longer():

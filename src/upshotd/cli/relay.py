@@ -96,7 +96,7 @@ def segment(
     secrets = SecretFiles(SystemClock().monotonic_us)
     settings = _settings(config_file, overrides, secrets)
     try:
-        tally = asyncio.run(_relay(server, settings, _write_key(settings, secrets), once))
+        tally = asyncio.run(_relay(server, settings, secrets, once))
     except OutcomesLost as error:
         _give_up(_lost(error, settings.subscription), EXIT_LOST)
     except LogRefused as error:
@@ -153,14 +153,14 @@ def _lost(error: OutcomesLost, subscription: str) -> str:
     )
 
 
-async def _relay(
-    server: str, settings: SegmentSettings, write_key: Renewed[str], once: bool
-) -> Tally:
+async def _relay(server: str, settings: SegmentSettings, secrets: SecretFiles, once: bool) -> Tally:
     clock, stop, rules = SystemClock(), asyncio.Event(), settings.rules
     _end_on_signals(stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, secrets.look)
     pauses = Pauses(clock.sleep, UuidIds().fraction, stop)
     heartbeat_seconds = 1 if once else 10
     reading = Reading(settings.subscription, rules.kinds, heartbeat_seconds)
+    write_key = _write_key(settings, secrets)
     api = SegmentApi(settings.endpoint, write_key, rules.version, clock.now_us)
     try:
         async with keyed.channel(server, CHANNEL_OPTIONS) as channel:

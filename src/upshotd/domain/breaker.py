@@ -20,10 +20,12 @@ class Rules(NamedTuple):
     failures: int = 5
     #: The first pause, in microseconds; it doubles with each probe that fails.
     pause_us: int = 5_000_000
-    #: The longest, unless the provider asked for more.
+    #: The longest. Where the provider says when to come again, that counts instead.
     pause_max_us: int = 300_000_000
     #: What a probe may take, in microseconds; after it another one has its turn.
     probe_us: int = 25_000_000
+    #: Between two that wait, in microseconds: they come back one after the other.
+    spread_us: int = 2_000
 
 
 class Breaker(NamedTuple):
@@ -39,6 +41,8 @@ class Breaker(NamedTuple):
     until_us: int = 0
     #: Whether somebody is asking on trial.
     probing: bool = False
+    #: How many were told to wait since it opened.
+    waiting: int = 0
     #: What the last failure was.
     detail: str = ""
 
@@ -64,8 +68,10 @@ def asked(breaker: Breaker, now_us: int, rules: Rules) -> tuple[Breaker, int]:
     if now_us >= breaker.until_us:
         return breaker._replace(probing=True, until_us=now_us + rules.probe_us), 0
     wait_us = breaker.until_us - now_us
-    # A probe is answered long before its time is up, as a rule.
-    return breaker, min(wait_us, rules.pause_us) if breaker.probing else wait_us
+    if breaker.probing:  # it is answered long before its time is up, as a rule
+        wait_us = min(wait_us, rules.pause_us)
+    wait_us += breaker.waiting * rules.spread_us
+    return breaker._replace(waiting=breaker.waiting + 1), wait_us
 
 
 def failed(
@@ -83,8 +89,9 @@ def failed(
         # A provider that says when it is there again makes ours no longer.
         pauses=breaker.pauses + (retry_after_us == 0),
         since_us=now_us if closed else breaker.since_us,
-        until_us=now_us + max(pause_us, retry_after_us),
+        until_us=now_us + (retry_after_us or pause_us),
         probing=False,
+        waiting=0,
     )
 
 

@@ -15,6 +15,7 @@ from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
+from upshotd.application.breakers import Breakers
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.fetching import Fetchers
@@ -23,6 +24,7 @@ from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.application.schedules import Schedules
+from upshotd.domain.breaker import Rules
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.fetching import Fetch, Fetched, FetchResult
@@ -158,7 +160,8 @@ class World:
             self.wakeups,
             limits=limits,
         )
-        self.dispatcher = Dispatcher(self.providers, self.loop.settle)
+        self.breakers = Breakers(self.clock.now_us, Rules())
+        self.dispatcher = Dispatcher(self.providers, self.loop.settle, breakers=self.breakers)
         self.fetcher = RecordingFetcher()
         self.fetchers = Fetchers(self.fetcher, self.loop.settle)
         self.loop.attach(self.dispatcher, self.fetchers)

@@ -27,8 +27,9 @@ class Outside:
 
     #: Hosts that a fetch may ask although they are not public, as `name:port`.
     hosts: frozenset[str] = frozenset()
-    #: Where the secrets are that steps may name: variables of the environment, by name.
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    #: Where the secrets are that steps may name, by their names: `("env", variable)`, or
+    #: `("file", path)`.
+    secrets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: None: steps that ask a model get no answer.
     model: Model | None = None
 
@@ -54,16 +55,17 @@ def _is_host(text: str) -> bool:
     return bool(host) and port.isascii() and port.isdigit() and text.isprintable()
 
 
-def _secrets(reader: Reader) -> Mapping[str, str]:
+def _secrets(reader: Reader) -> Mapping[str, tuple[str, str]]:
     found = {}
     for name, value in reader.table("secrets").items():
-        env = value.get("env") if isinstance(value, dict) and len(value) == 1 else None
+        given = list(value.items()) if isinstance(value, dict) else []
+        where, what = given[0] if len(given) == 1 else ("", "")
         if not _NAME.fullmatch(name):
             reader.fault(f"secrets.{name}", f"a name must match {_NAME.pattern}")
-        elif not isinstance(env, str) or not env:
-            reader.fault(f"secrets.{name}", 'must be {env = "VARIABLE"}')
+        elif where not in ("env", "file") or not isinstance(what, str) or not what:
+            reader.fault(f"secrets.{name}", 'must be {env = "VARIABLE"} or {file = "PATH"}')
         else:
-            found[name] = env
+            found[name] = (where, what)
     return found
 
 

@@ -280,8 +280,8 @@ async def test_nor_does_a_name_that_means_something_else_after_the_look(
 
 
 async def question(far_end: FarEnd, key: str = "") -> FetchResult:
-    endpoint = Endpoint(far_end.url("v1/chat/completions"), "small", key)
-    fetcher = ModelFetcher(endpoint)
+    endpoint = Endpoint(far_end.url("v1/chat/completions"), "small", "model_key" if key else "")
+    fetcher = ModelFetcher(endpoint, {"model_key": key}.__getitem__)
     request = ModelRequest("Write to Ana", "Be brief.", json.dumps(SCHEMA), most_tokens=50)
     try:
         return await fetcher.fetch(request)

@@ -5,8 +5,8 @@ say something else.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
@@ -27,15 +27,19 @@ class Endpoint:
     url: str
     #: The model that is asked where a step names none.
     model: str
-    #: Empty where none is needed.
-    api_key: str = field(default="", repr=False)
+    #: Name of the secret that is its key; empty where none is needed.
+    secret: str = ""
 
 
 class ModelFetcher:
     """Asks over one session; without an endpoint there is no answer."""
 
-    def __init__(self, endpoint: Endpoint | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint | None, secret: Callable[[str], str] = lambda name: name
+    ) -> None:
+        """*secret* returns the secret of a name as it is at each time."""
         self._endpoint = endpoint
+        self._secret = secret
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, request: ModelRequest) -> FetchResult:
@@ -43,7 +47,9 @@ class ModelFetcher:
         endpoint = self._endpoint
         if endpoint is None:
             return Unfetched("NOT_CONFIGURED", "the settings name no model")
-        headers = {"authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+        headers = {}
+        if endpoint.secret:
+            headers["authorization"] = f"Bearer {self._secret(endpoint.secret)}"
         try:
             async with self._open().post(
                 endpoint.url,

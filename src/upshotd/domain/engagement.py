@@ -1,11 +1,11 @@
 """What follows from a fact that came about a message: acceptance, delivery, engagement."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from upshotd.domain import choices, messages
+from upshotd.domain import choices, devices, messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey, resume
-from upshotd.domain.message import OPEN, UNREACHABLE, Message, MessageState
+from upshotd.domain.message import OPEN, UNREACHABLE, Channel, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.run import Run
 from upshotd.domain.steps import send, wait
@@ -47,6 +47,7 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
     if message.state in OPEN or _arrived(message, engagement):
         message = accepted(draft, message)
     if taken:
+        _look_for_devices(draft, message, engagement)
         return EngagementResult(EngagementState.RECORDED, "", message_id)
     resumed = _record(draft, message, engagement)
     return EngagementResult(EngagementState.RECORDED, "", message_id, resumed)
@@ -59,13 +60,15 @@ def _arrived(message: Message, engagement: Engagement) -> bool:
     return "sent" not in message.facts
 
 
-def accepted(draft: Draft, message: Message, provider_message_id: str = "") -> Message:
+def accepted(
+    draft: Draft, message: Message, provider_message_id: str = "", detail: str = ""
+) -> Message:
     """Record acceptance, apply what came before it, and let the run go on."""
     message = messages.accept(draft, message, provider_message_id)
     journey = holder(draft, message)
     if journey is not None:
         journey.leave(message.step_id, sent=True)
-        journey.note("sent", message.provider)
+        journey.note("sent", f"{message.provider}: {detail}" if detail else message.provider)
     if (message.provider, message.provider_message_id) in draft.state.pending:
         if journey is not None:
             journey.save()
@@ -94,8 +97,23 @@ def holder(draft: Draft, message: Message) -> Journey | None:
     return resume(draft, run)
 
 
+def lose_devices(draft: Draft, message: Message, gone: Collection[str]) -> None:
+    """Take devices that are *gone* off the person, and tell the run that was sending to them."""
+    count = devices.forget(draft, message, gone)
+    journey = holder(draft, message) if count else None
+    if journey is not None:
+        journey.note("device_gone", f"{count} of {len(message.recipient.split())}")
+        journey.save()
+
+
+def _look_for_devices(draft: Draft, message: Message, engagement: Engagement) -> None:
+    if message.channel is Channel.PUSH:
+        lose_devices(draft, message, devices.named(message, engagement.data))
+
+
 def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str, ...]:
     """Add the fact and its outcome; return the runs that went on."""
+    _look_for_devices(draft, message, engagement)
     draft.changes.engagements[engagement.engagement_id] = (engagement, message.message_id)
     word = wait.fact(engagement.kind, machine=engagement.machine)
     first = word not in message.facts

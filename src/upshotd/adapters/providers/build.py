@@ -3,7 +3,17 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from upshotd.adapters.providers import console, null, resend, sendgrid, slack, smtp, twilio, webhook
+from upshotd.adapters.providers import (
+    console,
+    fcm,
+    null,
+    resend,
+    sendgrid,
+    slack,
+    smtp,
+    twilio,
+    webhook,
+)
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.application.ports import Provider
 from upshotd.domain.errors import InvalidArgument, Violation
@@ -20,6 +30,7 @@ CHANNELS: Mapping[str, frozenset[Channel]] = MappingProxyType(
         "resend": frozenset({Channel.EMAIL}),
         "twilio": frozenset({Channel.SMS}),
         "slack": frozenset({Channel.CHAT}),
+        "fcm": frozenset({Channel.PUSH}),
         "webhook": _ALL,
     }
 )
@@ -32,6 +43,7 @@ _KINDS: Mapping[str, Callable[[str, Options, Home], Provider]] = MappingProxyTyp
         "resend": resend.make,
         "twilio": twilio.make,
         "slack": slack.make,
+        "fcm": fcm.make,
         "webhook": webhook.make,
     }
 )

@@ -1,0 +1,182 @@
+"""The far ends of push: FCM with Google's tokens, as strict as they are."""
+
+import asyncio
+import base64
+import json
+from functools import cache
+from typing import Any
+
+from aiohttp import web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.contract.http_worlds import HttpWorld
+from tests.contract.provider_worlds import PATIENCE, Mood, Received, push_delivery, wall_us
+from upshotd.adapters.providers.build import build
+from upshotd.adapters.providers.options import Home
+from upshotd.application.ports import Provider
+from upshotd.domain.message import Delivery
+
+EMAIL = "upshot@demo-1.iam.gserviceaccount.com"
+SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
+FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+
+
+@cache
+def rsa_key(number: int = 0) -> RSAPrivateKey:
+    """A key that costs a while to make, once; another one by *number*."""
+    return generate_private_key(65537, 2048)
+
+
+def account_json(key: RSAPrivateKey | None = None, **changes: object) -> str:
+    """The file that the console gives out."""
+    pem = (key or rsa_key()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    given = {
+        "type": "service_account",
+        "project_id": "demo-1",
+        "private_key_id": "key-1",
+        "private_key": pem.decode(),
+        "client_email": EMAIL,
+        "token_uri": "https://oauth2.googleapis.com/token",
+        **changes,
+    }
+    return json.dumps({name: value for name, value in given.items() if value is not None})
+
+
+def fcm_error(status: int, code: str, general: str = "", **more: Any) -> dict[str, Any]:
+    """An error as FCM tells it: the general word outside, its own one in the details."""
+    details: list[dict[str, Any]] = [{"@type": FCM_ERROR, "errorCode": code}] if code else []
+    if "field" in more:
+        violation = {"field": more["field"], "description": "Invalid value"}
+        details.append({"@type": BAD_REQUEST, "fieldViolations": [violation]})
+    message = more.get("message", "something about the message")
+    return {
+        "error": {"code": status, "message": message, "status": general or code, "details": details}
+    }
+
+
+class FcmWorld(HttpWorld):
+    """Gives tokens to who signs for them, and takes messages from who has one that is good."""
+
+    recipient = "device-1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What devices are answered, by their tokens: (status, body, headers).
+        self.answers: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {}
+        #: What the next requests for a token are answered: (status, body).
+        self.token_answers: list[tuple[int, dict[str, Any]]] = []
+        self.token_requests = 0
+        #: How long a token is good, in seconds.
+        self.lasts_s = 3600
+        #: Good tokens, and until when.
+        self.tokens: dict[str, int] = {}
+        #: Whole requests, whatever they were answered.
+        self.asked: list[dict[str, Any]] = []
+        self.now_us = wall_us
+
+    def delivery(self, message_id: str = "msg-1", **changes: Any) -> Delivery:
+        return push_delivery(
+            message_id,
+            recipient=changes.get("recipient", self.recipient),
+            title=changes.get("subject", "Hello Ana"),
+            body=changes.get("text", "Hi Ana"),
+        )
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_post("/token", self._give)
+        app.router.add_post("/v1/projects/demo-1/messages:send", self._take)
+
+    @property
+    def token_url(self) -> str:
+        """What the assertion must be for."""
+        return f"http://127.0.0.1:{self.port}/token"
+
+    def build(self, **changes: object) -> Provider:
+        options: dict[str, object] = {
+            "service_account": account_json(),
+            "base_url": f"http://127.0.0.1:{self.port}",
+            "token_url": self.token_url,
+            "timeout": PATIENCE,
+        }
+        given = {name: value for name, value in {**options, **changes}.items() if value is not None}
+        return build("fcm", "test", given, Home(lambda: self.now_us()))
+
+    async def _give(self, request: web.Request) -> web.Response:
+        self.token_requests += 1
+        form = await request.post()
+        await asyncio.sleep(0)
+        if self.token_answers:
+            status, body = self.token_answers.pop(0)
+            return web.json_response(body, status=status, headers={"Retry-After": "9"})
+        assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+        if fault := self._fault(str(form["assertion"])):
+            told = {"error": "invalid_grant", "error_description": fault}
+            return web.json_response(told, status=400)
+        token = f"ya29.{self.token_requests}"
+        self.tokens[token] = self.now_us() + self.lasts_s * 1_000_000
+        given = {"access_token": token, "expires_in": self.lasts_s, "token_type": "Bearer"}
+        return web.json_response(given)
+
+    def _fault(self, assertion: str) -> str:
+        """Return what is wrong with an assertion; empty when it is good."""
+        head, body, signature = assertion.split(".")
+        header, claims = json.loads(_octets(head)), json.loads(_octets(body))
+        now_s = self.now_us() // 1_000_000
+        if (header["alg"], header["typ"], header["kid"]) != ("RS256", "JWT", "key-1"):
+            return "Invalid JWT header."
+        public = rsa_key().public_key()
+        try:
+            public.verify(_octets(signature), f"{head}.{body}".encode(), PKCS1v15(), SHA256())
+        except InvalidSignature:
+            return "Invalid JWT Signature."
+        if (claims["iss"], claims["aud"]) != (EMAIL, self.token_url):
+            return "Invalid JWT: wrong issuer or audience."
+        if claims["scope"] != SCOPE:
+            return "Invalid OAuth scope."
+        if not now_s - 300 <= claims["iat"] <= now_s + 1 < claims["exp"] <= claims["iat"] + 3600:
+            return "Invalid JWT: Token must be a short-lived token."
+        return ""
+
+    async def _take(self, request: web.Request) -> web.Response:
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        if self.tokens.get(token, 0) <= self.now_us():
+            return web.json_response(fcm_error(401, "", "UNAUTHENTICATED"), status=401)
+        body = await request.json()
+        self.asked.append(body)
+        message = body["message"]
+        if self.mood in {Mood.REFUSES, Mood.DEFERS}:
+            told = (
+                (400, "INVALID_ARGUMENT") if self.mood is Mood.REFUSES else (429, "QUOTA_EXCEEDED")
+            )
+            return web.json_response(fcm_error(*told), status=told[0])
+        device = message.get("token", "")
+        if device in self.answers:
+            status, told_body, headers = self.answers[device]
+            return web.json_response(told_body, status=status, headers=headers)
+        name = f"projects/demo-1/messages/0:{len(self.asked)}"
+        if body.get("validate_only"):
+            return web.json_response({"name": "projects/demo-1/messages/fake_message_id"})
+        self.ledger.append(_pushed(device, message))
+        await self._end(request)
+        return web.json_response({"name": name})
+
+
+def _octets(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _pushed(device: str, message: dict[str, Any]) -> Received:
+    shown, data = message["notification"], message["data"]
+    assert all(isinstance(value, str) for value in data.values()), "FCM takes texts only"
+    return Received(
+        message_id=data["upshot_message_id"],
+        recipients=[device],
+        subject=shown.get("title", ""),
+        text=shown.get("body", ""),
+        headers=data,
+    )

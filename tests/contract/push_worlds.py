@@ -1,4 +1,4 @@
-"""The far ends of push: FCM with Google's tokens, as strict as they are."""
+"""The far ends of push, as strict as they are: FCM with Google's tokens, and Twilio Notify."""
 
 import asyncio
 import base64
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.contract.http_worlds import HttpWorld
+from tests.contract.http_worlds import TWILIO_ACCOUNT, HttpWorld
 from tests.contract.provider_worlds import PATIENCE, Mood, Received, push_delivery, wall_us
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.options import Home
@@ -59,10 +59,22 @@ def fcm_error(status: int, code: str, general: str = "", **more: Any) -> dict[st
     }
 
 
-class FcmWorld(HttpWorld):
-    """Gives tokens to who signs for them, and takes messages from who has one that is good."""
+class PushWorld(HttpWorld):
+    """A server that takes pushes."""
 
     recipient = "device-1"
+
+    def delivery(self, message_id: str = "msg-1", **changes: Any) -> Delivery:
+        return push_delivery(
+            message_id,
+            recipient=changes.get("recipient", self.recipient),
+            title=changes.get("subject", "Hello Ana"),
+            body=changes.get("text", "Hi Ana"),
+        )
+
+
+class FcmWorld(PushWorld):
+    """Gives tokens to who signs for them, and takes messages from who has one that is good."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,14 +90,6 @@ class FcmWorld(HttpWorld):
         #: Whole requests, whatever they were answered.
         self.asked: list[dict[str, Any]] = []
         self.now_us = wall_us
-
-    def delivery(self, message_id: str = "msg-1", **changes: Any) -> Delivery:
-        return push_delivery(
-            message_id,
-            recipient=changes.get("recipient", self.recipient),
-            title=changes.get("subject", "Hello Ana"),
-            body=changes.get("text", "Hi Ana"),
-        )
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/token", self._give)
@@ -180,3 +184,94 @@ def _pushed(device: str, message: dict[str, Any]) -> Received:
         text=shown.get("body", ""),
         headers=data,
     )
+
+
+NOTIFY_SERVICE = "IS" + "0123456789abcdef" * 2
+
+
+class NotifyWorld(PushWorld):
+    """Keeps bindings, and hands a notification to all those of its identity."""
+
+    path = f"/v1/Services/{NOTIFY_SERVICE}"
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: (identity, binding type, address), in the order in which they were made.
+        self.bindings: list[tuple[str, str, str]] = []
+        #: What the next requests are answered, by `GET`, `Bindings` or `Notifications`.
+        self.answers: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        #: Requests: `GET` and the last part of those that post.
+        self.asked: list[str] = []
+        #: Forms of notifications.
+        self.forms: list[dict[str, str]] = []
+        self.now_us = wall_us
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_get(f"{self.path}/Bindings", self._list)
+        app.router.add_get(self.path, self._service)
+        app.router.add_post(f"{self.path}/Bindings", self._bind)
+        app.router.add_post(f"{self.path}/Notifications", self._take)
+
+    def build(self, public_url: str = "https://up.example", **changes: object) -> Provider:
+        """A provider of this server."""
+        options: dict[str, object] = {
+            "account_sid": TWILIO_ACCOUNT,
+            "auth_token": "token",
+            "service_sid": NOTIFY_SERVICE,
+            "base_url": f"http://127.0.0.1:{self.port}",
+            "timeout": PATIENCE,
+        }
+        home = Home(
+            lambda: self.now_us(),
+            callback_token=lambda *ids: ".".join(ids),
+            public_url=public_url,
+        )
+        given = {name: value for name, value in {**options, **changes}.items() if value is not None}
+        return build("twilio_notify", "test", given, home)
+
+    def _answer(self, request: web.Request, what: str) -> web.Response | None:
+        self.asked.append(what)
+        login = base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode()
+        assert login == f"{TWILIO_ACCOUNT}:token"
+        if not self.answers.get(what):
+            return None
+        status, body = self.answers[what].pop(0)
+        return web.json_response(body, status=status, headers={"Retry-After": "7"})
+
+    async def _service(self, request: web.Request) -> web.Response:
+        return self._answer(request, "service") or web.json_response({"sid": NOTIFY_SERVICE})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        identity = request.query["Identity"]
+        found = [
+            {"identity": identity, "binding_type": kind, "address": address}
+            for whose, kind, address in self.bindings
+            if whose == identity
+        ]
+        return self._answer(request, "GET") or web.json_response({"bindings": found, "meta": {}})
+
+    async def _bind(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        if (told := self._answer(request, "Bindings")) is not None:
+            return told
+        binding = (str(form["Identity"]), str(form["BindingType"]), str(form["Address"]))
+        self.bindings.append(binding)
+        return web.json_response({"sid": f"BS{len(self.bindings):032x}"}, status=201)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        if (told := self._answer(request, "Notifications")) is not None:
+            return told
+        if self.mood in {Mood.REFUSES, Mood.DEFERS}:
+            status = 400 if self.mood is Mood.REFUSES else 429
+            words = {"code": 20001, "message": "something about +41790000000", "status": status}
+            return web.json_response(words, status=status)
+        self.forms.append(form)
+        data = json.loads(form["Data"])
+        for identity, _, address in self.bindings:
+            if identity == form["Identity"]:
+                title, body = form.get("Title", ""), form.get("Body", "")
+                message_id = data["upshot_message_id"]
+                self.ledger.append(Received(message_id, [address], title, body, headers=data))
+        await self._end(request)
+        return web.json_response({"sid": f"NT{len(self.forms):032x}"}, status=201)

@@ -22,7 +22,7 @@ from tests.contract.provider_worlds import (
     World,
     sms_delivery,
 )
-from tests.contract.push_worlds import FcmWorld
+from tests.contract.push_worlds import FcmWorld, NotifyWorld
 from upshotd.domain.message import Accepted, Deferred, Refused, Unknown
 
 WORLDS: dict[str, type[World]] = {
@@ -33,11 +33,12 @@ WORLDS: dict[str, type[World]] = {
     "resend": ResendWorld,
     "webhook": WebhookWorld,
     "fcm": FcmWorld,
+    "twilio_notify": NotifyWorld,
 }
 every_provider = pytest.mark.parametrize("kind", list(WORLDS))
-OVER_A_NETWORK = ["smtp", "sendgrid", "resend", "webhook", "fcm"]
+OVER_A_NETWORK = ["smtp", "sendgrid", "resend", "webhook", "fcm", "twilio_notify"]
 #: Those that name each message anew, also one that comes again.
-NAMING_ANEW = {"sendgrid", "fcm"}
+NAMING_ANEW = {"sendgrid", "fcm", "twilio_notify"}
 with_ledger = pytest.mark.parametrize("kind", ["console", *OVER_A_NETWORK])
 over_a_network = pytest.mark.parametrize("kind", OVER_A_NETWORK)
 
@@ -144,8 +145,8 @@ async def test_a_refusal_is_for_ever_and_names_nobody(world: World, kind: str) -
     assert isinstance(result, Refused)
     assert result.reason == ("BOUNCED" if kind == "smtp" else "PROVIDER_ERROR")
     assert "ana" not in result.detail
-    said = {"smtp": "550", "sendgrid": "HTTP 400", "fcm": "HTTP 400"}
-    assert said.get(kind, "HTTP 422") in result.detail
+    said = {"smtp": "550", "webhook": "HTTP 422", "resend": "HTTP 422"}
+    assert said.get(kind, "HTTP 400") in result.detail
 
 
 @over_a_network
@@ -235,6 +236,7 @@ async def test_a_server_that_never_lets_us_in_cannot_have_taken_anything(
             "resend": {"base_url": f"http://127.0.0.1:{port}"},
             "webhook": {"url": f"http://127.0.0.1:{port}/in"},
             "fcm": {"base_url": f"http://127.0.0.1:{port}"},
+            "twilio_notify": {"base_url": f"http://127.0.0.1:{port}"},
         }
         provider = world.build(timeout=LITTLE_PATIENCE, **changes[kind])
         result = await provider.send(world.delivery())
@@ -319,6 +321,6 @@ async def test_a_text_message_is_accepted(world: World) -> None:
     assert isinstance(await world.provider.send(sms_delivery()), Accepted)
 
 
-@pytest.mark.parametrize("kind", ["smtp", "sendgrid", "resend", "fcm"])
+@pytest.mark.parametrize("kind", ["smtp", "sendgrid", "resend", "fcm", "twilio_notify"])
 async def test_what_carries_mail_or_pushes_carries_no_text_messages(world: World) -> None:
     assert isinstance(await world.provider.send(sms_delivery()), Refused)

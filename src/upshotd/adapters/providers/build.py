@@ -12,6 +12,7 @@ from upshotd.adapters.providers import (
     slack,
     smtp,
     twilio,
+    twilio_notify,
     webhook,
 )
 from upshotd.adapters.providers.options import Home, Options
@@ -31,6 +32,7 @@ CHANNELS: Mapping[str, frozenset[Channel]] = MappingProxyType(
         "twilio": frozenset({Channel.SMS}),
         "slack": frozenset({Channel.CHAT}),
         "fcm": frozenset({Channel.PUSH}),
+        "twilio_notify": frozenset({Channel.PUSH}),
         "webhook": _ALL,
     }
 )
@@ -44,6 +46,7 @@ _KINDS: Mapping[str, Callable[[str, Options, Home], Provider]] = MappingProxyTyp
         "twilio": twilio.make,
         "slack": slack.make,
         "fcm": fcm.make,
+        "twilio_notify": twilio_notify.make,
         "webhook": webhook.make,
     }
 )

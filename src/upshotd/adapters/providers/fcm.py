@@ -21,7 +21,7 @@ from upshotd.adapters.providers.service_account import (
     ServiceAccount,
     service_account,
 )
-from upshotd.adapters.providers.several import GONE, together
+from upshotd.adapters.providers.several import GONE, MESSAGE_ID, together
 from upshotd.adapters.providers.wording import detail_of
 from upshotd.domain.message import (
     Accepted,
@@ -35,8 +35,6 @@ from upshotd.domain.message import (
 
 API: Final = "https://fcm.googleapis.com"
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
-#: Where an app finds the id to report openings by, among the data that it gets.
-MESSAGE_ID: Final = "upshot_message_id"
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,61}[a-z0-9]")
 #: Keys of data that FCM keeps for itself.
 _RESERVED = re.compile(r"from|message_type|google\..*|gcm\.notification.*", re.DOTALL)

@@ -1,11 +1,14 @@
 """One message to several devices: what all of it is, by what each of them is. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from upshotd.domain.message import Accepted, Deferred, Refused, SendResult, Unknown
 
 #: Why a device takes nothing any more: it comes off the profile.
-GONE = "DEVICE_GONE"
+GONE: Final = "DEVICE_GONE"
+#: Where an app finds the id to report openings by, among the data that it gets.
+MESSAGE_ID: Final = "upshot_message_id"
 
 
 def together(results: Mapping[str, SendResult]) -> SendResult:

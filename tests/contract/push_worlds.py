@@ -80,6 +80,8 @@ class FcmWorld(PushWorld):
         super().__init__()
         #: What devices are answered, by their tokens: (status, body, headers).
         self.answers: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {}
+        #: Devices whose requests are held until the end.
+        self.held: set[str] = set()
         #: What the next requests for a token are answered: (status, body).
         self.token_answers: list[tuple[int, dict[str, Any]]] = []
         self.token_requests = 0
@@ -159,6 +161,8 @@ class FcmWorld(PushWorld):
             )
             return web.json_response(fcm_error(*told), status=told[0])
         device = message.get("token", "")
+        if device in self.held:
+            await self.released.wait()
         if device in self.answers:
             status, told_body, headers = self.answers[device]
             return web.json_response(told_body, status=status, headers=headers)

@@ -42,6 +42,8 @@ FAULTS = {
     "list": 0.5,
     "retell": 0.4,
     "merge": 0.5,
+    # devices
+    "device_gone": 0.5,
 }
 
 

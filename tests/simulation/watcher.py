@@ -1,4 +1,4 @@
-"""The invariants I1 to I16 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I17 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -113,6 +113,7 @@ class Watcher:
                 self._digest(tables, run)
             for message in changes.messages.values():
                 self._message(tables, changes, old, message, owner)
+            self._sim.devices.committed(changes, old.messages)
             for outcome in changes.outcomes:
                 known = not outcome.run_id or outcome.run_id in tables.runs
                 self.expect(known, f"I9 {outcome.outcome_id} is of a run of another workspace")

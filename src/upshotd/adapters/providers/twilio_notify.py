@@ -103,9 +103,10 @@ class TwilioNotifyProvider:
         async with self._binding.setdefault(identity, asyncio.Lock()):
             bound = await self._bind(identity, devices)
         if isinstance(bound, Deferred | Refused):
-            return bound
+            return bound._replace(detail=_without(devices, bound.detail))
         answer = await self._posting.post(f"{self._url}/Notifications", body, self._headers)
-        return self._result(answer, bound) if isinstance(answer, Answer) else answer
+        result = self._result(answer, bound) if isinstance(answer, Answer) else answer
+        return result._replace(detail=_without(devices, result.detail))
 
     async def check(self) -> str:
         """Return what is wrong with credentials or service; empty when both are good."""
@@ -182,8 +183,7 @@ class TwilioNotifyProvider:
             return Deferred(f"not bound: {answer.detail}")
         if 200 <= answer.status < 300:
             return None
-        words = told(answer)[1].replace(device, "<device>")
-        return self._later(answer, "not bound") or Refused("INVALID_ADDRESS", words)
+        return self._later(answer, "not bound") or Refused("INVALID_ADDRESS", told(answer)[1])
 
     def _later(self, answer: Answer, what: str) -> Deferred | None:
         """Return why a step before the notification is to be done again; None for never."""
@@ -218,6 +218,13 @@ class TwilioNotifyProvider:
 
 def _encoded(form: Form) -> bytes:
     return urlencode(form, errors="strict").encode()
+
+
+def _without(devices: Iterable[str], words: str) -> str:
+    """Return *words* without the tokens of devices."""
+    for device in devices:
+        words = words.replace(device, "<device>")
+    return words
 
 
 def _nameless(device: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -32,14 +33,18 @@ def rsa_key(number: int = 0) -> RSAPrivateKey:
     return generate_private_key(65537, 2048)
 
 
+def pem_of(key: RSAPrivateKey | EllipticCurvePrivateKey) -> str:
+    """A key as it stands in a file."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def account_json(key: RSAPrivateKey | None = None, **changes: object) -> str:
     """The file that the console gives out."""
-    pem = (key or rsa_key()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     given = {
         "type": "service_account",
         "project_id": "demo-1",
         "private_key_id": "key-1",
-        "private_key": pem.decode(),
+        "private_key": pem_of(key or rsa_key()),
         "client_email": EMAIL,
         "token_uri": "https://oauth2.googleapis.com/token",
         **changes,

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
-from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as ec_key
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.contract.provider_worlds import Mood, push_delivery
-from tests.contract.push_worlds import FcmWorld, account_json, fcm_error
+from tests.contract.push_worlds import FcmWorld, account_json, fcm_error, pem_of
 from upshotd.adapters.providers.fcm import FcmProvider
 from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.message import Accepted, Deferred, Refused, SendResult, Unknown
 
 SECOND = 1_000_000
-NAME = "projects/demo-1/messages/0:"
+NOT_RSA = pem_of(ec.generate_private_key(ec.SECP256R1()))
 
 
 @pytest.fixture
@@ -224,17 +223,6 @@ async def test_check_asks_without_sending(world: FcmWorld) -> None:
     assert await provider.check() != ""
 
 
-def not_rsa() -> str:
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-    )
-
-    key = ec_key(SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
 @pytest.mark.parametrize(
     ("changes", "option", "words"),
     [
@@ -244,7 +232,7 @@ def not_rsa() -> str:
         ({"service_account": '{"type": "authorized_user"}'}, "service_account", "service_account"),
         ({"service_account": account_json(client_email=None)}, "service_account", "client_email"),
         ({"service_account": account_json(private_key="x")}, "service_account", "cannot be read"),
-        ({"service_account": account_json(private_key=not_rsa())}, "service_account", "RSA"),
+        ({"service_account": account_json(private_key=NOT_RSA)}, "service_account", "RSA"),
         ({"service_account_file": "a.json"}, "service_account_file", "either"),
         ({"service_account": None, "service_account_file": "/no/such"}, "service_account_file",
          "FileNotFoundError"),

@@ -197,6 +197,33 @@ def test_a_callback_names_devices_by_their_digests():
     assert [m.channel for m in sim.sent] == [SMS], "the run took the way of the undeliverable"
 
 
+def test_a_run_that_goes_on_by_a_report_pushes_to_what_the_report_has_left():
+    sim = pushing(None, Step("again", Send(PUSH, (Push("Hi", "again"),))))
+    message = go(sim)
+    sim.settle(message, Unknown("no answer"))
+    told = {devices.GONE: [devices.digest("phone")]}
+    sim.engage(message.message_id, EngagementKind.ACCEPTED, data=told)
+    (message,) = sim.sent
+    assert (message.step_id, message.recipient) == ("again", "tablet")
+
+
+def test_a_report_that_overtook_the_answer_counts_when_its_message_is_known():
+    sim = pushing(None, Step("again", Send(PUSH, (Push("Hi", "again"),))))
+    message = go(sim)
+    told = {devices.GONE: [devices.digest("phone")]}
+    sim.engage("", EngagementKind.DELIVERED, provider="fcm", provider_message_id="m1", data=told)
+    sim.settle(message, Accepted("m1"))
+    (message,) = sim.sent
+    assert (message.step_id, message.recipient) == ("again", "tablet")
+
+
+def test_a_run_that_goes_on_by_an_answer_pushes_to_what_the_answer_has_left():
+    sim = pushing(None, Step("again", Send(PUSH, (Push("Hi", "again"),))))
+    sim.settle(go(sim), Accepted("m", gone=("phone",)))
+    (message,) = sim.sent
+    assert (message.step_id, message.recipient) == ("again", "tablet")
+
+
 @pytest.mark.parametrize("told", [{}, {devices.GONE: "phone"}, {devices.GONE: ["phone", 7, None]}])
 def test_what_names_no_device_changes_none(told: dict[str, object]):
     sim = pushing()

@@ -44,10 +44,10 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE", message_id)
     if not message.attempt:  # it was never given to a provider
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
+    _look_for_devices(draft, message, engagement)  # before a run goes on, to another push perhaps
     if message.state in OPEN or _arrived(message, engagement):
         message = accepted(draft, message)
     if taken:
-        _look_for_devices(draft, message, engagement)
         return EngagementResult(EngagementState.RECORDED, "", message_id)
     resumed = _record(draft, message, engagement)
     return EngagementResult(EngagementState.RECORDED, "", message_id, resumed)
@@ -86,6 +86,7 @@ def apply_pending(draft: Draft, message: Message) -> None:
     if waiting:
         draft.changes.applied_pending.append(key)
     for engagement in waiting:
+        _look_for_devices(draft, message, engagement)
         _record(draft, draft.message(message.message_id) or message, engagement)
 
 
@@ -113,7 +114,6 @@ def _look_for_devices(draft: Draft, message: Message, engagement: Engagement) ->
 
 def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str, ...]:
     """Add the fact and its outcome; return the runs that went on."""
-    _look_for_devices(draft, message, engagement)
     draft.changes.engagements[engagement.engagement_id] = (engagement, message.message_id)
     word = wait.fact(engagement.kind, machine=engagement.machine)
     first = word not in message.facts

@@ -12,6 +12,7 @@ from upshotd.adapters.http import sendgrid
 from upshotd.adapters.http.callbacks import Keys
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.adapters.providers.options import Home, Options
+from upshotd.adapters.providers.twilio_notify import LAST_DAY
 from upshotd.application.breakers import Breakers
 from upshotd.application.health import ProviderHealth
 from upshotd.application.ports import Provider
@@ -25,6 +26,8 @@ log = structlog.get_logger("upshot.app")
 
 #: Name and kind of the provider that stands in when none is configured.
 STAND_IN = "console"
+#: Kinds whose callbacks a token of Twilio signs.
+TWILIO = frozenset({"twilio", "twilio_notify"})
 
 
 def providers(settings: Settings, home: Home) -> dict[str, Provider]:
@@ -47,7 +50,16 @@ def providers(settings: Settings, home: Home) -> dict[str, Provider]:
             faults += error.violations
     if faults:
         raise InvalidArgument("the settings have faults", tuple(faults))
+    for table in settings.providers.values():
+        if last_day := ends(table.kind):
+            consequence = "no push leaves after that day; kind fcm is the way forward"
+            log.warning("provider.ends", provider=table.name, on=last_day, consequence=consequence)
     return made
+
+
+def ends(kind: str) -> str:
+    """Return the last day of a kind of provider; empty for one that has none."""
+    return LAST_DAY if kind == "twilio_notify" else ""
 
 
 def carriers(
@@ -88,7 +100,7 @@ def callback_keys(settings: Settings, home: Home) -> Keys:
     faults: list[Violation] = []
     for table in settings.providers.values():
         options = Options(table.name, table.options, home.environ, home.secrets)
-        if table.kind == "twilio":
+        if table.kind in TWILIO:
             tokens = (options.text("auth_token"), options.text("secondary_auth_token"))
             twilio_tokens[table.name] = tuple(token for token in tokens if token)
         if table.kind == "sendgrid":

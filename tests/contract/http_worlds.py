@@ -24,13 +24,17 @@ class HttpWorld(World):
 
     async def start(self) -> None:
         app = web.Application(client_max_size=32 * 1024 * 1024)
-        app.router.add_post(self.path, self._take)
+        self.add_routes(app)
         self.runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
         await site.start()
         self.port = self.runner.addresses[0][1]
         self.provider = self.build()
+
+    def add_routes(self, app: web.Application) -> None:
+        """Say what is asked where."""
+        app.router.add_post(self.path, self._take)
 
     def build(self, **changes: object) -> Provider:
         """A provider of this server."""

@@ -14,7 +14,7 @@ from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.console import ConsoleProvider
 from upshotd.adapters.providers.options import Home
 from upshotd.application.ports import Provider
-from upshotd.domain.message import Channel, Delivery, Email, Sms
+from upshotd.domain.message import Channel, Delivery, Email, Push, Sms
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -60,6 +60,13 @@ def sms_delivery(message_id: str = "msg-1", body: str = "Hi Ana") -> Delivery:
     return _delivery(message_id, Channel.SMS, "+41790000000", Sms(body))
 
 
+def push_delivery(message_id: str = "msg-1", **changes: Any) -> Delivery:
+    """A push to a device of Ana's; `recipient` and all parts of the content can be changed."""
+    recipient = changes.pop("recipient", "device-1")
+    content = {"title": "Hello Ana", "body": "Hi Ana", "data": {"order": "1042"}, **changes}
+    return _delivery(message_id, Channel.PUSH, recipient, Push(**content))
+
+
 def _delivery(message_id: str, channel: Channel, recipient: str, content: Any) -> Delivery:
     return Delivery(
         message_id=message_id,
@@ -84,10 +91,16 @@ class World:
 
     provider: Provider
     mood = Mood.ACCEPTS
+    #: Where its messages go.
+    recipient = "ana@example.com"
 
     def __init__(self) -> None:
         self.ledger: list[Received] = []
         self.released = asyncio.Event()
+
+    def delivery(self, message_id: str = "msg-1", **changes: Any) -> Delivery:
+        """A message to Ana that it can carry: `recipient`, `subject` and `text` can be changed."""
+        return email_delivery(message_id, **changes)
 
     async def start(self) -> None:
         """Make the provider and its server."""

@@ -20,9 +20,9 @@ from tests.contract.provider_worlds import (
     Received,
     SmtpWorld,
     World,
-    email_delivery,
     sms_delivery,
 )
+from tests.contract.push_worlds import FcmWorld, NotifyWorld
 from upshotd.domain.message import Accepted, Deferred, Refused, Unknown
 
 WORLDS: dict[str, type[World]] = {
@@ -32,10 +32,15 @@ WORLDS: dict[str, type[World]] = {
     "sendgrid": SendGridWorld,
     "resend": ResendWorld,
     "webhook": WebhookWorld,
+    "fcm": FcmWorld,
+    "twilio_notify": NotifyWorld,
 }
 every_provider = pytest.mark.parametrize("kind", list(WORLDS))
-with_ledger = pytest.mark.parametrize("kind", ["console", "smtp", "sendgrid", "resend", "webhook"])
-over_a_network = pytest.mark.parametrize("kind", ["smtp", "sendgrid", "resend", "webhook"])
+OVER_A_NETWORK = ["smtp", "sendgrid", "resend", "webhook", "fcm", "twilio_notify"]
+#: Those that name each message anew, also one that comes again.
+NAMING_ANEW = {"sendgrid", "fcm", "twilio_notify"}
+with_ledger = pytest.mark.parametrize("kind", ["console", *OVER_A_NETWORK])
+over_a_network = pytest.mark.parametrize("kind", OVER_A_NETWORK)
 
 HOSTILE = [
     "a@b\r\nBcc: x@y.example",
@@ -81,7 +86,7 @@ async def test_it_has_its_configured_name_and_says_whether_it_knows_repetitions(
 
 @every_provider
 async def test_an_accepted_message_has_an_id_of_the_provider(world: World) -> None:
-    result = await world.provider.send(email_delivery())
+    result = await world.provider.send(world.delivery())
 
     assert isinstance(result, Accepted)
     assert result.provider_message_id
@@ -89,11 +94,11 @@ async def test_an_accepted_message_has_an_id_of_the_provider(world: World) -> No
 
 @with_ledger
 async def test_an_accepted_message_arrives_once_with_its_content(world: World) -> None:
-    await world.provider.send(email_delivery(text="Hi Ana,\n\nbye\n.\nreally"))
+    await world.provider.send(world.delivery(text="Hi Ana,\n\nbye\n.\nreally"))
 
     (mail,) = ledger(world)
     assert mail.message_id == "msg-1"
-    assert mail.recipients == ["ana@example.com"]
+    assert mail.recipients == [world.recipient]
     assert mail.subject == "Hello Ana"
     assert mail.text == "Hi Ana,\n\nbye\n.\nreally"
 
@@ -102,7 +107,7 @@ async def test_an_accepted_message_arrives_once_with_its_content(world: World) -
 async def test_all_alphabets_and_long_lines_arrive_as_they_are(world: World) -> None:
     subject = "Grüße aus Zürich, 你好, שלום, 🎉 " + "and a subject that is far too long " * 5
     text = "Ünïcödé 🎉 " * 300
-    await world.provider.send(email_delivery(subject=subject.strip(), text=text.strip()))
+    await world.provider.send(world.delivery(subject=subject.strip(), text=text.strip()))
 
     (mail,) = ledger(world)
     assert mail.subject == subject.strip()
@@ -111,10 +116,10 @@ async def test_all_alphabets_and_long_lines_arrive_as_they_are(world: World) -> 
 
 @with_ledger
 async def test_a_repeated_message_carries_the_same_id(world: World, kind: str) -> None:
-    first = await world.provider.send(email_delivery("msg-7"))
-    second = await world.provider.send(email_delivery("msg-7"))
+    first = await world.provider.send(world.delivery("msg-7"))
+    second = await world.provider.send(world.delivery("msg-7"))
 
-    assert first == second or kind == "sendgrid", "SendGrid names each of them anew"
+    assert first == second or kind in NAMING_ANEW
     times = 1 if kind == "resend" else 2  # it knows what it has taken
     assert [mail.message_id for mail in ledger(world)] == ["msg-7"] * times
 
@@ -122,7 +127,7 @@ async def test_a_repeated_message_carries_the_same_id(world: World, kind: str) -
 @with_ledger
 async def test_many_messages_at_once_arrive_once_each(world: World) -> None:
     results = await asyncio.gather(
-        *(world.provider.send(email_delivery(f"msg-{number}")) for number in range(12))
+        *(world.provider.send(world.delivery(f"msg-{number}")) for number in range(12))
     )
 
     assert all(isinstance(result, Accepted) for result in results)
@@ -135,23 +140,23 @@ async def test_many_messages_at_once_arrive_once_each(world: World) -> None:
 async def test_a_refusal_is_for_ever_and_names_nobody(world: World, kind: str) -> None:
     world.mood = Mood.REFUSES
 
-    result = await world.provider.send(email_delivery())
+    result = await world.provider.send(world.delivery())
 
     assert isinstance(result, Refused)
     assert result.reason == ("BOUNCED" if kind == "smtp" else "PROVIDER_ERROR")
     assert "ana" not in result.detail
-    said = {"smtp": "550", "sendgrid": "HTTP 400"}
-    assert said.get(kind, "HTTP 422") in result.detail
+    said = {"smtp": "550", "webhook": "HTTP 422", "resend": "HTTP 422"}
+    assert said.get(kind, "HTTP 400") in result.detail
 
 
 @over_a_network
 async def test_a_temporary_answer_is_deferred_and_the_next_try_arrives_once(world: World) -> None:
     world.mood = Mood.DEFERS
-    assert isinstance(await world.provider.send(email_delivery()), Deferred)
+    assert isinstance(await world.provider.send(world.delivery()), Deferred)
     assert ledger(world) == []
 
     world.mood = Mood.ACCEPTS
-    assert isinstance(await world.provider.send(email_delivery()), Accepted)
+    assert isinstance(await world.provider.send(world.delivery()), Accepted)
     assert len(ledger(world)) == 1
 
 
@@ -159,7 +164,7 @@ async def test_a_temporary_answer_is_deferred_and_the_next_try_arrives_once(worl
 async def test_an_unreachable_server_is_worth_another_try(world: World) -> None:
     await world.go_down()
 
-    result = await world.provider.send(email_delivery())
+    result = await world.provider.send(world.delivery())
 
     assert isinstance(result, Deferred)
 
@@ -168,11 +173,11 @@ async def test_an_unreachable_server_is_worth_another_try(world: World) -> None:
 async def test_a_server_that_dies_between_two_messages_never_doubles_or_loses_unseen(
     world: World,
 ) -> None:
-    await world.provider.send(email_delivery("msg-1"))
+    await world.provider.send(world.delivery("msg-1"))
     await world.go_down()
 
     # The kept connection is dead: a webhook may have left on it, an e-mail cannot have.
-    result = await world.provider.send(email_delivery("msg-2"))
+    result = await world.provider.send(world.delivery("msg-2"))
 
     assert isinstance(result, Deferred | Unknown)
     assert [mail.message_id for mail in ledger(world)] == ["msg-1"]
@@ -182,7 +187,7 @@ async def test_a_server_that_dies_between_two_messages_never_doubles_or_loses_un
 async def test_taken_and_dropped_is_unknown(world: World) -> None:
     world.mood = Mood.DROPS
 
-    result = await world.provider.send(email_delivery())
+    result = await world.provider.send(world.delivery())
 
     assert isinstance(result, Unknown)
     assert len(ledger(world)) == 1
@@ -194,7 +199,7 @@ async def test_taken_and_silent_is_unknown(world: World) -> None:
     assert isinstance(world, SmtpWorld | HttpWorld)
     provider = world.build(timeout=LITTLE_PATIENCE)
 
-    result = await provider.send(email_delivery())
+    result = await provider.send(world.delivery())
     await provider.close()
 
     assert isinstance(result, Unknown)
@@ -204,10 +209,10 @@ async def test_taken_and_silent_is_unknown(world: World) -> None:
 @over_a_network
 async def test_after_an_unknown_result_the_provider_still_works(world: World) -> None:
     world.mood = Mood.DROPS
-    await world.provider.send(email_delivery("msg-1"))
+    await world.provider.send(world.delivery("msg-1"))
     world.mood = Mood.ACCEPTS
 
-    assert isinstance(await world.provider.send(email_delivery("msg-2")), Accepted)
+    assert isinstance(await world.provider.send(world.delivery("msg-2")), Accepted)
     assert [mail.message_id for mail in ledger(world)] == ["msg-1", "msg-2"]
 
 
@@ -230,9 +235,11 @@ async def test_a_server_that_never_lets_us_in_cannot_have_taken_anything(
             "sendgrid": {"base_url": f"http://127.0.0.1:{port}"},
             "resend": {"base_url": f"http://127.0.0.1:{port}"},
             "webhook": {"url": f"http://127.0.0.1:{port}/in"},
+            "fcm": {"base_url": f"http://127.0.0.1:{port}"},
+            "twilio_notify": {"base_url": f"http://127.0.0.1:{port}"},
         }
         provider = world.build(timeout=LITTLE_PATIENCE, **changes[kind])
-        result = await provider.send(email_delivery())
+        result = await provider.send(world.delivery())
         await provider.close()
         for filler in fillers:
             filler.close()
@@ -245,7 +252,7 @@ async def test_a_server_that_never_lets_us_in_cannot_have_taken_anything(
 async def test_a_hostile_address_adds_no_recipient_and_no_header(
     world: World, kind: str, hostile: str
 ) -> None:
-    result = await world.provider.send(email_delivery(recipient=hostile))
+    result = await world.provider.send(world.delivery(recipient=hostile))
 
     if kind in ("smtp", "sendgrid", "resend"):
         assert isinstance(result, Refused)
@@ -262,27 +269,27 @@ async def test_a_hostile_address_adds_no_recipient_and_no_header(
 async def test_a_hostile_subject_adds_no_recipient_and_no_header(
     world: World, hostile: str
 ) -> None:
-    await world.provider.send(email_delivery(subject=hostile))
+    await world.provider.send(world.delivery(subject=hostile))
 
     for mail in ledger(world):
-        assert mail.recipients == ["ana@example.com"]
+        assert mail.recipients == [world.recipient]
         assert not [name for name in mail.headers if name.lower() == "bcc"]
 
 
 @with_ledger
 @pytest.mark.parametrize("hostile", ["msg\r\nBcc: x@y.example", "msg\x00", "\ud800", "m\u2028x"])
 async def test_a_hostile_message_id_adds_no_header(world: World, hostile: str) -> None:
-    await world.provider.send(email_delivery(hostile))
+    await world.provider.send(world.delivery(hostile))
 
     for mail in ledger(world):
-        assert mail.recipients == ["ana@example.com"]
+        assert mail.recipients == [world.recipient]
         assert "Bcc" not in mail.headers
 
 
 @over_a_network
 @pytest.mark.parametrize("hostile", ["\ud800", "a \udfff b"])
 async def test_content_that_is_no_unicode_is_refused(world: World, hostile: str) -> None:
-    result = await world.provider.send(email_delivery(text=hostile))
+    result = await world.provider.send(world.delivery(text=hostile))
 
     assert isinstance(result, Refused)
     assert result.reason == "PROVIDER_ERROR"
@@ -290,7 +297,7 @@ async def test_content_that_is_no_unicode_is_refused(world: World, hostile: str)
 
 @every_provider
 async def test_close_can_be_repeated_and_releases_everything(world: World) -> None:
-    await world.provider.send(email_delivery())
+    await world.provider.send(world.delivery())
     await world.provider.close()
     await world.provider.close()
 
@@ -298,7 +305,7 @@ async def test_close_can_be_repeated_and_releases_everything(world: World) -> No
 @over_a_network
 async def test_a_cancelled_send_leaves_nothing_open(world: World) -> None:
     world.mood = Mood.HANGS
-    sending = asyncio.create_task(world.provider.send(email_delivery()))
+    sending = asyncio.create_task(world.provider.send(world.delivery()))
     while not ledger(world):
         await asyncio.sleep(0.005)
     sending.cancel()
@@ -306,7 +313,7 @@ async def test_a_cancelled_send_leaves_nothing_open(world: World) -> None:
         await sending
 
     world.mood = Mood.ACCEPTS
-    assert isinstance(await world.provider.send(email_delivery("msg-2")), Accepted)
+    assert isinstance(await world.provider.send(world.delivery("msg-2")), Accepted)
 
 
 @pytest.mark.parametrize("kind", ["console", "null", "webhook"])
@@ -314,6 +321,6 @@ async def test_a_text_message_is_accepted(world: World) -> None:
     assert isinstance(await world.provider.send(sms_delivery()), Accepted)
 
 
-@pytest.mark.parametrize("kind", ["smtp", "sendgrid", "resend"])
-async def test_what_carries_mail_carries_no_text_messages(world: World) -> None:
+@pytest.mark.parametrize("kind", ["smtp", "sendgrid", "resend", "fcm", "twilio_notify"])
+async def test_what_carries_mail_or_pushes_carries_no_text_messages(world: World) -> None:
     assert isinstance(await world.provider.send(sms_delivery()), Refused)

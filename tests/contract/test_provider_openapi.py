@@ -11,14 +11,17 @@ from tests.contract.http_worlds import (
 )
 from tests.contract.provider_worlds import (
     email_delivery,
+    push_delivery,
     sms_delivery,
     wall_us,
 )
+from tests.contract.push_worlds import NOTIFY_SERVICE
 from tests.prism import prism
 from upshotd.adapters.providers.attachments import File
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.sendgrid import SendGridProvider
+from upshotd.adapters.providers.twilio_notify import TwilioNotifyProvider
 from upshotd.application.ports import Provider
 from upshotd.domain.message import Accepted, Attachment, Delivery
 
@@ -34,6 +37,12 @@ def sendgrid() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def twilio() -> Iterator[str]:
     with prism("twilio_messages_v2010.json") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def notify() -> Iterator[str]:
+    with prism("twilio_notify_v1.json") as address:
         yield address
 
 
@@ -94,8 +103,26 @@ async def test_texts_are_what_twilio_s_document_allows(
     await accepted(provider, sms_delivery(body="Grüße & 你好 🎉"))
 
 
+@pytest.mark.parametrize(
+    ("options", "content"),
+    [
+        ({}, {}),
+        ({"binding_type": "apn", "ttl": 0}, {"body": "", "recipient": "phone tablet"}),
+        ({"api_key": "SK" + "0" * 32, "api_secret": "x", "ttl": 600}, {"title": "Grüße & 你好 🎉"}),
+    ],
+)
+async def test_bindings_and_notifications_are_what_notify_s_document_allows(
+    notify: str, options: dict[str, object], content: dict[str, Any]
+) -> None:
+    base = {"account_sid": TWILIO_ACCOUNT, "auth_token": "token", "service_sid": NOTIFY_SERVICE}
+    provider = build("twilio_notify", "test", {**base, "base_url": notify, **options}, HOME)
+    assert isinstance(provider, TwilioNotifyProvider)
+    assert await provider.check() == ""
+    await accepted(provider, push_delivery(**content))
+
+
 async def test_the_mock_servers_refuse_what_the_documents_do_not_allow(
-    sendgrid: str, twilio: str
+    sendgrid: str, twilio: str, notify: str
 ) -> None:
     mail = {"personalizations": [{"to": [{"emal": "a@b.example"}]}], "from": {}, "subject": "s"}
     async with aiohttp.ClientSession(headers={"Authorization": "Bearer SG.key"}) as session:
@@ -105,4 +132,13 @@ async def test_the_mock_servers_refuse_what_the_documents_do_not_allow(
     async with aiohttp.ClientSession(headers={"Authorization": "Basic YTpi"}) as session:
         for form in ({"Body": "no number"}, {"To": "+1555", "ValidityPeriod": "soon"}):
             async with session.post(twilio + path, data=form) as response:
+                assert response.status == 422
+        path = f"{notify}/v1/Services/{NOTIFY_SERVICE}"
+        binding = {"Identity": "ana", "BindingType": "carrier", "Address": "x"}
+        for what, form in (
+            ("Bindings", {"Identity": "ana"}),
+            ("Bindings", binding),
+            ("Notifications", {"Identity": "ana", "Ttl": "soon"}),
+        ):
+            async with session.post(f"{path}/{what}", data=form) as response:
                 assert response.status == 422

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from yaml.nodes import Node
 
+from tests.contract.push_worlds import account_json
 from tests.sim import DAY, HOUR, Sim
 from upshot.v1 import admin_pb2
 from upshot.v1 import workflow_pb2 as pb
@@ -32,6 +33,13 @@ from upshotd.domain.workflow import Trigger, Workflow
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
+
+#: What the settings in documents take from variables.
+SECRETS = {
+    "SMTP_PASSWORD": "x",
+    "TEXTS_SECRET": "whsec_" + "A" * 32,
+    "FCM_ACCOUNT": account_json(),
+}
 
 _YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -142,7 +150,7 @@ def test_settings_in_documents_can_be_read(document: Path):
     for match in _TOML.finditer(document.read_text()):
         settings = load(match[1], {}, {})  # raises with every fault
         for table in settings.providers.values():
-            home = Home(lambda: 0, {"SMTP_PASSWORD": "x", "TEXTS_SECRET": "whsec_" + "A" * 32})
+            home = Home(lambda: 0, SECRETS)
             build(table.kind, table.name, table.options, home)
         check_relays(settings)
 

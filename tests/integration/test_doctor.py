@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from tests.contract.http_worlds import TWILIO_ACCOUNT
+from tests.contract.push_worlds import NOTIFY_SERVICE, FcmWorld, NotifyWorld, account_json
 from tests.integration.cli_world import command
 from tests.unit.test_sendgrid_events import KEY, shown
 
@@ -70,10 +71,13 @@ async def url() -> Any:
     await runner.cleanup()
 
 
-async def ask(tmp_path: Path, text: str, *words: str, code: int = 0) -> str:
+async def ask(
+    tmp_path: Path, text: str, *words: str, code: int = 0, environ: dict[str, str] | None = None
+) -> str:
     config = tmp_path / "upshot.toml"
     config.write_text(text)
-    return "".join(await command({}, "doctor", "--config", str(config), *words, code=code))
+    asked = ("doctor", "--config", str(config), *words)
+    return "".join(await command(environ or {}, *asked, code=code))
 
 
 def config(url: str, sendgrid: str = "SG.good", slack: str = "xoxb-good") -> str:
@@ -112,6 +116,51 @@ async def test_faults_are_named_and_end_with_2(tmp_path: Path) -> None:
     assert "providers.mail.webhook_key" in said
     tls = 'listen = "127.0.0.1:0"\n[tls]\ncert = "nowhere.pem"\nkey = "nowhere.pem"\n'
     assert "tls.cert" in await ask(tmp_path, tls, code=2)
+
+
+PUSH = """
+public_url = "https://up.example"
+[providers.push]
+kind = "fcm"
+service_account_env = "FCM_ACCOUNT"
+base_url = "{fcm}"
+token_url = "{token}"
+[providers.old]
+kind = "twilio_notify"
+account_sid = "{account}"
+auth_token = "token"
+service_sid = "{service}"
+base_url = "{notify}"
+[channels]
+push = ["push", "old"]
+"""
+
+
+async def test_push_is_asked_without_sending_and_explained(tmp_path: Path) -> None:
+    firebase, notify = FcmWorld(), NotifyWorld()
+    await firebase.start()
+    await notify.start()
+    text = PUSH.format(
+        fcm=f"http://127.0.0.1:{firebase.port}",
+        token=firebase.token_url,
+        account=TWILIO_ACCOUNT,
+        service=NOTIFY_SERVICE,
+        notify=f"http://127.0.0.1:{notify.port}",
+    )
+    account = {"FCM_ACCOUNT": account_json()}
+    said = await ask(tmp_path, text, "--ask", environ=account)
+    assert said.count(" good") == 2, said
+    assert "Twilio ends Notify on 2027-10-31" in said
+    assert "https://up.example/callbacks/twilio_notify/old/" in said
+    assert "upshot_message_id" in said
+    assert "PRIVATE KEY" not in said
+    assert firebase.ledger == notify.ledger == []
+    stranger = {"FCM_ACCOUNT": account_json(client_email="eve@example.com")}
+    said = await ask(tmp_path, text, "--ask", environ=stranger, code=1)
+    assert "refused: configuration: no access token: HTTP 400, invalid_grant" in said
+    for there in (firebase, notify):
+        await there.provider.close()
+        await there.stop()
 
 
 async def test_without_anything_it_says_that_nothing_leaves(tmp_path: Path) -> None:

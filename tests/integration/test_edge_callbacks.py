@@ -145,7 +145,7 @@ async def tell(
 ) -> aiohttp.ClientResponse:
     """Call as Twilio does: at the public address, which a proxy brings to the edge."""
     token = token or there.links.callback_token("default", "msg-1")
-    path = f"/callbacks/twilio/{more.pop('provider', 'sms')}/{token}"
+    path = f"/callbacks/{more.pop('api', 'twilio')}/{more.pop('provider', 'sms')}/{token}"
     signature = RequestValidator(secret).compute_signature(f"https://up.example{path}", form)
     headers = {"X-Twilio-Signature": signature, **more}
     response = await there.http.post(there.url + path, data=form, headers=headers)
@@ -202,3 +202,37 @@ async def test_a_form_without_bound_or_sense_is_refused():
             assert (await there.http.post(url, data=body, headers=form)).status == 400
         large = io.BytesIO(b"a" * (BODY_BYTES_MAX + 1))
         assert (await there.http.post(url, data=large, headers=form)).status == 413
+
+
+# -- Twilio Notify -------------------------------------------------------------------------------
+
+NOTIFIED = {
+    "NotificationSid": "NT1",
+    "AccountSid": "AC1",
+    "ServiceSid": "IS1",
+    "Count": "1",
+    "SequenceId": "0",
+    "IsFinal": "true",
+    "DeliveryState": '{"type": "fcm", "address": "phone", "status": "SENT"}',
+}
+
+
+async def test_a_report_of_notify_is_recorded_by_the_message_its_address_names():
+    async with world(TWILIO) as there:
+        assert (await tell(there, NOTIFIED, api="twilio_notify")).status == 204
+        failed = '{"address": "phone", "status": "FAILED", "error_code": 52119}'
+        form = {**NOTIFIED, "NotificationSid": "NT2", "DeliveryState": failed}
+        assert (await tell(there, form, api="twilio_notify")).status == 204
+        assert [(e.message_id, e.kind) for e in there.server.engagements] == [
+            ("msg-1", pb.ENGAGEMENT_KIND_ACCEPTED),
+            ("msg-1", pb.ENGAGEMENT_KIND_BOUNCED),
+        ]
+
+
+async def test_a_report_that_twilio_did_not_sign_is_refused():
+    async with world(TWILIO) as there:
+        for more in ({"secret": "guess"}, {"provider": "mail"}):
+            response = await tell(there, NOTIFIED, api="twilio_notify", **more)
+            assert response.status in (403, 404)
+        assert (await tell(there, NOTIFIED, api="twilio_notify", token="x")).status == 204
+        assert there.server.engagements == []

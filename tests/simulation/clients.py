@@ -79,7 +79,7 @@ class Client:
             event.track.event = self._chance.choice((*flows.STARTS, *flows.MIDDLES))
             event.track.properties.update({"n": self._chance.randint(1, 9)})
             if self._chance.random() < 0.1:
-                event.context.update({"device": {"token": f"device-{user_id}"}})
+                self._by_app(workspace_id, event)
             if draw > 0.95:  # it happened before it was sent
                 ago_us = self._chance.choice((1_000_000, 3_600_000_000, 3 * 86_400_000_000))
                 event.event_time.FromMicroseconds(self._sim.now_us() - ago_us)
@@ -106,7 +106,15 @@ class Client:
         if self._chance.random() < 0.8:
             traits["phone"] = "+1555000" + user_id[-1] + ("1" if workspace_id == "north" else "2")
         event.identify.traits.update(traits)
+        if self._chance.random() < 0.4:
+            self._by_app(workspace_id, event)
         return event
+
+    def _by_app(self, workspace_id: str, event: event_pb2.Event) -> None:
+        """Let *event* come from one of the person's devices."""
+        name = f"{self._chance.choice(('phone', 'tablet'))}-{event.user_id}"
+        token = self._sim.devices.token(workspace_id, name)
+        event.context.update({"device": {"token": token}})
 
     async def _send(self, workspace_id: str, events: list[event_pb2.Event]) -> None:
         async def ingest(server: Server) -> list[IngestResult]:

@@ -43,6 +43,8 @@ FAULTS = {
     "retell": 0.4,
     "merge": 0.5,
     "erase": 0.4,
+    # devices
+    "device_gone": 0.5,
 }
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.simulation.database import OUTSIDE
+from tests.simulation.devices import Said
+from upshotd.domain import devices
 from upshotd.domain.errors import UpshotError
 from upshotd.domain.message import (
     Accepted,
+    Channel,
     Content,
     Deferred,
     Delivery,
@@ -77,22 +80,54 @@ class Providers:
         self.sim.trace(f"ask {provider} {delivery.message_id} {delivery.attempt}")
         self.sim.watcher.asked(provider, delivery)
         strikes = self.sim.faults.strikes
+        gone = self._gone(delivery)
         if strikes("send_lost_before", 0.04):
             return
-        if strikes("send_deferred", 0.08):
+        known = (
+            idempotent and (provider, delivery.workspace_id, delivery.message_id) in self._by_key
+        )
+        if strikes("send_deferred", 0.5 if gone else 0.08):  # what is left of it then goes out
             retry = self.chance.choice((0, 1_000_000, 30_000_000))
-            self._answer(answer, Deferred("busy", retry))
+            self._tell_gone(answer, delivery, Deferred(f"busy, {self.asked}", retry), gone)
         elif strikes("send_refused", 0.05):
             reason = self.chance.choice(("BOUNCED", "BOUNCED", "STOP"))
-            self._answer(answer, Refused(reason, "it says no"))
+            self._tell_gone(answer, delivery, Refused(reason, f"it says no, {self.asked}"), gone)
+        elif gone and len(gone) == len(delivery.recipient.split()) and not known:
+            said = Refused("DEVICE_GONE", f"gone, {self.asked}")
+            self._tell_gone(answer, delivery, said, gone)
         else:
             result = self._take(provider, idempotent, delivery)
             if strikes("send_lost_after", 0.05):
                 return
             if strikes("send_unclear", 0.03):
-                result = Unknown("an answer that nobody understands")
+                result = Unknown(f"an answer that nobody understands, {self.asked}")
             slow = strikes("send_slow", 0.05)
-            self._answer(answer, result, self.chance.uniform(1.0, 60.0) if slow else 0.0)
+            after_s = self.chance.uniform(1.0, 60.0) if slow else 0.0
+            self._tell_gone(answer, delivery, result, gone, after_s)
+
+    def _gone(self, delivery: Delivery) -> tuple[str, ...]:
+        """Return which devices of a push are not there any more; now and then one goes."""
+        if delivery.channel is not Channel.PUSH:
+            return ()
+        found = self.sim.devices
+        if self.sim.faults.strikes("device_gone", 0.2):
+            token = self.chance.choice(delivery.recipient.split())
+            found.gone.add((delivery.workspace_id, token))
+        return found.of(delivery.workspace_id, delivery.recipient)
+
+    def _tell_gone(
+        self,
+        answer: "asyncio.Future[SendResult]",
+        delivery: Delivery,
+        result: SendResult,
+        gone: tuple[str, ...],
+        after_s: float = 0.0,
+    ) -> None:
+        if gone:
+            mark = result.provider_message_id if isinstance(result, Accepted) else result.detail
+            key = (delivery.workspace_id, delivery.message_id, delivery.attempt)
+            self.sim.devices.said[key] = Said(gone, mark)
+        self._answer(answer, result._replace(gone=gone), after_s)
 
     def _answer(
         self, answer: "asyncio.Future[SendResult]", result: SendResult, after_s: float = 0.0
@@ -158,7 +193,13 @@ class Providers:
             provider="" if by_ours else taken.provider,
             provider_message_id="" if by_ours else taken.provider_message_id,
             machine=human and self.chance.random() < 0.2,
+            data=self._reported(taken.delivery),
         )
+
+    def _reported(self, delivery: Delivery) -> dict[str, object]:
+        """Return what a report of a push says of devices; now and then that one is gone."""
+        gone = self._gone(delivery)
+        return {devices.GONE: [devices.digest(token) for token in gone]} if gone else {}
 
     def _tell(self, workspace_id: str, engagement: Engagement, after_s: float) -> None:
         self.sim.outside(self._told(workspace_id, engagement, after_s))

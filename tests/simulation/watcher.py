@@ -118,6 +118,7 @@ class Watcher:
                 self._digest(tables, run)
             for message in changes.messages.values():
                 self._message(tables, changes, old, message, owner)
+            self._sim.devices.committed(changes, old.messages)
             for outcome in changes.outcomes:
                 known = not outcome.run_id or outcome.run_id in tables.runs
                 self.expect(known, f"I9 {outcome.outcome_id} is of a run of another workspace")

@@ -14,6 +14,7 @@ from tests.sim import START
 from tests.simulation import flows
 from tests.simulation.clients import WORKSPACES, Client, Operator, Relay
 from tests.simulation.database import OUTSIDE, SimDatabase
+from tests.simulation.devices import Devices
 from tests.simulation.faults import Faults
 from tests.simulation.node import Node
 from tests.simulation.providers import Providers
@@ -123,6 +124,7 @@ class Simulation:
         )
         self.codec = ContractCodec()
         self.conditions, self.templates = _CONDITIONS, _TEMPLATES
+        self.devices = Devices(self)
         self.watcher = Watcher(self)
         self.database.watching = self.watcher
         self.providers = Providers(self, self._fork())

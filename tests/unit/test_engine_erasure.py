@@ -8,7 +8,7 @@ from upshotd.domain import addresses
 from upshotd.domain.erasure import without_payload
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, RejectedEvent
-from upshotd.domain.message import Accepted, Channel, Deferred, Email, MessageState
+from upshotd.domain.message import Accepted, Channel, Deferred, Email, MessageState, Refused
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.routing import Method, Route
@@ -61,7 +61,9 @@ def test_the_run_is_canceled_the_profile_is_empty_and_the_log_says_so():
     assert sim.kinds[-1] == "PROFILE_ERASED", "nobody goes on for them"
 
 
-@pytest.mark.parametrize("answer", [Accepted("p1"), Deferred("busy")])
+@pytest.mark.parametrize(
+    "answer", [Accepted("p1"), Deferred("busy"), Refused("DEVICE_GONE", gone=("token",))]
+)
 def test_what_was_under_way_is_given_up_and_its_answer_says_nothing(answer: object) -> None:
     sim = written_to_ana()
     (sending,) = sim.sent

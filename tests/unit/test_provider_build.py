@@ -48,9 +48,10 @@ def faults(kind: str, options: Mapping[str, object], **environ: str) -> dict[str
 
 
 def test_every_kind_says_what_it_can_carry() -> None:
-    own = {"smtp", "sendgrid", "resend", "twilio", "slack"}
+    own = {"smtp", "sendgrid", "resend", "twilio", "slack", "fcm", "twilio_notify"}
     assert set(CHANNELS) == {"console", "null", "webhook"} | own
     assert CHANNELS["slack"] == {Channel.CHAT}
+    assert CHANNELS["fcm"] == CHANNELS["twilio_notify"] == {Channel.PUSH}
     assert CHANNELS["resend"] == {Channel.EMAIL}
     assert CHANNELS["sendgrid"] == {Channel.EMAIL}
     assert CHANNELS["twilio"] == {Channel.SMS}

@@ -112,6 +112,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
     for table in settings.providers.values():
         if table.kind == "sendgrid" and not _KEYS & set(table.options):
             yield f"! providers.{table.name}.webhook_key is not set: SendGrid's events are refused"
+        if last_day := routing.ends(table.kind):
+            yield f"! providers.{table.name}: Twilio ends Notify on {last_day}; move to kind fcm"
 
 
 def _set_up(settings: Settings) -> Iterator[str]:
@@ -144,3 +146,18 @@ def _at_provider(table: ProviderTable, base: str) -> Iterator[str]:
         yield ""
         yield f"At Twilio, for {table.name}: nothing. Each message names where it tells:"
         yield f"  {base}/callbacks/twilio/{table.name}/..."
+    if table.kind == "twilio_notify":
+        yield ""
+        yield f"At Twilio, for {table.name}:"
+        yield "  1. Account, Credentials, Push Credentials: the key of Firebase or Apple"
+        yield "  2. Notify, Services: one with that credential; its SID as service_sid"
+        yield "  Each notification names where Notify tells:"
+        yield f"  {base}/callbacks/twilio_notify/{table.name}/..."
+    if table.kind == "fcm":
+        yield ""
+        yield f"At Firebase, for {table.name}:"
+        yield "  1. Project settings, Cloud Messaging: the API (V1) enabled; for iOS a key of APNs"
+        yield "  2. Project settings, Service accounts, Generate new private key:"
+        yield "     as service_account or service_account_file"
+        yield "In the app: give the token as context.device.token (Segment's SDKs do), and call"
+        yield "  RecordEngagement with upshot_message_id of the data when a notification is opened"

@@ -23,6 +23,7 @@ WORDS: Final = {
     "unknown": "got no answer whether it was taken: {}",
     "passed_over": "passed a channel over: {}",
     "quiet": "waited for the end of quiet hours, {}",
+    "device_gone": "found that devices are gone, and took them off the profile: {}",
     "unroutable": "had no way to reach the person: {}",
     "suppressed": "was held back: {}",
     "undeliverable": "will never reach the person: {}",

@@ -1,6 +1,6 @@
 """Traits and the contact fields made from them. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from upshotd.domain.errors import Violation
@@ -83,6 +83,16 @@ def with_device(contact: Mapping[str, str], token: str) -> Mapping[str, str]:
     if not usable or known[:1] == [token]:
         return contact
     return {**contact, PUSH_TOKENS: _devices([token, *known])}
+
+
+def without_devices(contact: Mapping[str, str], gone: Collection[str]) -> Mapping[str, str]:
+    """Return *contact* without the devices that are *gone*; itself where it has none of them."""
+    known = contact.get(PUSH_TOKENS, "").split()
+    left = [token for token in known if token not in gone]
+    if left == known:
+        return contact
+    others = {field: value for field, value in contact.items() if field != PUSH_TOKENS}
+    return {**others, PUSH_TOKENS: " ".join(left)} if left else others
 
 
 def joined_contacts(known: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,12 +1,12 @@
 """What follows from a fact that came about a message: acceptance, delivery, engagement."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from upshotd.domain import choices, messages
+from upshotd.domain import choices, devices, messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.journey import Journey, resume
-from upshotd.domain.message import OPEN, UNREACHABLE, Message, MessageState
+from upshotd.domain.message import OPEN, UNREACHABLE, Channel, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.run import Run
 from upshotd.domain.steps import send, wait
@@ -47,6 +47,7 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.REJECTED, ERASED)
     if not message.attempt:  # it was never given to a provider
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
+    _look_for_devices(draft, message, engagement)  # before a run goes on, to another push perhaps
     if message.state in OPEN or _arrived(message, engagement):
         message = accepted(draft, message)
     if taken:
@@ -62,13 +63,15 @@ def _arrived(message: Message, engagement: Engagement) -> bool:
     return "sent" not in message.facts
 
 
-def accepted(draft: Draft, message: Message, provider_message_id: str = "") -> Message:
+def accepted(
+    draft: Draft, message: Message, provider_message_id: str = "", detail: str = ""
+) -> Message:
     """Record acceptance, apply what came before it, and let the run go on."""
     message = messages.accept(draft, message, provider_message_id)
     journey = holder(draft, message)
     if journey is not None:
         journey.leave(message.step_id, sent=True)
-        journey.note("sent", message.provider)
+        journey.note("sent", f"{message.provider}: {detail}" if detail else message.provider)
     if (message.provider, message.provider_message_id) in draft.state.pending:
         if journey is not None:
             journey.save()
@@ -86,6 +89,7 @@ def apply_pending(draft: Draft, message: Message) -> None:
     if waiting:
         draft.changes.applied_pending.append(key)
     for engagement in waiting:
+        _look_for_devices(draft, message, engagement)
         _record(draft, draft.message(message.message_id) or message, engagement)
 
 
@@ -95,6 +99,20 @@ def holder(draft: Draft, message: Message) -> Journey | None:
     if run is None or run.step_id != message.step_id:
         return None
     return resume(draft, run)
+
+
+def lose_devices(draft: Draft, message: Message, gone: Collection[str]) -> None:
+    """Take devices that are *gone* off the person, and tell the run that was sending to them."""
+    count = devices.forget(draft, message, gone)
+    journey = holder(draft, message) if count else None
+    if journey is not None:
+        journey.note("device_gone", f"{count} of {len(message.recipient.split())}")
+        journey.save()
+
+
+def _look_for_devices(draft: Draft, message: Message, engagement: Engagement) -> None:
+    if message.channel is Channel.PUSH:
+        lose_devices(draft, message, devices.named(message, engagement.data))
 
 
 def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str, ...]:

@@ -109,7 +109,8 @@ class Delivery(NamedTuple):
     message_id: str
     workspace_id: str
     channel: Channel
-    #: The address: e-mail address, E.164 number; the user id for a webhook.
+    #: The address: e-mail address, E.164 number; devices with a space between; the user id for a
+    #: webhook.
     recipient: str
     content: Content
     user_id: str
@@ -127,15 +128,20 @@ class Accepted(NamedTuple):
 
     #: The provider's own id, by which its callbacks name the message; may be empty.
     provider_message_id: str = ""
+    #: What a person may read about it: which of several devices did not take it.
+    detail: str = ""
+    #: Devices that are no more, by their tokens; so in every result.
+    gone: tuple[str, ...] = ()
 
 
 class Refused(NamedTuple):
     """The provider will never take this message: do not repeat it."""
 
-    #: One of the documented words: BOUNCED, PROVIDER_ERROR, INVALID_ADDRESS, STOP ...
+    #: One of the documented words: BOUNCED, PROVIDER_ERROR, INVALID_ADDRESS, STOP, DEVICE_GONE ...
     reason: str
     #: The provider's own words, bounded, without personal data.
     detail: str = ""
+    gone: tuple[str, ...] = ()
 
 
 class Deferred(NamedTuple):
@@ -148,12 +154,14 @@ class Deferred(NamedTuple):
     put_off: bool = False
     #: True where it says something about this message or its address alone: the provider is well.
     of_message: bool = False
+    gone: tuple[str, ...] = ()
 
 
 class Unknown(NamedTuple):
     """The request left, and no answer says whether it was taken."""
 
     detail: str = ""
+    gone: tuple[str, ...] = ()
 
 
 SendResult: TypeAlias = Accepted | Refused | Deferred | Unknown

@@ -2,12 +2,14 @@
 
 from typing import assert_never
 
-from upshotd.domain import choices, messages
+from upshotd.domain import choices, devices, messages
 from upshotd.domain.draft import Draft
-from upshotd.domain.engagement import accepted, apply_pending, holder
+from upshotd.domain.engagement import accepted, apply_pending, holder, lose_devices
+from upshotd.domain.erasure import ERASED
 from upshotd.domain.message import (
     OPEN,
     Accepted,
+    Channel,
     Deferred,
     Message,
     MessageState,
@@ -28,16 +30,22 @@ def settle(draft: Draft, settled: SendSettled) -> None:
     An answer that comes after its lease still counts, until another attempt begins.
     """
     message = draft.message(settled.message_id)
-    if message is None or message.attempt != settled.attempt:
+    if message is None or message.reason == ERASED:
+        return
+    if settled.result.gone:  # so it is, whichever attempt found it out
+        lose_devices(draft, message, settled.result.gone)
+    if message.attempt != settled.attempt:
         return
     if message.state is MessageState.ACCEPTED:
         _name(draft, message, settled)
-        return
-    if message.state not in OPEN:
-        return
+    elif message.state in OPEN:
+        _answered(draft, message, settled)
+
+
+def _answered(draft: Draft, message: Message, settled: SendSettled) -> None:
     match settled.result:
-        case Accepted(provider_message_id=provider_message_id):
-            accepted(draft, message, provider_message_id)
+        case Accepted(provider_message_id=provider_message_id, detail=detail):
+            accepted(draft, message, provider_message_id, detail)
         case Refused(reason=reason, detail=detail):
             choices.refused(draft, message, reason)
             failed(draft, message, reason, detail)
@@ -175,6 +183,12 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
         messages.suppress(draft, message, held.reason)
         _go_on(draft, message, "suppressed", held.reason)
         return
+    if message.channel is Channel.PUSH:
+        left = devices.left(draft, message)
+        if not left:
+            failed(draft, message, "DEVICE_GONE", "none of its devices is left")
+            return
+        message = replace(message, recipient=left)
     messages.attempt(draft, message, possible_duplicate=possible_duplicate)
 
 

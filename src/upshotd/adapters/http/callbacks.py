@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from upshot.v1 import engagement_pb2 as pb
 from upshot.v1 import service_pb2
-from upshotd.adapters.http import sendgrid, twilio
+from upshotd.adapters.http import sendgrid, twilio, twilio_notify
 from upshotd.adapters.http.answers import Refusal, body_of, json_response, refusal_of
 from upshotd.adapters.http.facts import Fact
 from upshotd.adapters.http.links import LinkReader
@@ -70,6 +70,7 @@ class Callbacks:
         """Register the routes."""
         app.router.add_post("/callbacks/sendgrid/{provider}", self._sendgrid)
         app.router.add_post("/callbacks/twilio/{provider}/{token}", self._twilio)
+        app.router.add_post("/callbacks/twilio_notify/{provider}/{token}", self._twilio_notify)
 
     async def _sendgrid(self, request: web.Request) -> web.StreamResponse:
         keys = self._keys().sendgrid.get(request.match_info["provider"])
@@ -88,6 +89,17 @@ class Callbacks:
         return json_response({"success": True})
 
     async def _twilio(self, request: web.Request) -> web.StreamResponse:
+        form = await self._signed_by_twilio(request)
+        await self._record(twilio.facts(request.match_info["token"], dict(form)))
+        return web.Response(status=204)
+
+    async def _twilio_notify(self, request: web.Request) -> web.StreamResponse:
+        form = await self._signed_by_twilio(request)
+        await self._record(twilio_notify.facts(request.match_info["token"], form))
+        return web.Response(status=204)
+
+    async def _signed_by_twilio(self, request: web.Request) -> twilio.Form:
+        """Return the form that Twilio posted; refuses what it did not sign."""
         keys = self._keys()
         tokens = keys.twilio.get(request.match_info["provider"])
         if tokens is None:
@@ -99,8 +111,7 @@ class Callbacks:
         signature = request.headers.get(twilio.SIGNATURE, "")
         if not twilio.is_signed(tokens, url, form, body, signature):
             raise Refusal(403, "this was not signed by Twilio")
-        await self._record(twilio.facts(request.match_info["token"], dict(form)))
-        return web.Response(status=204)
+        return form
 
     async def _record(self, facts: Iterable[Fact]) -> None:
         """Record *facts*, those of each workspace in their order."""

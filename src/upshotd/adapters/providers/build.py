@@ -3,7 +3,18 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from upshotd.adapters.providers import console, null, resend, sendgrid, slack, smtp, twilio, webhook
+from upshotd.adapters.providers import (
+    console,
+    fcm,
+    null,
+    resend,
+    sendgrid,
+    slack,
+    smtp,
+    twilio,
+    twilio_notify,
+    webhook,
+)
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.rotating import RotatingProvider
 from upshotd.application.ports import Provider
@@ -22,6 +33,8 @@ CHANNELS: Mapping[str, frozenset[Channel]] = MappingProxyType(
         "resend": frozenset({Channel.EMAIL}),
         "twilio": frozenset({Channel.SMS}),
         "slack": frozenset({Channel.CHAT}),
+        "fcm": frozenset({Channel.PUSH}),
+        "twilio_notify": frozenset({Channel.PUSH}),
         "webhook": _ALL,
     }
 )
@@ -34,6 +47,8 @@ _KINDS: Mapping[str, Callable[[str, Options, Home], Provider]] = MappingProxyTyp
         "resend": resend.make,
         "twilio": twilio.make,
         "slack": slack.make,
+        "fcm": fcm.make,
+        "twilio_notify": twilio_notify.make,
         "webhook": webhook.make,
     }
 )

@@ -60,9 +60,13 @@ class Posting:
         """Post once; Unknown when the connection stood and no status came, else Deferred."""
         return await self._ask("POST", url, body, headers)
 
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer | Deferred | Unknown:
+        """Get once what changes nothing."""
+        return await self._ask("GET", url, b"", headers)
+
     async def look(self, url: str, headers: Mapping[str, str]) -> str:
-        """Get what changes nothing, to see whether credentials are good; return what is wrong."""
-        answer = await self._ask("GET", url, b"", headers)
+        """Return what is wrong with the credentials in *headers*, by getting *url* with them."""
+        answer = await self.get(url, headers)
         if not isinstance(answer, Answer):
             return f"not reached: {answer.detail}"
         return "" if answer.status < 300 else f"HTTP {answer.status}"

@@ -4,15 +4,20 @@ Twilio knows no key of repetition. What it answers with a 4xx it has not made a 
 5xx or silence nobody can tell.
 """
 
-import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
-from upshotd.adapters.providers.wording import detail_of
+from upshotd.adapters.providers.twilio_account import (
+    NUMBER,
+    TOO_MANY,
+    TwilioAccount,
+    account_of,
+    told,
+)
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -26,16 +31,12 @@ from upshotd.domain.message import (
 API: Final = "https://api.twilio.com"
 #: Longest text, in characters (error 21617).
 BODY_CHARS: Final = 1600
-_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
-_ACCOUNT = re.compile(r"AC[0-9a-fA-F]{32}")
-_KEY = re.compile(r"SK[0-9a-fA-F]{32}")
 _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 _SENDER = re.compile(r"\+[1-9][0-9]{6,14}|[0-9]{3,8}|[A-Za-z0-9 +_&-]{1,11}")
 #: Numbers that no text message reaches: invalid, not mobile, a landline.
 _BAD_NUMBER: Final = frozenset({21211, 21614, 21635})
 #: The person told it to stop.
 _STOPPED: Final = 21610
-_TOO_MANY: Final = 20429
 #: Credentials, permissions for a country, a trial account, faults of the sender's number: they are
 #: ours to mend, and another provider may do it meanwhile.
 _OURS: Final = frozenset({20003, 21408, 21606, 21608, 21612, 21659, 21660, 21703})
@@ -48,11 +49,7 @@ _VALID_S: Final = 36_000
 class TwilioSettings:
     """As whom and how."""
 
-    #: AC and 32 hex digits.
-    account: str
-    #: Who logs in, and by what: an API key with its secret, or the account with its token.
-    login: str
-    secret: str = field(repr=False)
+    account: TwilioAccount
     #: A number, short code or name; empty beside a service.
     sender: str = ""
     #: A Messaging Service, MG and 32 hex digits; empty beside a sender.
@@ -73,16 +70,15 @@ class TwilioProvider:
         self._settings = settings
         self._home = home
         self._posting = Posting(settings.timeout_us)
-        login = f"{settings.login}:{settings.secret}".encode()
-        self._authorization = f"Basic {base64.b64encode(login).decode()}"
-        self._url = f"{settings.base_url}/2010-04-01/Accounts/{settings.account}/Messages.json"
+        self._authorization = settings.account.authorization
+        self._url = f"{settings.base_url}/2010-04-01/Accounts/{settings.account.sid}/Messages.json"
 
     async def send(self, delivery: Delivery) -> SendResult:
         """Post once; see the module for what a failure means."""
         content = delivery.content
         if not isinstance(content, Sms):
             return Refused("PROVIDER_ERROR", "Twilio carries text messages only")
-        if not _NUMBER.fullmatch(delivery.recipient):
+        if not NUMBER.fullmatch(delivery.recipient):
             return Refused("INVALID_ADDRESS", "not a number with its country code")
         if not content.body.strip() or len(content.body) > BODY_CHARS:
             text = f"a text of {len(content.body)} characters; 1 to {BODY_CHARS} are taken"
@@ -122,21 +118,15 @@ class TwilioProvider:
         return form
 
     def _result(self, answer: Answer) -> SendResult:
-        found = answer.json()
         if 200 <= answer.status < 300:
-            sid = found.get("sid")
+            sid = answer.json().get("sid")
             return Accepted(sid if isinstance(sid, str) and len(sid) <= 100 else "")
-        code, told = found.get("code"), found.get("message")
-        if not isinstance(code, int) or isinstance(code, bool):
-            code = 0
-        words = f"HTTP {answer.status}" + (f", {code}" if code else "")
-        if isinstance(told, str) and told:
-            words += f": {detail_of(_NUMBER.sub('<number>', told))}"
+        code, words = told(answer)
         return _verdict(answer, code, words, self._home.now_us())
 
 
 def _verdict(answer: Answer, code: int, words: str, now_us: int) -> SendResult:
-    if answer.status == 429 or code == _TOO_MANY:
+    if answer.status == 429 or code == TOO_MANY:
         return Deferred(words, answer.retry_after_us(now_us))
     if answer.status >= 500 or answer.status < 400:
         return Unknown(words)
@@ -149,15 +139,9 @@ def _verdict(answer: Answer, code: int, words: str, now_us: int) -> SendResult:
 
 def make(name: str, options: Options, home: Home) -> TwilioProvider:
     """The provider out of its table; raises InvalidArgument with every fault of it."""
-    account = options.text("account_sid", required=True)
-    token, key = options.text("auth_token", required=True), options.text("api_key")
-    # Read by the edge, where a token signs callbacks; the second one while they are being rotated.
-    options.text("secondary_auth_token")
-    secret = options.text("api_secret", required=bool(key))
+    account = account_of(options)
     sender, service = options.text("from"), options.text("messaging_service")
     for option, value, form, words in (
-        ("account_sid", account, _ACCOUNT, "must be AC and 32 hex digits"),
-        ("api_key", key, _KEY, "must be SK and 32 hex digits"),
         ("messaging_service", service, _SERVICE, "must be MG and 32 hex digits"),
         ("from", sender, _SENDER, "must be a number as +4179..., a short code or a name"),
     ):
@@ -167,8 +151,6 @@ def make(name: str, options: Options, home: Home) -> TwilioProvider:
         options.fault("from", "give either from or messaging_service")
     settings = TwilioSettings(
         account=account,
-        login=key or account,
-        secret=secret if key else token,
         sender=sender,
         service=service,
         base_url=options.web_address("base_url").rstrip("/") or API,

@@ -1,4 +1,4 @@
-"""I17: a device that is gone comes off the profile with the word of it, and gets nothing more."""
+"""I18: a device that is gone comes off the profile with the word of it, and gets nothing more."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -71,7 +71,7 @@ class Devices:
         if message.state is not MessageState.SENDING or not begun:
             return
         late = [token for token in message.recipient.split() if (where, token) in self.off]
-        self.sim.watcher.expect(not late, f"I17 {message.message_id} is sent to {late}, gone")
+        self.sim.watcher.expect(not late, f"I18 {message.message_id} is sent to {late}, gone")
 
     def _answer(self, where: str, before: Message | None, message: Message) -> set[str]:
         """Return the devices of which the answer that was written now says that they are gone."""
@@ -86,9 +86,11 @@ class Devices:
         tables = self.sim.database._tables(where)
         if message.state is MessageState.SENDING:  # begun again, with what its answer said
             again = tokens & set(message.recipient.split())
-            text = f"I17 {message.message_id} goes to {sorted(again)} again, gone"
+            text = f"I18 {message.message_id} goes to {sorted(again)} again, gone"
             self.sim.watcher.expect(not again, text)
-        profile = tables.profiles[tables.runs[message.run_id].profile_id]
-        kept = tokens & set(profile.contact.get("push_tokens", "").split())
-        self.sim.watcher.expect(not kept, f"I17 {profile.profile_id} keeps {sorted(kept)}, gone")
+        profile = tables.profiles.get(tables.runs[message.run_id].profile_id)
+        if profile is not None:  # else they were erased in the same transaction
+            kept = tokens & set(profile.contact.get("push_tokens", "").split())
+            who = profile.profile_id
+            self.sim.watcher.expect(not kept, f"I18 {who} keeps {sorted(kept)}, gone")
         return tokens

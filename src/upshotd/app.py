@@ -316,7 +316,7 @@ class _Start:
         await keys.refresh()
         self._beside(keys.run())
         services = Services(
-            upshot=UpshotService(loop, workflows, streams, clock),
+            upshot=UpshotService(loop, workflows, streams, clock, rules),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
             admin=AdminService(Admin(store), workflows, templates, preferences, suppressions, loop),
             keys=KeyService(keys),

@@ -1,6 +1,7 @@
 """Who wants what, written: choices, unsubscriptions, STOP and START, the suppression list."""
 
 from upshotd.domain import addresses, consent, identity
+from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Channel, Message
 from upshotd.domain.outcome import Engagement, EngagementKind
@@ -16,6 +17,9 @@ from upshotd.domain.values import replace
 
 #: What a person can take back.
 _LIFTED = frozenset({"UNSUBSCRIBED", "COMPLAINED", "OPTED_OUT", "STOP", "OPTED_IN"})
+#: What START takes back: neither a complaint nor a bounce, which STOP leaves standing for that.
+_STARTED = frozenset({"UNSUBSCRIBED", "STOP"})
+_STRONGER = frozenset({"COMPLAINED", "BOUNCED"})
 
 
 def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
@@ -63,7 +67,7 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
     by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
     by_channel = Suppression(channel=message.channel)
     listed = addresses.key(message.channel, message.recipient)
-    kind, who = engagement.kind, run.profile_id
+    kind, who, wish = engagement.kind, run.profile_id, asked(message.channel, engagement)
     if kind is EngagementKind.UNSUBSCRIBED:
         draft.put_suppression(who, replace(by_topic, reason="UNSUBSCRIBED"))
         if topic:
@@ -81,13 +85,30 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
         known = draft.definitions.topics.get(topic)
         if known is not None and known.default is consent.TopicDefault.OPTED_OUT:
             draft.put_suppression(who, Suppression(topic=topic, until_us=0, reason="OPTED_IN"))
-    elif kind is EngagementKind.REPLIED and message.channel is Channel.SMS:
-        word = consent.keyword(engagement.data)
-        if word == "stop":
-            _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
-        elif word == "start":
-            _lift(draft, who, {by_channel.scope})
-            _lift(draft, listed, {by_channel.scope})
+    elif wish is Keyword.STOP:
+        _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
+    elif wish is Keyword.START:
+        _lift(draft, who, {by_channel.scope}, _STARTED)
+        _lift(draft, listed, {by_channel.scope}, _STARTED)
+
+
+def asked(channel: Channel, engagement: Engagement) -> Keyword | None:
+    """Return what an answer asks of whoever sent the message; None for any other answer."""
+    if engagement.kind is not EngagementKind.REPLIED or channel is not Channel.SMS:
+        return None
+    return consent.keyword(engagement.data)
+
+
+def told(draft: Draft, engagement: Engagement) -> bool:
+    """Take STOP or START of an address that nothing was sent to; False for everything else."""
+    channel, _ = addresses.of_key(engagement.recipient)
+    wish = asked(channel, engagement)
+    by_channel = Suppression(channel=channel)
+    if wish is Keyword.STOP:
+        _hold_listed(draft, engagement.recipient, replace(by_channel, reason="STOP"))
+    elif wish is Keyword.START:
+        _lift(draft, engagement.recipient, {by_channel.scope}, _STARTED)
+    return wish in (Keyword.STOP, Keyword.START)
 
 
 def refused(draft: Draft, message: Message, reason: str) -> None:
@@ -101,13 +122,25 @@ def refused(draft: Draft, message: Message, reason: str) -> None:
 
 def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppression) -> None:
     """Hold back from a person and from the address, which others may have as well."""
-    draft.put_suppression(profile_id, suppression)
+    if not _outdone(draft, profile_id, suppression):
+        draft.put_suppression(profile_id, suppression)
     if listed:
+        _hold_listed(draft, listed, suppression)
+
+
+def _hold_listed(draft: Draft, listed: str, suppression: Suppression) -> None:
+    if not _outdone(draft, listed, suppression):
         draft.change_list()
         draft.changes.suppressions[listed, suppression.scope] = suppression
 
 
-def _lift(draft: Draft, whose: str, scopes: set[str]) -> None:
+def _outdone(draft: Draft, owner: str, suppression: Suppression) -> bool:
+    """Return whether more than a STOP holds the same back already: START would lift it with it."""
+    held = (one for one in draft.suppressions(owner) if one.scope == suppression.scope)
+    return suppression.reason == "STOP" and any(one.reason in _STRONGER for one in held)
+
+
+def _lift(draft: Draft, whose: str, scopes: set[str], reasons: frozenset[str] = _LIFTED) -> None:
     for held in draft.suppressions(whose):
-        if held.scope in scopes and held.reason in _LIFTED:
+        if held.scope in scopes and held.reason in reasons:
             draft.changes.suppressions[whose, held.scope] = None

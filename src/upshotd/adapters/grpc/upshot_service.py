@@ -20,6 +20,7 @@ from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Clock
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, Violation
+from upshotd.domain.profile import ContactRules
 from upshotd.domain.stimulus import EngagementResult, IngestResult
 from upshotd.domain.workflow import Workflow
 
@@ -31,12 +32,18 @@ class UpshotService:
     """Each method is one RPC: a workspace and a request in, the response out."""
 
     def __init__(
-        self, loop: Loop, workflows: Workflows, streams: OutcomeStreams, clock: Clock
+        self,
+        loop: Loop,
+        workflows: Workflows,
+        streams: OutcomeStreams,
+        clock: Clock,
+        rules: ContactRules,
     ) -> None:
         self._loop = loop
         self._workflows = workflows
         self._streams = streams
         self._clock = clock
+        self._rules = rules
 
     async def Ingest(self, workspace_id: str, request: pb.IngestRequest) -> pb.IngestResponse:
         _check_count("events", len(request.events))
@@ -92,7 +99,10 @@ class UpshotService:
         _check_count("engagements", len(request.engagements))
         failpoint("engagement.received")
         receive_us = self._clock.now_us()
-        facts = [engagement_codec.engagement(fact, receive_us) for fact in request.engagements]
+        facts = [
+            engagement_codec.engagement(fact, receive_us, self._rules.phone)
+            for fact in request.engagements
+        ]
         good = [fact for fact in facts if not isinstance(fact, RefusedEngagement)]
         recorded = iter(await self._loop.engage(workspace_id, good) if good else ())
         return pb.RecordEngagementResponse(

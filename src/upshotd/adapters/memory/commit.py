@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 from upshotd.adapters.memory.journal import Journal
 from upshotd.adapters.memory.tables import EventRow, Index, Tables
+from upshotd.domain import addresses
 from upshotd.domain.errors import Conflict, ConstraintFailure
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Merge
@@ -192,6 +193,10 @@ class _Application:
         if message.provider_message_id:
             key = (message.provider, message.provider_message_id)
             self._journal.put(tables.provider_messages, key, message_id)
+        answering = addresses.answering(message)
+        if answering:
+            newest = max(tables.newest_to.get(answering, ""), message_id)
+            self._journal.put(tables.newest_to, answering, newest)
 
     # engagements
 

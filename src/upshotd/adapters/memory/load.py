@@ -36,6 +36,9 @@ def load(tables: Tables, wanted: Wanted) -> State:
 
 def _wanted_messages(tables: Tables, wanted: Wanted, state: State) -> None:
     message_ids = wanted.message_ids & tables.messages.keys()
+    for address in wanted.recipients & tables.newest_to.keys():
+        state.by_recipient[address] = tables.newest_to[address]
+        message_ids.add(tables.newest_to[address])
     for key in wanted.provider_keys:
         if key in tables.provider_messages:
             message_ids.add(tables.provider_messages[key])

@@ -52,6 +52,8 @@ class Tables:
     messages_of: Index = field(default_factory=dict)
     messages_of_run: Index = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
+    #: The newest message by `addresses.answering`.
+    newest_to: dict[str, str] = field(default_factory=dict)
     #: Every engagement id that was taken, recorded or pending, and when it came (us).
     engagements: dict[str, int] = field(default_factory=dict)
     #: By what they wait for, then by engagement_id.

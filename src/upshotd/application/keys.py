@@ -36,7 +36,8 @@ LABEL_MAX: Final = 100
 _PREFIX: Final = "key/"
 _SECRET_BYTES: Final = 32
 _TEXT = re.compile(r"up_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
-_WORKSPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+#: What a workspace may be called.
+WORKSPACE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class Scope(StrEnum):
@@ -107,8 +108,8 @@ class Keys:
         if len(label) > LABEL_MAX or not label.isprintable():
             text = f"must be printable, at most {LABEL_MAX} characters"
             faults.append(Violation("label", text))
-        if not _WORKSPACE.fullmatch(workspace_id):
-            faults.append(Violation("workspace_id", f"must match {_WORKSPACE.pattern}"))
+        if not WORKSPACE.fullmatch(workspace_id):
+            faults.append(Violation("workspace_id", f"must match {WORKSPACE.pattern}"))
         if faults:
             raise InvalidArgument.of(faults)
         secret = secrets.token_urlsafe(_SECRET_BYTES)

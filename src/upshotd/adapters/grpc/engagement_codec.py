@@ -97,11 +97,11 @@ def _faults(message: pb.Engagement, number: str | None) -> list[tuple[str, Viola
     def fault(word: str, field: str, text: str) -> None:
         found.append((word, Violation(f"engagement.{field}", text)))
 
-    _check_target(message, number, fault)
     given = message.engagement_id
     if len(given) > ENGAGEMENT_ID_MAX or _CONTROL.search(given):
         text = f"at most {ENGAGEMENT_ID_MAX} characters are taken, and no control characters"
         fault("INVALID_ENGAGEMENT_ID", "engagement_id", text)
+    _check_target(message, number, fault)
     if not _KINDS.get(message.kind):
         text = f"one of the kinds is required; {message.kind} is none this server knows"
         fault("INVALID_KIND" if message.kind else "MISSING_KIND", "kind", text)

@@ -26,6 +26,9 @@ FAULTS = {
     "callback_early": 0.5,
     "callback_late": 0.5,
     "callback_lost": 0.3,
+    # people who text back
+    "text": 0.6,
+    "text_twice": 0.5,
     # clients and the network to them
     "request_lost": 0.5,
     "response_lost": 0.5,

@@ -10,18 +10,20 @@ from tests.simulation import flows
 from tests.simulation.database import SimDatabase
 from tests.simulation.faults import FAULTS, Faults
 from tests.simulation.node import SimClock
+from tests.simulation.phones import Phone
 from tests.simulation.virtual import Process, Stuck, VirtualLoop
 from tests.simulation.world import play
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
-from upshotd.domain import messages, sending
+from upshotd.domain import choices, messages, sending
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.steps import digest, send, throttle
 from upshotd.domain.validation import validate
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import StepKind
 
 
@@ -66,6 +68,8 @@ INVARIANTS = {
     "another channel although it may have come": "I14",
     "never too late": "I14",
     "given up in silence": "I15",
+    "a number that is not listed": "I17",
+    "an answer that is not remembered": "I17",
 }
 
 
@@ -93,6 +97,10 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901
             monkeypatch.setattr(sending, "_expired", lambda *_: False)
         case "given up in silence":
             monkeypatch.setattr(messages, "append", _quietly(messages.append))
+        case "a number that is not listed":
+            monkeypatch.setattr(choices, "_hold_listed", lambda *_: None)
+        case "an answer that is not remembered":
+            monkeypatch.setattr(Phone, "_told", _renamed(Phone._told))
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 
@@ -113,6 +121,17 @@ def _quietly(append):
             append(draft, message, kind, **fields)
 
     return told
+
+
+def _renamed(told):
+    """Tell everything under another name each time: nothing is known to be a repetition."""
+
+    async def anew(self, engagement):
+        self.told = getattr(self, "told", 0) + 1
+        name = f"{engagement.engagement_id}-{self.told}"
+        return await told(self, replace(engagement, engagement_id=name))
+
+    return anew
 
 
 def _an_hour_ahead(follow):

@@ -213,9 +213,9 @@ def test_a_start_that_changes_nothing_is_remembered_all_the_same():
     assert listed(sim) == "STOP"
 
 
-@pytest.mark.parametrize("stronger", ["BOUNCED", "COMPLAINED"])
+@pytest.mark.parametrize("stronger", ["SUPPRESSED", "COMPLAINED"])
 @pytest.mark.parametrize("known", [True, False])
-def test_start_lifts_neither_a_bounce_nor_a_complaint_also_where_a_stop_came_between(
+def test_start_lifts_neither_a_complaint_nor_what_was_listed_by_hand_also_after_a_stop(
     stronger: str, known: bool
 ):
     sim = texting()
@@ -229,6 +229,21 @@ def test_start_lifts_neither_a_bounce_nor_a_complaint_also_where_a_stop_came_bet
         assert listed(sim) == stronger
     sim.track("ana", "Go")
     assert not sim.sent
+
+
+def test_start_lifts_no_bounce_and_a_bounce_takes_no_stop_away():
+    """Of both the STOP is kept: the bounce may be taken off the list by hand."""
+    sim = texting()
+    message_id = sent(sim)
+    sim.engage(message_id, EngagementKind.BOUNCED)
+    answer(sim, "START")
+    assert listed(sim) == "BOUNCED"
+    answer(sim, "STOP")
+    assert listed(sim) == "STOP", "a number that texts is not dead"
+    sim.engage(message_id, EngagementKind.BOUNCED)
+    assert listed(sim) == "STOP"
+    sim.engage(message_id, EngagementKind.COMPLAINED)
+    assert listed(sim) == "COMPLAINED"
 
 
 def test_a_stop_outlasts_a_pause():

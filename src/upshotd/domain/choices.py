@@ -17,9 +17,11 @@ from upshotd.domain.values import replace
 
 #: What a person can take back.
 _LIFTED = frozenset({"UNSUBSCRIBED", "COMPLAINED", "OPTED_OUT", "STOP", "OPTED_IN"})
-#: What START takes back: neither a complaint nor a bounce, which STOP leaves standing for that.
+#: What START takes back: no complaint, no bounce, nothing that was listed by hand.
 _STARTED = frozenset({"UNSUBSCRIBED", "STOP"})
-_STRONGER = frozenset({"COMPLAINED", "BOUNCED"})
+#: What holds for good is not replaced by what weighs less: START after STOP would lift a complaint,
+#: and taking a bounce off the list a STOP. A number that texts STOP is not dead any more.
+_WEIGHTS = {"BOUNCED": 0, "UNSUBSCRIBED": 1, "STOP": 1, "SUPPRESSED": 2, "COMPLAINED": 3}
 
 
 def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
@@ -74,9 +76,10 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
             _lift(draft, who, {f"opt-in:{topic}"})
     elif kind is EngagementKind.BOUNCED and listed:
         # No wish of anybody: a send that was decided a moment before may still go.
-        draft.begin_list()
         bounced = replace(by_channel, reason="BOUNCED")
-        draft.changes.suppressions[listed, bounced.scope] = bounced
+        if not _outweighed(draft, listed, bounced):
+            draft.begin_list()
+            draft.changes.suppressions[listed, bounced.scope] = bounced
     elif kind is EngagementKind.COMPLAINED:
         _hold_both(draft, who, listed, replace(by_channel, reason="COMPLAINED"))
     elif kind is EngagementKind.RESUBSCRIBED:
@@ -122,22 +125,26 @@ def refused(draft: Draft, message: Message, reason: str) -> None:
 
 def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppression) -> None:
     """Hold back from a person and from the address, which others may have as well."""
-    if not _outdone(draft, profile_id, suppression):
+    if not _outweighed(draft, profile_id, suppression):
         draft.put_suppression(profile_id, suppression)
     if listed:
         _hold_listed(draft, listed, suppression)
 
 
 def _hold_listed(draft: Draft, listed: str, suppression: Suppression) -> None:
-    if not _outdone(draft, listed, suppression):
+    if not _outweighed(draft, listed, suppression):
         draft.change_list()
         draft.changes.suppressions[listed, suppression.scope] = suppression
 
 
-def _outdone(draft: Draft, owner: str, suppression: Suppression) -> bool:
-    """Return whether more than a STOP holds the same back already: START would lift it with it."""
-    held = (one for one in draft.suppressions(owner) if one.scope == suppression.scope)
-    return suppression.reason == "STOP" and any(one.reason in _STRONGER for one in held)
+def _outweighed(draft: Draft, owner: str, suppression: Suppression) -> bool:
+    """Return whether something that weighs more holds the same back for good already."""
+    weight = _WEIGHTS[suppression.reason]
+    return any(
+        one.scope == suppression.scope and _WEIGHTS.get(one.reason, 0) > weight
+        for one in draft.suppressions(owner)
+        if one.until_us is None
+    )
 
 
 def _lift(draft: Draft, whose: str, scopes: set[str], reasons: frozenset[str] = _LIFTED) -> None:

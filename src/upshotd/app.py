@@ -38,6 +38,7 @@ from upshotd.application.codec import Codec
 from upshotd.application.credentials import Credentials, KeyCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.erasing import Erasing
 from upshotd.application.failpoints import failpoint
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
@@ -299,6 +300,8 @@ class _Start:
         streams = OutcomeStreams(store, clock, self._wakeups)
         in_flight = InFlight(store, loop, clock)
         self._beside(in_flight.run())
+        erasing = Erasing(store.erased_rows, loop, clock, self._codec)
+        self._beside(erasing.run())
 
         def wake() -> None:
             in_flight.wake()
@@ -316,9 +319,11 @@ class _Start:
         await keys.refresh()
         self._beside(keys.run())
         services = Services(
-            upshot=UpshotService(loop, workflows, streams, clock, rules),
+            upshot=UpshotService(loop, workflows, streams, clock, rules, erasing.wake),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
-            admin=AdminService(Admin(store), workflows, templates, preferences, suppressions, loop),
+            admin=AdminService(
+                Admin(store), workflows, templates, preferences, suppressions, erasing, loop
+            ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
         )

@@ -12,7 +12,8 @@ from tests.fakes import ManualClock, SeededIds
 from upshotd.adapters import clock as clocks
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.wakeups import LocalWakeups
-from upshotd.application.ports import Clock, Wakeups
+from upshotd.application.ports import Clock
+from upshotd.application.wakeups import Wakeups
 from upshotd.domain.ids import Ids
 
 

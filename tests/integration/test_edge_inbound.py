@@ -149,7 +149,7 @@ async def test_what_cannot_be_taken_now_comes_again():
 
 async def test_one_event_that_is_none_harms_no_other():
     async with world() as there:
-        events = [{"type": "delete", "userId": "ana"}, 7, EVENT]
+        events = [{"type": "erase", "userId": "ana"}, 7, EVENT]
         status, _ = await post(there, "/inbound/segment/k", stringified(events))
         assert status == 202
         assert [event.WhichOneof("call") for event in there.server.events] == [None, None, "track"]

@@ -61,7 +61,7 @@ class Phone:
             recipient=self._key,
             data={"body": body},
         )
-        newest = self._tables.newest_to.get(self._key, "")
+        newest = self._tables.newest_to(self._key)
         # A START may count before anybody says so, a STOP must from then on.
         self._stopped = self._stopped and body != "START"
         result = await self._told(engagement)

@@ -101,3 +101,50 @@ def test_an_outcome_of_any_length_knows_its_place(
     found = _decoded(outcome_codec.encode_outcome(outcome, partition, position))
     assert (found.partition, found.position) == (partition, position)
     assert len(found.outcome_id) == length
+
+
+def test_an_erased_outcome_says_what_happened_at_its_place_and_nothing_of_the_person():
+    outcome = Outcome(
+        "o1",
+        OutcomeKind.MESSAGE_CLICKED,
+        "Message Clicked",
+        occur_us=100,
+        record_us=100,
+        profile_id="p",
+        user_id="ana",
+        anonymous_id="a1",
+        run_id="r1",
+        recipient="ana@example.com",
+        link_url="https://example.com/ana",
+        properties={"ip": "192.0.2.1"},
+    )
+    body = CODEC.encode_outcome(outcome, 3, 7)
+    cleared = CODEC.erased_outcome(body, {"ana": 100}, {})
+    assert cleared is not None
+    (read,) = service_pb2.StreamOutcomesResponse.FromString(cleared).outcomes
+    assert (read.outcome_id, read.user_id, read.run_id) == ("o1", "ana", "r1")
+    assert (read.partition, read.position) == (3, 7)
+    assert (read.recipient, read.link_url, len(read.properties.fields)) == ("", "", 0)
+    assert CODEC.erased_outcome(cleared, {"ana": 100}, {}) is None, "there is nothing more to do"
+
+
+@pytest.mark.parametrize(
+    ("users", "anonymous", "theirs"),
+    [
+        ({"ana": 100}, {}, True),
+        ({"ana": 99}, {}, False),
+        ({"ben": 100}, {}, False),
+        ({}, {"a1": 100}, True),
+        ({}, {"a2": 100}, False),
+        ({}, {}, False),
+    ],
+)
+def test_outcomes_of_others_and_of_later_are_left_alone(
+    users: dict[str, int], anonymous: dict[str, int], theirs: bool
+) -> None:
+    outcome = Outcome(
+        *("o1", OutcomeKind.MESSAGE_SENT, "Message Sent", 100, 100, "p", "ana", "a1"),
+        recipient="ana@example.com",
+    )
+    body = CODEC.encode_outcome(outcome, 0, 1)
+    assert (CODEC.erased_outcome(body, users, anonymous) is not None) is theirs

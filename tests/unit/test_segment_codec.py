@@ -192,7 +192,12 @@ def test_a_call_that_is_no_object_spoils_nothing_else(call: object) -> None:
     assert good.track.event == "x"
 
 
-@pytest.mark.parametrize("kind", [None, "", "delete", "Track", 7, ["track"]])
+def test_a_delete_is_the_wish_that_somebody_be_erased():
+    (event,) = events_of({"batch": [{"type": "delete", "messageId": "m", "userId": "ana"}]})
+    assert event.WhichOneof("call") == "delete"
+
+
+@pytest.mark.parametrize("kind", [None, "", "erase", "Track", 7, ["track"]])
 def test_a_type_that_nobody_knows_has_no_call_but_keeps_its_ids(kind: object) -> None:
     (event,) = events_of({"batch": [{"type": kind, "messageId": "m", "userId": "ana"}]})
     assert event.WhichOneof("call") is None

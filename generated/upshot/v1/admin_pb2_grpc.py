@@ -108,6 +108,11 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.EraseProfile = channel.unary_unary(
+                '/upshot.v1.AdminService/EraseProfile',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.EraseProfileRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.EraseProfileResponse.FromString,
+                _registered_method=True)
         self.DefineTopic = channel.unary_unary(
                 '/upshot.v1.AdminService/DefineTopic',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.DefineTopicRequest.SerializeToString,
@@ -286,6 +291,18 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseProfile(self, request, context):
+        """Erases a person: runs end, and what is known about them, their addresses and what was written to
+        them is gone when this returns. Their events and what the log has of them follow in the
+        background. What comes late, from before, is refused. PROFILE_ERASED is written.
+
+        A person nobody has heard of is erased too: what comes late finds nobody. Fails with
+        INVALID_ARGUMENT without an id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DefineTopic(self, request, context):
         """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
 
@@ -435,6 +452,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetProfile,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.GetProfileRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'EraseProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseProfile,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.EraseProfileRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.EraseProfileResponse.SerializeToString,
             ),
             'DefineTopic': grpc.unary_unary_rpc_method_handler(
                     servicer.DefineTopic,
@@ -859,6 +881,33 @@ class AdminService(object):
             '/upshot.v1.AdminService/GetProfile',
             upshot_dot_v1_dot_admin__pb2.GetProfileRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/EraseProfile',
+            upshot_dot_v1_dot_admin__pb2.EraseProfileRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.EraseProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

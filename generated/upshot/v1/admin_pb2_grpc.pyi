@@ -110,6 +110,14 @@ class AdminServiceStub:
 
     Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
     """
+    EraseProfile: _grpc.UnaryUnaryMultiCallable[_admin_pb2.EraseProfileRequest, _admin_pb2.EraseProfileResponse]
+    """Erases a person: runs end, and what is known about them, their addresses and what was written to
+    them is gone when this returns. Their events and what the log has of them follow in the
+    background. What comes late, from before, is refused. PROFILE_ERASED is written.
+
+    A person nobody has heard of is erased too: what comes late finds nobody. Fails with
+    INVALID_ARGUMENT without an id.
+    """
     DefineTopic: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DefineTopicRequest, _admin_pb2.DefineTopicResponse]
     """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
 
@@ -237,6 +245,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Returns a profile.
 
     Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+    """
+    EraseProfile: _aio.UnaryUnaryMultiCallable[_admin_pb2.EraseProfileRequest, _admin_pb2.EraseProfileResponse]  # type: ignore[assignment]
+    """Erases a person: runs end, and what is known about them, their addresses and what was written to
+    them is gone when this returns. Their events and what the log has of them follow in the
+    background. What comes late, from before, is refused. PROFILE_ERASED is written.
+
+    A person nobody has heard of is erased too: what comes late finds nobody. Fails with
+    INVALID_ARGUMENT without an id.
     """
     DefineTopic: _aio.UnaryUnaryMultiCallable[_admin_pb2.DefineTopicRequest, _admin_pb2.DefineTopicResponse]  # type: ignore[assignment]
     """Defines what messages can be about, so that people can choose. Workflows name it in `topic`.
@@ -446,6 +462,20 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a profile.
 
         Fails with NOT_FOUND for an unknown person, INVALID_ARGUMENT without an id.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseProfile(
+        self,
+        request: _admin_pb2.EraseProfileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.EraseProfileResponse, _abc.Awaitable[_admin_pb2.EraseProfileResponse]]:
+        """Erases a person: runs end, and what is known about them, their addresses and what was written to
+        them is gone when this returns. Their events and what the log has of them follow in the
+        background. What comes late, from before, is refused. PROFILE_ERASED is written.
+
+        A person nobody has heard of is erased too: what comes late finds nobody. Fails with
+        INVALID_ARGUMENT without an id.
         """
 
     @_abc_1.abstractmethod

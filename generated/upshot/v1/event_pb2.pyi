@@ -41,6 +41,7 @@ class Event(_message.Message):
     SCREEN_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     SCHEDULED_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Segment's messageId, 1 to 100 characters: the key that makes it act once.
     Empty: one is assigned, and a repeat cannot be recognised.
@@ -93,6 +94,10 @@ class Event(_message.Message):
     def scheduled(self) -> Global___Scheduled:
         """A workflow's schedule has come. The server makes these itself; they are refused from outside."""
 
+    @_builtins.property
+    def delete(self) -> Global___Delete:
+        """The person is to be erased. Needs a key with the scope ERASE, where keys are required."""
+
     def __init__(
         self,
         *,
@@ -110,12 +115,13 @@ class Event(_message.Message):
         screen: Global___Screen | None = ...,
         alias: Global___Alias | None = ...,
         scheduled: Global___Scheduled | None = ...,
+        delete: Global___Delete | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "call", b"call", "context", b"context", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "call", b"call", "context", b"context", "delete", b"delete", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "anonymous_id", b"anonymous_id", "call", b"call", "context", b"context", "event_id", b"event_id", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "anonymous_id", b"anonymous_id", "call", b"call", "context", b"context", "delete", b"delete", "event_id", b"event_id", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "alias", "scheduled"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "alias", "scheduled", "delete"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -286,6 +292,23 @@ class Scheduled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Scheduled: _TypeAlias = Scheduled  # noqa: Y015
+
+@_typing.final
+class Delete(_message.Message):
+    """The person is to be erased, as by AdminService.EraseProfile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delete: _TypeAlias = Delete  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):

@@ -38,6 +38,8 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Workflows, templates and topics: defining and reading them."""
     SCOPE_ADMIN: _Scope.ValueType  # 5
     """Everything."""
+    SCOPE_ERASE: _Scope.ValueType  # 6
+    """Erasing people: EraseProfile, and Segment's `delete` where the key may ingest as well."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """What a key may do."""
@@ -54,6 +56,8 @@ SCOPE_WORKFLOW: Scope.ValueType  # 4
 """Workflows, templates and topics: defining and reading them."""
 SCOPE_ADMIN: Scope.ValueType  # 5
 """Everything."""
+SCOPE_ERASE: Scope.ValueType  # 6
+"""Erasing people: EraseProfile, and Segment's `delete` where the key may ingest as well."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final

@@ -57,6 +57,8 @@ class _OutcomeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutcomeKi
     """A run was canceled."""
     OUTCOME_KIND_RUN_FAILED: _OutcomeKind.ValueType  # 17
     """A run could not go on."""
+    OUTCOME_KIND_PROFILE_ERASED: _OutcomeKind.ValueType  # 20
+    """Everything personal of a person was erased: whoever keeps a copy erases it, too."""
     OUTCOME_KIND_CUSTOM: _OutcomeKind.ValueType  # 21
     """Written by an emit step."""
 
@@ -95,6 +97,8 @@ OUTCOME_KIND_RUN_CANCELED: OutcomeKind.ValueType  # 16
 """A run was canceled."""
 OUTCOME_KIND_RUN_FAILED: OutcomeKind.ValueType  # 17
 """A run could not go on."""
+OUTCOME_KIND_PROFILE_ERASED: OutcomeKind.ValueType  # 20
+"""Everything personal of a person was erased: whoever keeps a copy erases it, too."""
 OUTCOME_KIND_CUSTOM: OutcomeKind.ValueType  # 21
 """Written by an emit step."""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015

@@ -7,8 +7,10 @@ from typing import assert_never
 import structlog
 
 from upshotd.application.codec import Codec
+from upshotd.domain.addresses import forms
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.engine import Decision, decide
+from upshotd.domain.erasure import ERASED
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.ids import Ids
@@ -22,6 +24,7 @@ from upshotd.domain.stimulus import (
     EngagementArrived,
     EngagementResult,
     EngagementState,
+    EraseRequested,
     EventArrived,
     IngestResult,
     IngestState,
@@ -76,11 +79,11 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:  # noqa: C901, PLR0912
             want.content_ids.add(stimulus.message_id)
         case RunDue() | RunBroke() | MigrateRequested():
             want.run_ids.add(stimulus.run_id)
-        case PreferenceSet():
+        case PreferenceSet() | EraseRequested():
             want.identities.add(stimulus.identity)
         case SuppressionSet(owner=owner):
             if isinstance(owner, str):
-                want.addresses.add(owner)
+                want.addresses.update(forms(owner))
             else:
                 want.identities.add(owner)
         case CancelRequested():
@@ -98,7 +101,7 @@ def _want_engagement(want: Wanted, engagement: Engagement) -> None:
         want.message_ids.add(engagement.message_id)
     elif engagement.recipient:
         want.recipients.add(engagement.recipient)
-        want.addresses.add(engagement.recipient)
+        want.addresses.update(forms(engagement.recipient))
     else:
         want.provider_keys.add((engagement.provider, engagement.provider_message_id))
 
@@ -247,13 +250,16 @@ class Decider:
         if not isinstance(answer, IngestResult) or answer.state is not IngestState.REJECTED:
             return
         assert isinstance(stimulus, EventArrived)
+        # What a person left behind does not come back as a refused event.
+        erased = answer.reason == ERASED
+        payload = "" if erased else self.codec.event_json(stimulus.event.payload)
         rejected = RejectedEvent(
             rejection_id=self.ids.next(),
             event_id=stimulus.event.event_id,
             receive_us=stimulus.event.receive_us,
             reason=answer.reason,
             violations=answer.violations,
-            payload=self.codec.event_json(stimulus.event.payload),
+            payload=payload,
         )
         decision.changes.rejected.append(rejected)
 

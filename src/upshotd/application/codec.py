@@ -1,5 +1,6 @@
 """What turns values into the bytes that are stored, as the application sees it."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from upshotd.domain.consent import Topic
@@ -16,6 +17,15 @@ class Codec(Protocol):
     def encode_outcome(self, outcome: Outcome, partition: int, position: int) -> bytes:
         """Return *outcome* at its place, encoded as one field of a response: whatever stands
         behind each other in the log is ready to be sent."""
+
+    def erased_outcome(
+        self, body: bytes, users: Mapping[str, int], anonymous: Mapping[str, int]
+    ) -> bytes | None:
+        """Return an encoded outcome without what is personal, if it is about one of these people.
+
+        Both map ids to the microsecond until which outcomes are erased. None where there is nothing
+        to do.
+        """
 
     def decode_event(self, stored: StoredEvent) -> Event:
         """Return the event of a stored payload, with the stored id and times."""

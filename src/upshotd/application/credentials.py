@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,6 +22,10 @@ class Caller:
     scopes: frozenset[Scope]
     #: The key it has shown; empty without one.
     key_id: str = ""
+
+
+#: What the caller of the call under way may do, for what depends on more than its method.
+SCOPES: Final[ContextVar[frozenset[Scope]]] = ContextVar("scopes", default=frozenset())
 
 
 class Credentials(Protocol):

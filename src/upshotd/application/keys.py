@@ -48,6 +48,8 @@ class Scope(StrEnum):
     STREAM = "stream"
     WORKFLOW = "workflow"
     ADMIN = "admin"
+    #: Erasing people, also by events where it may ingest.
+    ERASE = "erase"
     #: Of whoever holds a signed link: about its message alone.
     LINK = "link"
     #: Of the root key: makes keys in every workspace, and nothing else.

@@ -19,8 +19,8 @@ from upshotd.application.ports import (
     Clock,
     Due,
     Store,
-    Wakeups,
 )
+from upshotd.application.wakeups import Wakeups
 from upshotd.application.work import Work, Writing, part
 from upshotd.domain.errors import (
     Conflict,

@@ -14,9 +14,9 @@ from upshotd.application.ports import (
     OutcomeFilter,
     PartitionSpan,
     Store,
-    Wakeups,
 )
 from upshotd.application.subscriptions import Subscriptions, name_faults
+from upshotd.application.wakeups import Wakeups
 from upshotd.domain.errors import InvalidArgument, ResourceExhausted, Unavailable, Violation
 
 BATCH_DEFAULT: Final = 100

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from upshotd.application.erased import ErasedRows
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.ids import Ids
@@ -338,6 +339,10 @@ class Store(Protocol):
     ) -> list[OutcomeCount]:
         """Return counts over whole hours, `start_us <= hour < end_us`."""
 
+    @property
+    def erased_rows(self) -> ErasedRows:
+        """What is looked through for erased people."""
+
     # housekeeping
 
     async def setting(self, name: str) -> str | None:
@@ -379,20 +384,3 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Release connections; no send is under way any more."""
-
-
-class Wakeups(Protocol):
-    """Hints that the log has grown. A hint may be lost or spurious; the log is the truth."""
-
-    def ticket(self) -> int:
-        """Return a ticket; take it before reading."""
-
-    def notify(self) -> None:
-        """Say that there may be more."""
-
-    async def wait(self, ticket: int, at_most_us: int) -> None:
-        """Return when something was notified after *ticket*, or the time is over."""
-
-    @property
-    def waiting(self) -> int:
-        """How many wait."""

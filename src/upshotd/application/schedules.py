@@ -203,7 +203,7 @@ class Schedules:
         plan = definitions.current.get(progress.workflow_id)
         if plan is None or person.create_us > progress.occurrence_us:
             return ()
-        if not (person.user_id or person.anonymous_ids):
+        if person.erased or not (person.user_id or person.anonymous_ids):
             return ()  # a row of ours that is no person
         event = self._codec.scheduled_event(
             event_id(progress, person),

@@ -1,5 +1,6 @@
 """The suppression list: who and what gets nothing, put on and taken off by hand or from files."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,8 @@ from upshotd.domain.values import replace
 #: Reasons that can be given; of a topic also a person's own.
 REASONS: Final = frozenset({"SUPPRESSED", "UNSUBSCRIBED", "COMPLAINED", "BOUNCED", "STOP"})
 TOPIC_REASONS: Final = REASONS | {"OPTED_OUT", "CHANNEL_OFF"}
+#: An address of the list whose owner was erased.
+_HASH = re.compile(addresses.HASHED + r"[0-9a-f]{64}")
 #: Most entries of one call.
 ENTRIES_MAX: Final = 1_000
 
@@ -78,7 +81,7 @@ class Suppressions:
                 faults.append(Violation(f"{path}.suppression.scope", text))
             return SuppressionSet(suppression, entry.identity, held)
         field = addresses.FIELDS[entry.channel]
-        usable = (self._rules.email if field == "email" else self._rules.phone)(entry.address)
+        usable = self._usable(field, entry.address)
         if usable is None:
             faults.append(Violation(f"{path}.{field}", f"{entry.address!r} is no usable {field}"))
         if suppression.channel not in (Channel.UNSPECIFIED, entry.channel):
@@ -86,6 +89,12 @@ class Suppressions:
             faults.append(Violation(f"{path}.suppression.channel", text))
         own = replace(suppression, channel=entry.channel)
         return SuppressionSet(own, addresses.key(entry.channel, usable or ""), held)
+
+    def _usable(self, field: str, address: str) -> str | None:
+        """Return the normal form of an address; None where it is none. Its hash is one, too."""
+        if _HASH.fullmatch(address):
+            return address
+        return self._rules.email(address) if field == "email" else self._rules.phone(address)
 
     async def list(self, workspace_id: str, page_size: int, page_token: str) -> Page[Entry]:
         """Return what is held back, in an order of its own. Raises InvalidArgument.

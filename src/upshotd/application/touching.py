@@ -16,6 +16,7 @@ from upshotd.domain.state import Changes, Identity, State
 from upshotd.domain.stimulus import (
     CancelRequested,
     EngagementArrived,
+    EraseRequested,
     EventArrived,
     MessageDue,
     MigrateRequested,
@@ -70,7 +71,7 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
             yield from _message(stimulus.message_id, state)
         case RunDue() | RunBroke() | MigrateRequested():
             yield from _run(stimulus.run_id, state)
-        case PreferenceSet():
+        case PreferenceSet() | EraseRequested():
             yield from _identity(stimulus.identity, state)
         case SuppressionSet(owner=owner):
             yield from (owner,) if isinstance(owner, str) else _identity(owner, state)

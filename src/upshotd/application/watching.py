@@ -2,7 +2,8 @@
 
 import structlog
 
-from upshotd.application.ports import Clock, Store, Wakeups
+from upshotd.application.ports import Clock, Store
+from upshotd.application.wakeups import Wakeups
 from upshotd.domain.errors import UpshotError
 
 log = structlog.get_logger()

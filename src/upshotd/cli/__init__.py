@@ -32,6 +32,7 @@ COMMANDS = {
     "message": _Place("messages", "Show a message, its content and what became of it."),
     "profile": _Place("people", "Show what is known about a person."),
     "preferences": _Place("people", "Show what a person wants to hear about, or choose for them."),
+    "erase": _Place("people", "Erase a person for good."),
     "suppressions": _Place("suppressions", "List what is held back from people and addresses."),
     "suppress": _Place("suppressions", "Hold back from addresses and people, or let through."),
     "rejected": _Place("people", "List events that were refused in the last 7 days."),

@@ -46,6 +46,7 @@ def _fields(shown: admin_pb2.Profile) -> list[tuple[str, object]]:
         ("user", shown.user_id),
         ("anonymous", ", ".join(shown.anonymous_ids)),
         ("seen since", f"{output.moment(shown.create_time)} UTC"),
+        *((("erased", f"{output.moment(shown.erase_time)} UTC"),) if _erased(shown) else ()),
         ("groups", ", ".join(shown.group_ids)),
         *((f"contact {name}", value) for name, value in sorted(shown.contact.items())),
         *(
@@ -54,6 +55,37 @@ def _fields(shown: admin_pb2.Profile) -> list[tuple[str, object]]:
         ),
         *(("held back", _suppression(held)) for held in shown.suppressions),
     ]
+
+
+def _erased(shown: admin_pb2.Profile) -> bool:
+    return shown.HasField("erase_time")
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      upshot erase ana --yes
+      upshot erase 8b2f... --anonymous
+    """
+)
+@click.argument("person", metavar="USER_ID")
+@click.option("--anonymous", is_flag=True, help="USER_ID is an anonymous id.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@client.server_option
+def erase(person: str, anonymous: bool, yes: bool, server: str) -> None:
+    """Erase a person: profile, addresses, what was written to them. There is no way back."""
+    if not yes:
+        click.confirm(f"Erase {person} for good?", abort=True)
+    request = admin_pb2.EraseProfileRequest()
+    setattr(request, "anonymous_id" if anonymous else "user_id", person)
+
+    async def work(at: client.Client) -> admin_pb2.EraseProfileResponse:
+        return await at.admin.EraseProfile(request, timeout=client.CALL_SECONDS)
+
+    erased = client.run(server, work)
+    click.echo(
+        f"{person} was erased, with what happened until {output.moment(erased.erase_time)} UTC"
+    )
 
 
 def _suppression(held: admin_pb2.Suppression) -> str:

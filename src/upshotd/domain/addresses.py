@@ -4,6 +4,7 @@ What is held back from an address is kept as what is held back from a person is,
 of channel and address in place of a profile's id.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,9 @@ from upshotd.domain.message import Channel, Message
 #: its person. It is kept among the profiles, so that the same locks and versions hold; it sorts
 #: behind their ids, so that who locks both locks it last.
 LIST: Final = "list"
+
+#: What stands before the hash of an address.
+HASHED: Final = "sha256:"
 
 #: Channels with addresses that several people may have, and the contact field with the address.
 FIELDS: Final[Mapping[Channel, str]] = {Channel.EMAIL: "email", Channel.SMS: "phone_number"}
@@ -25,10 +29,27 @@ def key(channel: Channel, address: str) -> str:
     return f"{channel.name.lower()}:{address.casefold()}"
 
 
+def hidden(listed: str) -> str:
+    """Return what an address is listed under once its owner was erased: by its hash.
+
+    Whoever has it then is still left in peace, and nobody reads it off the list. Empty for an empty
+    key.
+    """
+    word, colon, address = listed.partition(":")
+    if not colon or address.startswith(HASHED):
+        return listed
+    return f"{word}:{HASHED}{hashlib.sha256(address.encode()).hexdigest()}"
+
+
+def forms(listed: str) -> tuple[str, ...]:
+    """Return the two keys under which an address may be listed; none for an empty one."""
+    return (listed, hidden(listed)) if listed else ()
+
+
 def keys(contact: Mapping[str, str]) -> list[str]:
-    """Return what the addresses of a person are listed under."""
+    """Return what the addresses of a person are listed under, in both forms."""
     found = (key(channel, contact.get(field, "")) for channel, field in FIELDS.items())
-    return [listed for listed in found if listed]
+    return [form for listed in found for form in forms(listed)]
 
 
 def answering(message: Message) -> str:

@@ -44,7 +44,7 @@ def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
 def hold(draft: Draft, asked: SuppressionSet) -> SuppressionResult:
     """Put a person or an address on the suppression list, or take them off it."""
     if isinstance(asked.owner, str):
-        whose, listed = asked.owner, True
+        whose, listed = _listed_as(draft, asked.owner, asked.suppression.scope), True
     elif not asked.held and draft.profile_id(asked.owner) is None:
         return SuppressionResult(changed=False)
     else:
@@ -69,7 +69,7 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
     by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
     by_channel = Suppression(channel=message.channel)
     listed = addresses.key(message.channel, message.recipient)
-    kind, who, wish = engagement.kind, run.profile_id, asked(message.channel, engagement)
+    kind, who, wish = engagement.kind, run.profile_id, asked_for(message.channel, engagement)
     if kind is EngagementKind.UNSUBSCRIBED:
         draft.put_suppression(who, replace(by_topic, reason="UNSUBSCRIBED"))
         if topic:
@@ -77,14 +77,15 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
     elif kind is EngagementKind.BOUNCED and listed:
         # No wish of anybody: a send that was decided a moment before may still go.
         bounced = replace(by_channel, reason="BOUNCED")
-        if not _outweighed(draft, listed, bounced):
+        form = _listed_as(draft, listed, bounced.scope)
+        if not _outweighed(draft, form, bounced):
             draft.begin_list()
-            draft.changes.suppressions[listed, bounced.scope] = bounced
+            draft.changes.suppressions[form, bounced.scope] = bounced
     elif kind is EngagementKind.COMPLAINED:
         _hold_both(draft, who, listed, replace(by_channel, reason="COMPLAINED"))
     elif kind is EngagementKind.RESUBSCRIBED:
         _lift(draft, who, {by_topic.scope, by_channel.scope})
-        _lift(draft, listed, {by_channel.scope})
+        _lift_address(draft, listed, by_channel.scope)
         known = draft.definitions.topics.get(topic)
         if known is not None and known.default is consent.TopicDefault.OPTED_OUT:
             draft.put_suppression(who, Suppression(topic=topic, until_us=0, reason="OPTED_IN"))
@@ -92,10 +93,10 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
         _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
     elif wish is Keyword.START:
         _lift(draft, who, {by_channel.scope}, _STARTED)
-        _lift(draft, listed, {by_channel.scope}, _STARTED)
+        _lift_address(draft, listed, by_channel.scope, _STARTED)
 
 
-def asked(channel: Channel, engagement: Engagement) -> Keyword | None:
+def asked_for(channel: Channel, engagement: Engagement) -> Keyword | None:
     """Return what an answer asks of whoever sent the message; None for any other answer."""
     if engagement.kind is not EngagementKind.REPLIED or channel is not Channel.SMS:
         return None
@@ -105,12 +106,12 @@ def asked(channel: Channel, engagement: Engagement) -> Keyword | None:
 def told(draft: Draft, engagement: Engagement) -> bool:
     """Take STOP or START of an address that nothing was sent to; False for everything else."""
     channel, _ = addresses.of_key(engagement.recipient)
-    wish = asked(channel, engagement)
+    wish = asked_for(channel, engagement)
     by_channel = Suppression(channel=channel)
     if wish is Keyword.STOP:
         _hold_listed(draft, engagement.recipient, replace(by_channel, reason="STOP"))
     elif wish is Keyword.START:
-        _lift(draft, engagement.recipient, {by_channel.scope}, _STARTED)
+        _lift_address(draft, engagement.recipient, by_channel.scope, _STARTED)
     return wish in (Keyword.STOP, Keyword.START)
 
 
@@ -132,9 +133,10 @@ def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppress
 
 
 def _hold_listed(draft: Draft, listed: str, suppression: Suppression) -> None:
-    if not _outweighed(draft, listed, suppression):
+    form = _listed_as(draft, listed, suppression.scope)
+    if not _outweighed(draft, form, suppression):
         draft.change_list()
-        draft.changes.suppressions[listed, suppression.scope] = suppression
+        draft.changes.suppressions[form, suppression.scope] = suppression
 
 
 def _outweighed(draft: Draft, owner: str, suppression: Suppression) -> bool:
@@ -145,6 +147,18 @@ def _outweighed(draft: Draft, owner: str, suppression: Suppression) -> bool:
         for one in draft.suppressions(owner)
         if one.until_us is None
     )
+
+
+def _listed_as(draft: Draft, listed: str, scope: str) -> str:
+    """Return the key that an address is, or comes to be, listed under."""
+    known = draft.state.suppressions
+    found = (form for form in addresses.forms(listed) if scope in known.get(form, ()))
+    return next(found, listed)
+
+
+def _lift_address(draft: Draft, listed: str, scope: str, reasons: frozenset[str] = _LIFTED) -> None:
+    for form in addresses.forms(listed):
+        _lift(draft, form, {scope}, reasons)
 
 
 def _lift(draft: Draft, whose: str, scopes: set[str], reasons: frozenset[str] = _LIFTED) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from upshotd.domain import choices, messages
 from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
+from upshotd.domain.erasure import ERASED
 from upshotd.domain.journey import Journey, resume
 from upshotd.domain.message import OPEN, UNREACHABLE, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
@@ -47,6 +48,8 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
     message = draft.message(message_id)
     if message is None:
         return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE", message_id)
+    if message.reason == ERASED:
+        return EngagementResult(EngagementState.REJECTED, ERASED)
     if not message.attempt:  # it was never given to a provider
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
     if message.state in OPEN or _arrived(message, engagement):
@@ -64,7 +67,7 @@ def _answered(draft: Draft, engagement: Engagement) -> EngagementResult:
     acceptance. Where there is none, what the person wants of us counts all the same.
     """
     message = draft.message(draft.state.by_recipient.get(engagement.recipient, ""))
-    if message is not None:
+    if message is not None and message.reason != ERASED:
         resumed = _record(draft, message, engagement)
         return EngagementResult(EngagementState.RECORDED, "", message.message_id, resumed)
     if not choices.told(draft, engagement):
@@ -140,7 +143,7 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     if run is None:
         return ()
     choices.engaged(draft, message, run, engagement)
-    answers = choices.asked(message.channel, engagement) not in _NO_ANSWERS
+    answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
     return _tell(draft, message, run, engagement, word if answers else "")
 
 
@@ -153,7 +156,7 @@ def _properties(message: Message, engagement: Engagement) -> dict[str, object]:
     found = dict(engagement.data)
     if engagement.reason:
         found["detail"] = engagement.reason
-    asked = choices.asked(message.channel, engagement)
+    asked = choices.asked_for(message.channel, engagement)
     if asked is not None:
         found["keyword"] = str(asked)
     return found

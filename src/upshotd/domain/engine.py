@@ -2,7 +2,16 @@
 
 from typing import NamedTuple, assert_never
 
-from upshotd.domain import choices, identity, journey, messages, migration, moving, sending
+from upshotd.domain import (
+    choices,
+    erasure,
+    identity,
+    journey,
+    messages,
+    migration,
+    moving,
+    sending,
+)
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
@@ -13,6 +22,7 @@ from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, MessageState
 from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
+from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
 from upshotd.domain.steps import delay, digest, send, throttle, wait
@@ -27,6 +37,8 @@ from upshotd.domain.stimulus import (
     CancelRequested,
     CancelResult,
     EngagementArrived,
+    EraseRequested,
+    EraseResult,
     EventArrived,
     IngestResult,
     IngestState,
@@ -48,7 +60,7 @@ class Decision(NamedTuple):
     answer: Answer = None
 
 
-def decide(  # noqa: C901
+def decide(  # noqa: C901, PLR0912
     workspace_id: str,
     definitions: Definitions,
     state: State,
@@ -78,6 +90,9 @@ def decide(  # noqa: C901
             answer = choices.prefer(draft, stimulus)
         case SuppressionSet():
             answer = choices.hold(draft, stimulus)
+        case EraseRequested():
+            erasure.erase(draft, identity.named(draft, stimulus.identity))
+            answer = EraseResult(now_us)
         case MigrateRequested():
             answer = migration.migrate(draft, stimulus)
         case RunBroke():
@@ -98,11 +113,16 @@ def _event(draft: Draft, event: Event) -> IngestResult:
     reason, violations = faults(event)
     if not reason:
         reason, violations = identity.refusal(draft, event)
+    if not reason:
+        reason, violations = erasure.refusal(draft, event)
     if reason:
         return IngestResult(event.event_id, IngestState.REJECTED, reason, violations)
     profile = identity.resolve(draft, event)
     for merge in draft.changes.merges:
         moving.move_runs(draft, merge)
+    if event.type is EventType.DELETE:
+        return _delete(draft, event, profile)
+    profile = erasure.returned(draft, profile)
     profile, warnings = identity.apply(draft, event, profile)
     # Trigger events are read through the draft, so the event stands there before runs start.
     draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
@@ -134,6 +154,14 @@ def _event(draft: Draft, event: Event) -> IngestResult:
         resumed=resumed,
         explanations=tuple(found),
     )
+
+
+def _delete(draft: Draft, event: Event, profile: Profile) -> IngestResult:
+    """Erase the person; of the event itself its id alone is kept."""
+    erasure.erase(draft, profile)
+    bare = Event(event.event_id, event.type, receive_us=event.receive_us, event_us=event.event_us)
+    draft.changes.events[event.event_id] = AcceptedEvent(bare, profile.profile_id)
+    return IngestResult(event.event_id, IngestState.ACCEPTED)
 
 
 def _exit(draft: Draft, profile_id: str, event: Event) -> None:

@@ -36,6 +36,10 @@ class EventType(StrEnum):
     PAGE = "page"
     SCREEN = "screen"
     ALIAS = "alias"
+    #: The person is to be erased.
+    DELETE = "delete"
+    #: A `delete` from somebody who may not erase.
+    BARRED = "barred"
     #: Of ours: the schedule of a workflow has come.
     SCHEDULED = "scheduled"
 
@@ -139,8 +143,11 @@ def _id_faults(name: str, value: str) -> list[tuple[str, Violation]]:
 
 def _call_faults(event: Event) -> list[tuple[str, Violation]]:
     if event.type is EventType.UNSPECIFIED:
-        text = "one of track, identify, group, page, screen, alias is required"
+        text = "one of track, identify, group, page, screen, alias, delete is required"
         return [("MISSING_CALL", Violation("event.call", text))]
+    if event.type is EventType.BARRED:
+        text = "needs a key with the scope erase"
+        return [("ERASE_NOT_ALLOWED", Violation("event.delete", text))]
     if event.type is EventType.TRACK and not event.name:
         return [("MISSING_EVENT", Violation("event.track.event", "the event's name is required"))]
     if len(event.name) > EVENT_NAME_MAX:

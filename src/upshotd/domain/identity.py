@@ -105,8 +105,10 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         contact=joined_contacts(known.contact, other.contact),
         group_ids=tuple(dict.fromkeys((*known.group_ids, *other.group_ids))),
         identify_us=max(known.identify_us, other.identify_us),
-        create_us=min(known.create_us, other.create_us),
+        # One who was erased has no time until they come back.
+        create_us=min(known.create_us or draft.now_us, other.create_us or draft.now_us),
         passes=joined(known.passes, other.passes),
+        former_ids=(*known.former_ids, other.profile_id, *other.former_ids),
     )
     held = {s.scope: s for s in draft.suppressions(known.profile_id)}
     for suppression in draft.suppressions(other.profile_id):

@@ -130,8 +130,7 @@ def holding(draft: Draft, profile_id: str, message: Message, topic: str) -> Supp
     if not topic and draft.holds_nothing:
         return None
     held, topics = draft.suppressions(profile_id), draft.definitions.topics
-    listed = addresses.key(message.channel, message.recipient)
-    if listed:
+    for listed in addresses.forms(addresses.key(message.channel, message.recipient)):
         held += draft.suppressions(listed)
     if not (held or topic):
         return None

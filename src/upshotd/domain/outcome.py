@@ -28,6 +28,7 @@ class OutcomeKind(IntEnum):
     RUN_COMPLETED = 15
     RUN_CANCELED = 16
     RUN_FAILED = 17
+    PROFILE_ERASED = 20
     CUSTOM = 21
 
 
@@ -45,7 +46,6 @@ RESERVED_EVENTS = frozenset(event_name(k) for k in OutcomeKind) | {
     "Audience User Unmatched",
     "Approval Requested",
     "Approval Decided",
-    "Profile Erased",
 }
 
 

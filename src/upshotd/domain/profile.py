@@ -82,11 +82,21 @@ class Profile:
     group_ids: tuple[str, ...] = ()
     #: Event time of the newest identify, in microseconds; 0 before the first.
     identify_us: int = 0
+    #: When it was first seen, in microseconds; 0 once it was erased, until the person comes back.
     create_us: int = 0
     #: What counts against throttles and caps.
     passes: Passes = field(default_factory=dict)
+    #: Profiles that became part of this one: whose the events before that are.
+    former_ids: tuple[str, ...] = ()
+    #: When it was erased, in microseconds: nothing that happened until then is taken. 0: never.
+    erase_us: int = 0
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0
+
+    @property
+    def erased(self) -> bool:
+        """Whether nothing is known of the person but that they were erased."""
+        return bool(self.erase_us) and not self.create_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,21 @@ class Merge:
 
     from_profile_id: str
     into_profile_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A person is erased: what the store does at once, and how it finds the rest."""
+
+    profile_id: str
+    #: It, and those that became part of it.
+    profile_ids: tuple[str, ...]
+    user_id: str
+    anonymous_ids: tuple[str, ...]
+    #: Their addresses, by their keys on the suppression list.
+    addresses: tuple[str, ...]
+    #: When, in microseconds: what came until then goes.
+    erase_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.explanation import STARTED, Explanation
 from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement, Outcome
-from upshotd.domain.profile import Group, Merge, Profile, Suppression
+from upshotd.domain.profile import Erasure, Group, Merge, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.values import replace
 
@@ -169,7 +169,7 @@ class State:
             found.update(addresses.keys(profile.contact))
         named = {*wanted.message_ids, *self.provider_messages.values()}
         for message in (self.messages[name] for name in named & self.messages.keys()):
-            found.add(addresses.key(message.channel, message.recipient))
+            found.update(addresses.forms(addresses.key(message.channel, message.recipient)))
         return found
 
     def put_run(self, run: Run) -> None:
@@ -269,6 +269,8 @@ class Changes:
     identities: dict[Identity, str] = field(default_factory=dict)
     #: Applied before the rows: everything of one profile moves to another.
     merges: list[Merge] = field(default_factory=list)
+    #: Applied after the rows, by profile_id: whatever the store has of them goes.
+    erasures: dict[str, Erasure] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
@@ -300,6 +302,7 @@ class Changes:
             for key in [key for key in self.suppressions if key[0] == merge.from_profile_id]:
                 del self.suppressions[key]
         self.merges += later.merges
+        self.erasures.update(later.erasures)
         self.groups.update(later.groups)
         self.runs.update(later.runs)
         self.messages.update(later.messages)

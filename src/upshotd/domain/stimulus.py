@@ -82,6 +82,12 @@ class SuppressionSet(NamedTuple):
     held: bool = True
 
 
+class EraseRequested(NamedTuple):
+    """Somebody wants a person erased."""
+
+    identity: Identity
+
+
 class RunBroke(NamedTuple):
     """A decision about this run raised: it is set aside with its error."""
 
@@ -101,6 +107,7 @@ Stimulus: TypeAlias = (
     | MigrateRequested
     | PreferenceSet
     | SuppressionSet
+    | EraseRequested
     | RunBroke
 )
 
@@ -179,6 +186,13 @@ class SuppressionResult(NamedTuple):
     changed: bool
 
 
+class EraseResult(NamedTuple):
+    """The answer to an erasure."""
+
+    #: When they were erased, in microseconds.
+    erase_us: int
+
+
 Answer: TypeAlias = (
     IngestResult
     | EngagementResult
@@ -186,5 +200,6 @@ Answer: TypeAlias = (
     | MigrateResult
     | PreferenceResult
     | SuppressionResult
+    | EraseResult
     | None
 )

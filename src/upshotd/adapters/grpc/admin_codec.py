@@ -149,7 +149,8 @@ def profile(view: ProfileView) -> pb.Profile:
         traits=struct(plain(profile.traits)),
         contact=dict(profile.contact),
         group_ids=profile.group_ids,
-        create_time=timestamp(profile.create_us),
+        create_time=timestamp(profile.create_us) if profile.create_us else None,
+        erase_time=timestamp(profile.erase_us) if profile.erase_us else None,
         suppressions=[suppression_codec.message(held) for held in view.suppressions],
     )
 

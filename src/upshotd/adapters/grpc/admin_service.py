@@ -2,9 +2,10 @@
 
 from upshot.v1 import admin_pb2 as pb
 from upshotd.adapters.grpc import admin_codec, suppression_codec, template_codec, topic_codec
-from upshotd.adapters.grpc.times import instant_us
+from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
+from upshotd.application.erasing import Erasing
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
 from upshotd.application.preferences import Preferences
@@ -29,6 +30,7 @@ class AdminService:
         templates: Shelf[Template],
         preferences: Preferences,
         suppressions: Suppressions,
+        erasing: Erasing,
         loop: Loop,
     ) -> None:
         self._admin = admin
@@ -36,6 +38,7 @@ class AdminService:
         self._templates = templates
         self._preferences = preferences
         self._suppressions = suppressions
+        self._erasing = erasing
         self._loop = loop
 
     async def GetWorkflow(
@@ -231,6 +234,12 @@ class AdminService:
         view = await self._admin.profile(workspace_id, _identity(request))
         return pb.GetProfileResponse(profile=admin_codec.profile(view))
 
+    async def EraseProfile(
+        self, workspace_id: str, request: pb.EraseProfileRequest
+    ) -> pb.EraseProfileResponse:
+        erase_us = await self._erasing.erase(workspace_id, _identity(request))
+        return pb.EraseProfileResponse(erase_time=timestamp(erase_us))
+
     async def ListRejectedEvents(
         self, workspace_id: str, request: pb.ListRejectedEventsRequest
     ) -> pb.ListRejectedEventsResponse:
@@ -275,7 +284,10 @@ def _channel(number: int) -> Channel:
 
 
 def _identity(
-    request: pb.GetProfileRequest | pb.GetPreferencesRequest | pb.SetPreferenceRequest,
+    request: pb.GetProfileRequest
+    | pb.EraseProfileRequest
+    | pb.GetPreferencesRequest
+    | pb.SetPreferenceRequest,
 ) -> Identity:
     if request.user_id:
         return IdKind.USER, request.user_id

@@ -18,7 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
 from upshotd.adapters.grpc.scopes import ALLOWED
-from upshotd.application.credentials import Caller, Credentials
+from upshotd.application.credentials import SCOPES, Caller, Credentials
 from upshotd.application.failpoints import failpoint
 from upshotd.application.keys import Scope
 from upshotd.application.ports import Clock, Ids
@@ -249,6 +249,7 @@ class Boundary:
             caller = await self._credentials.caller(authorization)
             if caller.scopes.isdisjoint(self._allowed.get(method, ())):
                 raise PermissionDenied(f"this credential may not call {method}")
+            SCOPES.set(caller.scopes)
             response = await answer(caller, raw, context)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             code = "CANCELLED"  # by the caller, or by the end of the connection

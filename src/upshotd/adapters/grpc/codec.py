@@ -1,5 +1,7 @@
 """The codec of the contract: what the application's `Codec` port asks for."""
 
+from collections.abc import Mapping
+
 from upshotd.adapters.grpc import (
     event_codec,
     outcome_codec,
@@ -20,6 +22,11 @@ class ContractCodec:
 
     def encode_outcome(self, outcome: Outcome, partition: int, position: int) -> bytes:
         return outcome_codec.encode_outcome(outcome, partition, position)
+
+    def erased_outcome(
+        self, body: bytes, users: Mapping[str, int], anonymous: Mapping[str, int]
+    ) -> bytes | None:
+        return outcome_codec.erased_outcome(body, users, anonymous)
 
     def decode_event(self, stored: StoredEvent) -> Event:
         return event_codec.decode_event(stored)

@@ -89,6 +89,8 @@ def _event(
             properties = _lazy(message.screen)
         case "alias":
             kind, previous_id = EventType.ALIAS, message.alias.previous_id
+        case "delete":
+            kind = EventType.DELETE
         case "scheduled":
             kind, name = EventType.SCHEDULED, message.scheduled.workflow_id
         case None:

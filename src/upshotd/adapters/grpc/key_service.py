@@ -11,6 +11,7 @@ _SCOPES = {
     pb.SCOPE_STREAM: Scope.STREAM,
     pb.SCOPE_WORKFLOW: Scope.WORKFLOW,
     pb.SCOPE_ADMIN: Scope.ADMIN,
+    pb.SCOPE_ERASE: Scope.ERASE,
 }
 _NUMBERS = {scope: number for number, scope in _SCOPES.items()}
 

@@ -1,8 +1,11 @@
 """Outcomes: encoded once, at their place, and put into responses as bytes ever after."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from upshot.v1 import outcome_pb2, service_pb2
 from upshotd.adapters.grpc.structs import struct
-from upshotd.adapters.grpc.times import SECOND_US
+from upshotd.adapters.grpc.times import SECOND_US, instant_us
 from upshotd.adapters.grpc.wire import tag, varint
 from upshotd.domain.outcome import Outcome
 from upshotd.domain.values import plain
@@ -10,6 +13,8 @@ from upshotd.domain.values import plain
 _PAGE = {field.name: field.number for field in service_pb2.StreamOutcomesResponse.DESCRIPTOR.fields}
 _VARINT, _LENGTH = 0, 2
 _OUTCOMES, _CURSOR = (tag(_PAGE[name], _LENGTH) for name in ("outcomes", "cursor"))
+#: What an outcome says of its person but for the id by which consumers know them.
+_PERSONAL: Final = ("recipient", "link_url", "properties")
 _PARTITION_COUNT = tag(_PAGE["partition_count"], _VARINT)
 
 
@@ -48,6 +53,26 @@ def encode_outcome(outcome: Outcome, partition: int, position: int) -> bytes:
         message.properties.CopyFrom(struct(plain(o.properties)))
     body = message.SerializeToString()
     return _OUTCOMES + varint(len(body)) + body
+
+
+def erased_outcome(
+    body: bytes, users: Mapping[str, int], anonymous: Mapping[str, int]
+) -> bytes | None:
+    """Return an encoded outcome about one of these people without what is personal.
+
+    Both map ids to the microsecond until which it must have been recorded. None where it is about
+    somebody else, or nothing is personal. It stays at its place.
+    """
+    (outcome,) = service_pb2.StreamOutcomesResponse.FromString(body).outcomes
+    until_us = users.get(outcome.user_id, anonymous.get(outcome.anonymous_id, 0))
+    if instant_us(outcome.record_time) > until_us:
+        return None
+    if not (outcome.recipient or outcome.link_url or outcome.properties.fields):
+        return None
+    for name in _PERSONAL:
+        outcome.ClearField(name)
+    cleared = outcome.SerializeToString()
+    return _OUTCOMES + varint(len(cleared)) + cleared
 
 
 def response_bytes(outcomes: bytes, cursor: str, partition_count: int) -> bytes:

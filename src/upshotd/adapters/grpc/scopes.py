@@ -12,6 +12,8 @@ _WORKFLOW = frozenset({Scope.WORKFLOW, Scope.ADMIN})
 _ADMIN = frozenset({Scope.ADMIN})
 #: Also by the signed links of a message: its page of preferences.
 _CHOICE = frozenset({Scope.ADMIN, Scope.LINK})
+#: Also asked of whoever sends a `delete` among events.
+ERASE: Final = frozenset({Scope.ERASE, Scope.ADMIN})
 _KEYS = frozenset({Scope.ADMIN, Scope.ROOT})
 
 ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
@@ -40,6 +42,7 @@ ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
         "AdminService/GetMessage": _ADMIN,
         "AdminService/ListMessages": _ADMIN,
         "AdminService/GetProfile": _ADMIN,
+        "AdminService/EraseProfile": ERASE,
         "AdminService/GetPreferences": _CHOICE,
         "AdminService/SetPreference": _CHOICE,
         "AdminService/SetSuppressions": _ADMIN,

@@ -1,6 +1,6 @@
 """UpshotService: the four calls that close the loop."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from upshot.v1 import service_pb2 as pb
@@ -12,7 +12,9 @@ from upshotd.adapters.grpc import (
     workflow_codec,
 )
 from upshotd.adapters.grpc.engagement_codec import RefusedEngagement
+from upshotd.adapters.grpc.scopes import ERASE
 from upshotd.adapters.grpc.stream_codec import stream_request
+from upshotd.application.credentials import SCOPES
 from upshotd.application.failpoints import failpoint
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
@@ -20,6 +22,7 @@ from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Clock
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, Violation
+from upshotd.domain.event import Event, EventType
 from upshotd.domain.profile import ContactRules
 from upshotd.domain.stimulus import EngagementResult, IngestResult
 from upshotd.domain.workflow import Workflow
@@ -38,18 +41,26 @@ class UpshotService:
         streams: OutcomeStreams,
         clock: Clock,
         rules: ContactRules,
+        erased: Callable[[], None],
     ) -> None:
+        """*erased* is called after somebody was erased by an event."""
         self._loop = loop
         self._workflows = workflows
         self._streams = streams
         self._clock = clock
         self._rules = rules
+        self._erased = erased
 
     async def Ingest(self, workspace_id: str, request: pb.IngestRequest) -> pb.IngestResponse:
         _check_count("events", len(request.events))
         receive_us = self._clock.now_us()
         events = [event_codec.event(event, receive_us) for event in request.events]
+        deletes = any(event.type is EventType.DELETE for event in events)
+        if deletes and SCOPES.get().isdisjoint(ERASE):
+            events = [_barred(event) for event in events]
         results = await self._loop.ingest(workspace_id, events)
+        if deletes:
+            self._erased()
         explain = request.explain
         return pb.IngestResponse(results=[_ingest_result(r, explain=explain) for r in results])
 
@@ -121,6 +132,11 @@ class UpshotService:
         async with aclosing(stream) as pages:
             async for page in pages:
                 yield outcome_codec.response_bytes(*page)
+
+
+def _barred(event: Event) -> Event:
+    """Return *event*; a delete as one that is refused, alone."""
+    return event._replace(type=EventType.BARRED) if event.type is EventType.DELETE else event
 
 
 def in_flight_policy(number: int) -> InFlightPolicy:

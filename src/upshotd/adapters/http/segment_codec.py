@@ -33,7 +33,9 @@ DEPTH_MAX: Final = 30
 #: Where a call that could not be read says why, in the context of the event that stands for it.
 FAULT_KEY: Final = "upshot_fault"
 
+#: Those that SDKs have a method and a path for.
 TYPES: Final = frozenset({"track", "identify", "group", "page", "screen", "alias"})
+_TYPES = TYPES | {"delete"}
 
 #: Doubles count without gaps up to here; ids beyond it keep their digits as text.
 _EXACT: Final = 2**53
@@ -185,11 +187,11 @@ def _fill_event(event: pb.Event, call: Json, kind: str, shared: _Shared) -> None
         _fill_times(event, call, shared.sent_at)
         _fill_merged(event.context, call, "context", shared.context)
         _fill_merged(event.integrations, call, "integrations", shared.integrations)
-        if kind in TYPES:
+        if kind in _TYPES:
             _fill_call(event, call, kind)
     except _Fault as fault:
         event.ClearField("context")
-        for name in TYPES:
+        for name in _TYPES:
             event.ClearField(name)  # type: ignore[arg-type]  # each of TYPES is a field
         event.context.fields[FAULT_KEY].string_value = str(fault)
 
@@ -235,6 +237,8 @@ def _fill_call(event: pb.Event, call: Json, kind: str) -> None:
             _fill_view(event.screen, call)
         case "alias":
             event.alias.previous_id = _text(call, "previousId")
+        case "delete":
+            event.delete.SetInParent()
 
 
 def _fill_view(view: pb.Page | pb.Screen, call: Json) -> None:

@@ -5,10 +5,10 @@ from typing import Protocol, TypeVar
 
 from upshotd.adapters.memory.journal import Journal
 from upshotd.adapters.memory.tables import EventRow, Index, Tables
-from upshotd.domain import addresses
+from upshotd.domain import addresses, erasure
 from upshotd.domain.errors import Conflict, ConstraintFailure
 from upshotd.domain.message import Message
-from upshotd.domain.profile import Merge
+from upshotd.domain.profile import Erasure, Merge
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, StoredEvent
 from upshotd.domain.values import replace
@@ -61,6 +61,8 @@ class _Application:
         self._messages()
         self._engagements()
         self._suppressions()
+        for gone in self._changes.erasures.values():
+            self._erase(gone)
 
     def _consents(self) -> None:
         for profile_id, version in self._changes.consents.items():
@@ -77,7 +79,9 @@ class _Application:
             _absent(self._tables.events, event_id)
             event = accepted.event
             stored = StoredEvent(event_id, event.payload, event.receive_us, event.event_us)
-            row = EventRow(stored, event.group_of, accepted.started, accepted.refused)
+            row = EventRow(
+                stored, event.group_of, accepted.started, accepted.refused, accepted.profile_id
+            )
             self._journal.put(self._tables.events, event_id, row)
         for rejected in self._changes.rejected:
             _absent(self._tables.rejected, rejected.rejection_id)
@@ -187,16 +191,22 @@ class _Application:
     def _put_message(self, message: Message) -> None:
         tables, message_id = self._tables, message.message_id
         whose = self._into.get(message.profile_id, message.profile_id)
+        before = tables.messages.get(message_id)
         self._journal.put(tables.messages, message_id, replace(message, profile_id=whose))
         self._link(tables.messages_of, whose, message_id)
         self._link(tables.messages_of_run, message.run_id, message_id)
         if message.provider_message_id:
             key = (message.provider, message.provider_message_id)
             self._journal.put(tables.provider_messages, key, message_id)
-        answering = addresses.answering(message)
-        if answering:
-            newest = max(tables.newest_to.get(answering, ""), message_id)
-            self._journal.put(tables.newest_to, answering, newest)
+        self._index_answers(before, message)
+
+    def _index_answers(self, before: Message | None, message: Message) -> None:
+        old = addresses.answering(before) if before is not None else ""
+        new = addresses.answering(message)
+        if old != new:
+            self._unlink(self._tables.messages_to, old, message.message_id)
+            if new:
+                self._link(self._tables.messages_to, new, message.message_id)
 
     # engagements
 
@@ -218,6 +228,31 @@ class _Application:
                 _absent(tables.engagements, engagement_id)
             journal.put(tables.engagements, engagement_id, max(now_us, engagement.occur_us))
 
+    # erasures
+
+    def _erase(self, gone: Erasure) -> None:
+        """Empty everything that is found by a person."""
+        tables = self._tables
+        theirs = [
+            run for run in tables.runs_of_profile(gone.profile_id) if run.start_us <= gone.erase_us
+        ]
+        named = [m for run in theirs for m in tables.messages_of_run.get(run.run_id, ())]
+        written = [tables.messages[message_id] for message_id in named]
+        for run in theirs:
+            self._unindex_run(run.run_id)
+            self._put_run(_after(erasure.emptied(run)))
+        for message in written:
+            self._unlink(tables.messages_of, message.profile_id, message.message_id)
+            self._put_message(_after(erasure.tombstone(message)))
+        for listed in erasure.used(gone, written):
+            held = tables.suppressions.get(listed)
+            if held:
+                key = addresses.hidden(listed)
+                self._journal.put(
+                    tables.suppressions, key, {**held, **tables.suppressions.get(key, {})}
+                )
+                self._journal.drop(tables.suppressions, listed)
+
     # rows
 
     def _next(self, table: Mapping[str, R], row_id: str, row: R) -> R:
@@ -235,6 +270,10 @@ class _Application:
 
     def _unlink(self, index: Index, key: str, row_id: str) -> None:
         self._journal.drop(index.get(key, {}), row_id)
+
+
+def _after(row: R) -> R:
+    return replace(row, row_version=row.row_version + 1)
 
 
 def _targets(merges: Sequence[Merge]) -> dict[str, str]:

@@ -52,9 +52,21 @@ class Log:
         self._partitions = {number: Partition() for number in range(partitions)}
         self._counts: dict[CountKey, int] = {}
 
+    def partition_of(self, profile_id: str) -> int:
+        """Return where the outcomes of a person are."""
+        return zlib.crc32(profile_id.encode()) % len(self._partitions)
+
+    def rewrite(self, number: int, clear: Callable[[bytes], bytes | None]) -> None:
+        """Put what *clear* makes of outcomes at their places, where it is not None."""
+        entries = self._partitions[number].entries
+        for position, entry in entries.items():
+            body = clear(entry.body)
+            if body is not None:
+                entries[position] = Entry(_bare(entry.outcome), body)
+
     def append(self, outcome: Outcome, encode: Encode, journal: Journal) -> None:
         """Give *outcome* the next position of its partition, and count it."""
-        number = zlib.crc32(outcome.profile_id.encode()) % len(self._partitions)
+        number = self.partition_of(outcome.profile_id)
         partition = self._partitions[number]
         position = partition.head + 1
         entry = Entry(outcome, encode(outcome, number, position))
@@ -107,6 +119,10 @@ class Log:
                 partition.earliest = position + 1
                 gone += 1
         return gone
+
+
+def _bare(outcome: Outcome) -> Outcome:
+    return outcome._replace(recipient="", link_url="", properties={})
 
 
 def _passes(outcome: Outcome, chosen: OutcomeFilter) -> bool:

@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from upshotd.adapters.memory import commit, load, prune
 from upshotd.adapters.memory.due import Timer, Timers
+from upshotd.adapters.memory.erased import MemoryErasedRows
 from upshotd.adapters.memory.journal import Journal
 from upshotd.adapters.memory.log import Encode, Log
 from upshotd.adapters.memory.tables import Tables
+from upshotd.application.erased import task
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
@@ -48,6 +50,7 @@ class MemoryStore:
         self._workspaces: dict[str, Tables] = {}
         self._settings: dict[str, str] = {}
         self._timers = Timers(self._live)
+        self._erased_rows = MemoryErasedRows(self._tables, self._settings, partitions)
 
     async def open(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -80,6 +83,8 @@ class MemoryStore:
             raise
         for changes in batch:
             self._set_timers(changes)
+            for gone in changes.erasures.values():
+                self._settings.update((task(changes.workspace_id, gone),))
 
     def _set_timers(self, changes: Changes) -> None:
         workspace_id = changes.workspace_id
@@ -290,6 +295,11 @@ class MemoryStore:
         self, workspace_id: str, start_us: int, end_us: int, workflow_id: str
     ) -> list[OutcomeCount]:
         return self._tables(workspace_id).log.counts(start_us, end_us, workflow_id)
+
+    @property
+    def erased_rows(self) -> MemoryErasedRows:
+        """What is looked through for erased people."""
+        return self._erased_rows
 
     # housekeeping
 

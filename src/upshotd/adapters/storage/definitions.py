@@ -1,6 +1,6 @@
 """Workflow definitions: immutable versions, one of them current. And the settings."""
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from upshotd.adapters.storage.bulk import into, marks, run_ready
 from upshotd.adapters.storage.rows import Row
@@ -129,6 +129,11 @@ def put_setting(connection: Connection, name: str, value: str) -> None:
     """Keep a value."""
     kept = into(connection, settings).values(name=name, value=value)
     connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+
+
+def drop_setting(connection: Connection, name: str) -> None:
+    """Forget a value."""
+    connection.execute(delete(settings).where(settings.c.name == name))
 
 
 def settled(connection: Connection, name: str, value: str) -> str:

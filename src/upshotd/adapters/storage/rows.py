@@ -95,6 +95,7 @@ def profile_row(profile: Profile) -> Row:
     body = dump(
         [profile.user_id, profile.anonymous_ids, profile.traits, profile.contact]
         + [profile.group_ids, profile.identify_us, profile.create_us, profile.passes]
+        + ([profile.former_ids, profile.erase_us] if profile.former_ids or profile.erase_us else [])
     )
     return (profile.profile_id, profile.row_version + 1, body)
 
@@ -105,6 +106,7 @@ def profile_of(row: Row) -> Profile:
     user_id, anonymous_ids, traits, contact, group_ids, identify_us, create_us, *later = body
     # Written before there were throttles; the next write brings it.
     passes = {name: tuple(ends) for name, ends in later[0].items()} if later and later[0] else {}
+    former_ids, erase_us = later[1:] if len(later) > 1 else ((), 0)
     return Profile(
         profile_id,
         user_id,
@@ -115,6 +117,8 @@ def profile_of(row: Row) -> Profile:
         identify_us,
         create_us,
         passes,
+        tuple(former_ids),
+        erase_us,
         row_version,
     )
 

@@ -60,6 +60,8 @@ WRITER_PRAGMAS = (
     f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
     "journal_size_limit = 67108864",
     "cache_size = -65536",
+    # What was erased or deleted is overwritten: it is not to be found in the file.
+    "secure_delete = ON",
     *_SHARED_PRAGMAS,
 )
 READER_PRAGMAS = (
@@ -161,6 +163,11 @@ class SqliteDatabase:
         assert self._connection is not None, "it is open"
         return self._connection
 
+    async def truncate_log(self) -> None:
+        """Copy the write-ahead log into the database and empty it, as far as readers let us."""
+        self._check_open()
+        await self._in_writer(lambda: _truncate(self._writable()))
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on a snapshot, beside the writer."""
         self._check_open()
@@ -258,6 +265,12 @@ def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
     except (DatabaseError, sqlite3.Error) as error:
         raise _told(error.orig if isinstance(error, DatabaseError) else error) from error
     return result
+
+
+def _truncate(connection: Connection) -> None:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _told(error: BaseException | None) -> UpshotError:

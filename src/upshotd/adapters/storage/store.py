@@ -14,6 +14,7 @@ from upshotd.adapters.storage import (
     reading,
     writing,
 )
+from upshotd.adapters.storage.erased import SqlErasedRows
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase, url_of
 from upshotd.adapters.storage.replica import Replica
 from upshotd.adapters.storage.sqlite import SqliteDatabase
@@ -101,6 +102,7 @@ class SqlStore:
         self._tail = Tail(tail_bytes)
         self._partitions = partitions or (1 if self._replica is None else PARTITIONS)
         self._epoch = ""
+        self._erased_rows = SqlErasedRows(self._database, self._tail, lambda: self._partitions)
 
     async def open(self) -> None:
         """Take the lock, migrate, and read what is fixed for this log.
@@ -332,6 +334,11 @@ class SqlStore:
         return await self._database.read(
             lambda c: log.counts(c, workspace_id, start_us, end_us, workflow_id)
         )
+
+    @property
+    def erased_rows(self) -> SqlErasedRows:
+        """What is looked through for erased people."""
+        return self._erased_rows
 
     # housekeeping
 

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, Table, delete, tuple_
 
-from upshotd.adapters.storage import leases, merging, rows, tables
+from upshotd.adapters.storage import erasing, leases, merging, rows, tables
 from upshotd.adapters.storage.bulk import Insert, Lookup, on_postgresql, upsert
 from upshotd.adapters.storage.tail import Appended
 from upshotd.application.failpoints import failpoint
@@ -103,6 +103,8 @@ def commit(
         _write_people(connection, changes)
         _write_journeys(connection, changes)
         _write_engagements(connection, changes)
+        for gone in changes.erasures.values():
+            erasing.erase(connection, changes.workspace_id, gone)
     for changes in joined:
         _write_counts(connection, changes)
     failpoint("write.before_log")

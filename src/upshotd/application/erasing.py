@@ -1,0 +1,115 @@
+"""Erasing people: at once what can be found by them, in the background what must be looked for.
+
+What is left to do is a setting, written in the transaction of the erasure itself, so that whoever
+finds it after a crash brings it to an end. Done twice it does nothing more.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from upshotd.application.codec import Codec
+from upshotd.application.erased import PREFIX, ErasedRows, erasure_of
+from upshotd.application.loop import Loop
+from upshotd.application.ports import Clock
+from upshotd.application.waking import Waking
+from upshotd.domain.errors import Unavailable, UpshotError
+from upshotd.domain.profile import Erasure
+from upshotd.domain.state import Identity
+from upshotd.domain.stimulus import EraseRequested, EraseResult
+
+log = structlog.get_logger()
+
+#: Rows looked at in one transaction.
+PAGE: Final = 1_000
+#: Pause between two pages, in microseconds: others go first.
+PAUSE_US: Final = 2_000
+#: Pause between two looks at what others may have left behind, in microseconds.
+INTERVAL_US: Final = 10_000_000
+#: How long another process may still commit what it decided before, in microseconds.
+SETTLE_US: Final = 30_000_000
+
+
+class Erasing:
+    """Erases people and brings every erasure to an end."""
+
+    def __init__(self, rows: ErasedRows, loop: Loop, clock: Clock, codec: Codec) -> None:
+        self._rows = rows
+        self._loop = loop
+        self._clock = clock
+        self._codec = codec
+        self._waking = Waking(clock)
+
+    def wake(self) -> None:
+        """Look for what is left to do at once."""
+        self._waking.wake()
+
+    async def erase(self, workspace_id: str, identity: Identity) -> int:
+        """Erase a person; return when, in microseconds. The rest follows in the background."""
+        (answer,) = await self._loop.ask(workspace_id, [EraseRequested(identity)])
+        self.wake()
+        if not isinstance(answer, EraseResult):
+            raise Unavailable("the person could not be erased; the log says why")
+        return answer.erase_us
+
+    async def run(self) -> None:
+        """Do what there is to do, for ever; what fails is tried again."""
+        while True:
+            self._waking.begin()
+            try:
+                await self.finish()
+            except UpshotError as error:
+                log.warning("erasing.failed", reason=error.reason)
+            await self._waking.rest(INTERVAL_US)
+
+    async def finish(self) -> None:
+        """Bring every erasure to an end that nobody can write against any more."""
+        settled_us = self._clock.now_us() - (SETTLE_US if self._rows.shared else 0)
+        found: defaultdict[str, dict[str, Erasure]] = defaultdict(dict)
+        for name, value in (await self._rows.settings(PREFIX)).items():
+            erasure = erasure_of(value)
+            if erasure.erase_us <= settled_us:
+                found[name.removeprefix(PREFIX).partition("/")[0]][name] = erasure
+        for workspace_id, tasks in found.items():
+            await self._finish(workspace_id, list(tasks.values()))
+            await self._rows.erased()
+            for name, erasure in tasks.items():
+                await self._rows.drop_setting(name)
+                done = {"workspace_id": workspace_id, "profile_id": erasure.profile_id}
+                log.info("profile.erased", **done)
+
+    async def _finish(self, workspace_id: str, erasures: Sequence[Erasure]) -> None:
+        """Go once through everything that may be about one of these people."""
+        if self._rows.shared:
+            for erasure in erasures:
+                await self._rows.erase(workspace_id, erasure)
+        until_us = {p: erasure.erase_us for erasure in erasures for p in erasure.profile_ids}
+        after: str | None = ""
+        while after is not None:
+            after = await self._rows.erase_events(workspace_id, until_us, after, PAGE)
+            await self._clock.sleep(PAUSE_US)
+        users = {erasure.user_id: erasure.erase_us for erasure in erasures if erasure.user_id}
+        anonymous = {one: e.erase_us for e in erasures for one in e.anonymous_ids}
+        for partition in sorted({self._rows.partition_of(p) for p in until_us}):
+            await self._log(workspace_id, partition, users, anonymous)
+        ids, after = {**anonymous, **users}, ""
+        while after is not None:
+            after = await self._rows.erase_rejected(workspace_id, ids, after, PAGE)
+            await self._clock.sleep(PAUSE_US)
+
+    async def _log(
+        self,
+        workspace_id: str,
+        partition: int,
+        users: Mapping[str, int],
+        anonymous: Mapping[str, int],
+    ) -> None:
+        def clear(body: bytes) -> bytes | None:
+            return self._codec.erased_outcome(body, users, anonymous)
+
+        after: int | None = 0
+        while after is not None:
+            after = await self._rows.erase_outcomes(workspace_id, partition, after, PAGE, clear)
+            await self._clock.sleep(PAUSE_US)

@@ -1,0 +1,144 @@
+"""Erasing a person. Pure: what goes at once stands in the changes, the rest is found by `Erasure`.
+
+What is left is a tombstone: a profile without anything but its ids, and messages that nobody can
+engage with. It is what stops whatever comes late.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from upshotd.domain import addresses
+from upshotd.domain.draft import Draft
+from upshotd.domain.errors import Violation
+from upshotd.domain.event import Event, EventType, RejectedEvent
+from upshotd.domain.journey import Journey
+from upshotd.domain.message import OPEN, Message, MessageState
+from upshotd.domain.messages import suppress
+from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
+from upshotd.domain.profile import Erasure, Profile
+from upshotd.domain.run import Run, RunState
+from upshotd.domain.state import IdKind
+from upshotd.domain.values import replace
+
+#: The reason of everything that ends because its person was erased.
+ERASED: Final = "ERASED"
+
+
+def erase(draft: Draft, profile: Profile) -> None:
+    """Leave a tombstone of *profile*, end what runs for it and say so in the log."""
+    who = profile.profile_id
+    for message in _messages(draft, who):
+        if message.state in OPEN:
+            suppress(draft, message._replace(recipient=""), ERASED)
+        draft.put_message(tombstone(message))
+    for run in tuple(draft.active_runs(who)):
+        Journey(draft, run).end(RunState.CANCELED, ERASED)
+    draft.append(_outcome(draft, profile))
+    draft.put_profile(
+        Profile(
+            who,
+            user_id=profile.user_id,
+            anonymous_ids=profile.anonymous_ids,
+            erase_us=draft.now_us,
+            row_version=profile.row_version,
+        )
+    )
+    draft.changes.erasures[who] = Erasure(
+        who,
+        (who, *profile.former_ids),
+        profile.user_id,
+        profile.anonymous_ids,
+        tuple(addresses.keys(profile.contact)),
+        draft.now_us,
+    )
+
+
+def refusal(draft: Draft, event: Event) -> tuple[str, tuple[Violation, ...]]:
+    """Return why *event* comes too late for the person it is about; an empty word otherwise."""
+    if event.type is EventType.DELETE:
+        return "", ()
+    for kind, value in (
+        (IdKind.USER, event.user_id),
+        (IdKind.ANONYMOUS, event.anonymous_id),
+        (IdKind.ANONYMOUS, event.previous_id),
+    ):
+        profile_id = draft.state.identities.get((kind, value)) if value else None
+        profile = draft.state.profiles.get(profile_id) if profile_id else None
+        if profile is not None and profile.erase_us and event.event_us <= profile.erase_us:
+            return ERASED, (Violation("event", "the person was erased after it happened"),)
+    return "", ()
+
+
+def returned(draft: Draft, profile: Profile) -> Profile:
+    """Return the person; one who was erased and does something again begins anew."""
+    if profile.erased:
+        profile = replace(profile, create_us=draft.now_us)
+        draft.put_profile(profile)
+    return profile
+
+
+def emptied(run: Run) -> Run:
+    """Return an ended run without anything personal; it belongs to nobody."""
+    return replace(
+        run,
+        profile_id="",
+        reentry_key="",
+        cancellation_key="",
+        holds_active=False,
+        holds_ever=False,
+        steps={},
+        timeline=(),
+    )
+
+
+def tombstone(message: Message) -> Message:
+    """Return a message without anything personal, that nobody can engage with any more."""
+    return message._replace(
+        profile_id="",
+        state=MessageState.SUPPRESSED,
+        reason=ERASED,
+        recipient="",
+        content=None,
+        detail="",
+        due_us=None,
+        owner="",
+        facts={},
+    )
+
+
+def used(erasure: Erasure, messages: Iterable[Message]) -> set[str]:
+    """Return the addresses, by their keys on the list, that the person had or was written to."""
+    named = {addresses.key(message.channel, message.recipient) for message in messages}
+    found = {*named, *erasure.addresses}
+    return {listed for listed in found if listed and addresses.hidden(listed) != listed}
+
+
+def without_payload(rejected: RejectedEvent, until_us: Mapping[str, int]) -> RejectedEvent | None:
+    """Return a refused event without what it said, if it names one of these people.
+
+    *until_us* maps ids to the time until which it must have come. None for nothing to do.
+    """
+    named = (one for one in until_us if json.dumps(one) in rejected.payload)
+    if all(rejected.receive_us > until_us[one] for one in named):
+        return None
+    return replace(rejected, payload="")
+
+
+def _messages(draft: Draft, profile_id: str) -> list[Message]:
+    known = {**draft.state.messages, **draft.changes.messages}
+    return [message for message in known.values() if message.profile_id == profile_id]
+
+
+def _outcome(draft: Draft, profile: Profile) -> Outcome:
+    kind = OutcomeKind.PROFILE_ERASED
+    return Outcome(
+        outcome_id=draft.ids.next(),
+        kind=kind,
+        event=event_name(kind),
+        occur_us=draft.now_us,
+        record_us=draft.now_us,
+        profile_id=profile.profile_id,
+        user_id=profile.user_id,
+        anonymous_id="" if profile.user_id else next(iter(profile.anonymous_ids), ""),
+    )

@@ -159,3 +159,41 @@ async def test_a_key_that_no_header_can_carry_is_not_known():
     async with world() as there:
         assert (await post(there, "/inbound/segment/%00", stringified(EVENT)))[0] == 401
         assert (await post(there, "/inbound/segment/" + "k" * 257, stringified(EVENT)))[0] == 401
+
+
+async def member(there: World, method: str, path: str) -> int:
+    headers = {"Authorization": "Bearer up_key"}
+    async with there.http.request(method, there.url + path, headers=headers) as response:
+        return response.status
+
+
+async def test_courier_s_lists_are_traits():
+    async with world() as there:
+        path = "/lists/vip-aud_1/subscriptions/ana%40home"
+        assert [await member(there, method, path) for method in ("PUT", "DELETE")] == [204, 204]
+        found = [as_dict(event) for event in there.server.events]
+        assert [event["user_id"] for event in found] == ["ana@home", "ana@home"]
+        traits = [event["identify"]["traits"] for event in found]
+        assert traits == [{"vip-aud_1": True}, {"vip-aud_1": False}]
+        assert there.server.credentials == ["Bearer up_key"] * 2
+        assert await member(there, "GET", path) == 405
+        assert await member(there, "PUT", f"/lists/{'x' * 256}/subscriptions/ana") == 400
+        there.server.ingest_reason = "INVALID_USER_ID"
+        assert await member(there, "PUT", path) == 400
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 200),
+        (grpc.StatusCode.UNAUTHENTICATED, 401),
+        (grpc.StatusCode.UNAVAILABLE, 503),
+    ],
+)
+async def test_courier_s_test_of_the_key_asks_whether_it_may_ingest(
+    code: grpc.StatusCode, status: int
+) -> None:
+    async with world() as there:
+        there.server.refusal = (code, None)
+        answer = await post(there, "/debug", b"{}", Authorization="Bearer k")
+        assert answer[0] == status

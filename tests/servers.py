@@ -30,12 +30,16 @@ _POLL_S = 0.02
 #: Below the range from which systems take the ports of outgoing connections: one of those could
 #: otherwise sit on the port of a server that was killed and comes back.
 _PORTS = range(15_000, 32_000)
-#: Ties the process to its parent (PR_SET_PDEATHSIG), then is `python -m upshotd`.
+#: Ties the process to its parent (PR_SET_PDEATHSIG), then is `python -m MODULE`.
 _LEASHED = (
     "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(1, 9); sys.argv[0] = 'upshot'; "
-    "runpy.run_module('upshotd', run_name='__main__', alter_sys=True)"
+    "runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
 )
-_PROGRAM = ("-c", _LEASHED) if sys.platform == "linux" else ("-m", "upshotd")
+
+
+def leashed(module: str) -> tuple[str, ...]:
+    """Return what a Python is told to run *module*, and not to outlive us where it can be had."""
+    return ("-c", _LEASHED.format(module)) if sys.platform == "linux" else ("-m", module)
 
 
 def free_port() -> int:
@@ -91,7 +95,14 @@ class Server:
         assert not self.running, "it runs already"
         self._said_from = self._log.stat().st_size if self._log.exists() else 0
         addresses = ["--listen", self.address, "--http", self.http_address]
-        command = [sys.executable, *_PROGRAM, "serve", *addresses, "--database", self.database]
+        command = [
+            sys.executable,
+            *leashed("upshotd"),
+            "serve",
+            *addresses,
+            "--database",
+            self.database,
+        ]
         with self._log.open("ab") as err, (self.folder / "serve.out").open("ab") as out:
             self._process = subprocess.Popen(
                 [*command, *self._options],

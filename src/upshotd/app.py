@@ -300,7 +300,8 @@ class _Start:
         streams = OutcomeStreams(store, clock, self._wakeups)
         in_flight = InFlight(store, loop, clock)
         self._beside(in_flight.run())
-        erasing = Erasing(store.erased_rows, loop, clock, self._codec)
+        settle_us = 2 * settings.limits.lease_us if store.shared else 0
+        erasing = Erasing(store.erased_rows, loop, clock, self._codec, settle_us=settle_us)
         self._beside(erasing.run())
 
         def wake() -> None:

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests.builders import (
-    MINUTE,
     NOON,
     a_message,
     a_profile,
@@ -124,13 +123,18 @@ async def test_addresses_stay_on_the_list_by_their_hash_also_former_ones(store: 
     assert listed == {addresses.hidden(ANAS): COMPLAINED, addresses.hidden(FORMER): COMPLAINED}
 
 
-async def test_what_was_begun_after_it_is_somebody_s_who_came_back(store: Store) -> None:
-    erasure = await erased(store)
-    await store.commit([changes(ended(run_id="r2", start_us=NOON + MINUTE))])
-    await store.erased_rows.erase("default", erasure)
-    run = await store.run("default", "r2")
-    assert run is not None
-    assert run.profile_id == "profile-ana"
+async def test_a_run_that_began_meanwhile_makes_it_be_decided_again(store: Store) -> None:
+    state = await known(store)
+    await store.commit([changes(a_run(run_id="r2"))])
+    erasures = {"profile-ana": gone(state.profiles["profile-ana"])}
+    with pytest.raises(Conflict):
+        await store.commit([changes(erasures=erasures)])
+
+
+async def test_who_came_back_is_known(store: Store) -> None:
+    await erased(store)
+    people = {"profile-ana", "profile-ben", "nobody"}
+    assert await store.erased_rows.returned("default", people) == {"profile-ben"}
 
 
 async def test_what_is_left_to_do_is_written_with_it_and_forgotten_when_it_is_done(

@@ -23,11 +23,13 @@ from upshot.v1.subscription_pb2_grpc import (
     SubscriptionServiceServicer,
     add_SubscriptionServiceServicer_to_server,
 )
-from upshotd.adapters.relay.mapping import TrackRules
+from upshotd.adapters.relay.dead_letters import DeadLetters
+from upshotd.adapters.relay.envelope import CallRules
+from upshotd.adapters.relay.far_end import FarEnd
 from upshotd.adapters.relay.outcome_log import CHANNEL_OPTIONS, OutcomeLog, Reading
 from upshotd.adapters.relay.pauses import Pauses
-from upshotd.adapters.relay.segment import SegmentRelay
-from upshotd.adapters.relay.segment_api import SegmentApi
+from upshotd.adapters.relay.relay import Relay
+from upshotd.adapters.relay.segment import Segment, SegmentSettings
 
 NAME = "segment"
 
@@ -207,6 +209,7 @@ class World:
         self.slept: list[int] = []
         self.stop = asyncio.Event()
         self.on_pause: Callable[[], None] = lambda: None
+        self.dead_letters: DeadLetters | None = None
         self._grpc = grpc.aio.server()
         self._http = web.AppRunner(self._app())
 
@@ -231,21 +234,24 @@ class World:
         await self._grpc.stop(None)
         await self._http.cleanup()
 
-    async def relay(self, *, once: bool = True, rules: TrackRules | None = None) -> SegmentRelay:
-        """Run one relay, as one process would."""
-        rules = rules or TrackRules(version="1")
+    async def relay(
+        self, *, once: bool = True, identify: bool = False, far_end: FarEnd | None = None
+    ) -> Relay:
+        """Run one relay, to Segment where nothing is said, as one process would."""
+        rules = CallRules(version="1")
         pauses = Pauses(self._sleep, lambda: 0.5, self.stop)
-        api = SegmentApi(self.endpoint, "key", "1", lambda: 0)
+        settings = SegmentSettings(self.endpoint, "key", rules, identify)
+        far_end = far_end or Segment(settings, lambda: 0)
         try:
             async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
                 log = OutcomeLog(channel, Reading(NAME, rules.kinds, 1), pauses)
-                relay = SegmentRelay(log, api, rules, pauses)
+                relay = Relay(log, far_end, pauses, self.dead_letters)
                 await relay.run(once=once)
                 return relay
         finally:
-            await api.close()
+            await far_end.close()
 
-    async def kill(self, running: "asyncio.Task[SegmentRelay]") -> None:
+    async def kill(self, running: "asyncio.Task[Relay]") -> None:
         """End a relay without its leave, and return when the server has noticed."""
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

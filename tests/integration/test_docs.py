@@ -14,13 +14,14 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import template_codec, topic_codec, workflow_codec
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.adapters.providers.options import Home
+from upshotd.adapters.relay.settings import relay_settings
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
 from upshotd.cli.define import kind_of
 from upshotd.cli.reading import Reader
 from upshotd.cli.why import REASONS, WORDS
-from upshotd.config import VARIABLES, load
+from upshotd.config import VARIABLES, Settings, load
 from upshotd.domain import explanation, template_validation
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
@@ -106,7 +107,14 @@ def test_examples_can_be_defined(path: Path):
 
 def test_the_settings_of_the_examples_can_be_read():
     for path in ROOT.glob("examples/*.toml"):
-        load(path.read_text(), {}, {})  # raises with every fault
+        check_relays(load(path.read_text(), {}, {}))  # raises with every fault
+
+
+def check_relays(settings: Settings) -> None:
+    secrets = {"SEGMENT_KEY": "key", "SEGMENT_EU_KEY": "key"}
+    secrets["PARTNER_SECRETS"] = "whsec_" + "A" * 32
+    for name in settings.relay:
+        relay_settings(name, settings.relay, secrets, {}, "1")
 
 
 @pytest.mark.parametrize(("place", "snippet"), [pytest.param(*s, id=s[0]) for s in snippets()])
@@ -136,6 +144,7 @@ def test_settings_in_documents_can_be_read(document: Path):
         for table in settings.providers.values():
             home = Home(lambda: 0, {"SMTP_PASSWORD": "x", "TEXTS_SECRET": "whsec_" + "A" * 32})
             build(table.kind, table.name, table.options, home)
+        check_relays(settings)
 
 
 def test_every_kind_of_provider_is_explained():

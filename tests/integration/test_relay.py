@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tests.integration.relay_world import NAME, Answer, World, outcome, outcomes
 from upshot.v1 import outcome_pb2
 from upshotd.adapters.relay.outcome_log import LogRefused, OutcomesLost
-from upshotd.adapters.relay.segment import PAGES_AHEAD, REFUSED_IN_A_ROW_MAX, SegmentRefused
+from upshotd.adapters.relay.relay import PAGES_AHEAD, REFUSED_IN_A_ROW_MAX, FarEndRefused
 
 
 def ids(count: int) -> list[str]:
@@ -122,6 +122,16 @@ async def test_a_busy_segment_is_asked_again_when_it_said(world: World) -> None:
     check_that_commits_follow_answers(world)
 
 
+async def test_segments_other_way_to_say_when_counts_only_as_a_span(world: World) -> None:
+    world.server.append(*outcomes(3))
+    resets = [{"x-ratelimit-reset": "7"}, {"x-ratelimit-reset": "1795490914"}]
+    world.segment.answers = [Answer(429, reset) for reset in resets]
+
+    await world.relay()
+
+    assert world.slept == [7_000_000, 1_000_000], "a time is no wait of 57 years, nor of an hour"
+
+
 async def test_nothing_overtakes_what_is_being_retried(world: World) -> None:
     world.server.append(*outcomes(5))
     world.segment.answers = [Answer(500)] * 4
@@ -160,7 +170,7 @@ async def test_a_segment_that_lets_nobody_in_loses_nothing(world: World) -> None
     world.server.append(*outcomes(3))
     world.segment.answers = [Answer(401)]
 
-    with pytest.raises(SegmentRefused, match="401"):
+    with pytest.raises(FarEndRefused, match="401"):
         await world.relay()
     assert world.server.places[NAME] == 0
 
@@ -172,7 +182,7 @@ async def test_a_segment_that_refuses_every_call_is_not_fed_the_whole_log(world:
     world.server.append(*outcomes(150))
     world.segment.poison = set(ids(150))
 
-    with pytest.raises(SegmentRefused, match=f"{REFUSED_IN_A_ROW_MAX} calls in a row"):
+    with pytest.raises(FarEndRefused, match=f"{REFUSED_IN_A_ROW_MAX} items in a row"):
         await world.relay()
 
     world.segment.poison = set()

@@ -35,8 +35,7 @@ def erasing(scenario: World) -> Erasing:
 
 
 async def finish(scenario: World) -> None:
-    """Let the background work come, also where other replicas have time to end theirs."""
-    await scenario.advance(MINUTE)
+    """Let the background work come to its end."""
     await erasing(scenario).finish()
 
 

@@ -14,6 +14,7 @@ from upshotd.domain.definitions import Policy
 from upshotd.domain.message import Message
 from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
+from upshotd.domain.profile import Erasure
 from upshotd.domain.routing import Method, Route, Routing
 from upshotd.domain.run import Run, TimelineEntry
 from upshotd.domain.steps.digest import DIGESTED
@@ -38,7 +39,7 @@ def digests(runs: Mapping[str, Run]) -> Iterator[str]:
                 yield f"{run.run_id} closed the digest {place} {times} times"
             told[place].update(str(item["id"]) for item in _items(run.steps.get(place[2], {})))
             came[place][run.event_id] += 1
-        if run.reason == DIGESTED:
+        if run.reason == DIGESTED and run.profile_id:  # not of somebody who was erased
             *_, last = (place for place, entry in _placed(run) if entry.what == "collected")
             if last not in closed:
                 came[last][run.event_id] += 1
@@ -91,7 +92,8 @@ def caps(
     """Yield where somebody got more in a period than a cap allows; not who was *merged*."""
     begun: defaultdict[str, list[Message]] = defaultdict(list)
     for message in messages:
-        if message.attempt and message.profile_id not in merged:
+        # Of who was erased nobody knows who it was.
+        if message.attempt and message.profile_id and message.profile_id not in merged:
             begun[message.profile_id].append(message)
     for profile_id, theirs in begun.items():
         for cap in policy.caps:
@@ -138,6 +140,7 @@ def schedules(
             if (
                 not (early and person)
                 or profile.profile_id in merged
+                or profile.erase_us
                 or not _open(tables, progress)
             ):
                 continue
@@ -152,13 +155,29 @@ def _open(tables: Tables, progress: Progress) -> bool:
     return not any(workflow.trigger.condition for workflow in decoded)
 
 
+def forgotten(tables: Tables, erasures: Iterable[Erasure]) -> Iterator[str]:
+    """Yield what is left of people who were erased, but for what they did once they were back."""
+    for gone in erasures:
+        who = gone.profile_id
+        profile = tables.profiles.get(who)
+        back = profile is not None and not profile.erased
+        if not back and tables.runs_of.get(who):
+            yield f"{who} was erased and has runs"
+        if profile is not None and not back and (profile.traits or profile.contact):
+            yield f"{who} was erased and is known"
+        for name, row in tables.events.items():
+            late = back and row.stored.receive_us > gone.erase_us
+            if row.profile_id in gone.profile_ids and row.stored.payload and not late:
+                yield f"{name} of {who}, who was erased, is still there"
+
+
 def routes(messages: Iterable[Message], plans: Plans, sent: set[str]) -> Iterator[str]:
     """Yield where more than one channel of those that exclude each other was used."""
     used: defaultdict[tuple[str, str], list[Message]] = defaultdict(list)
     for message in messages:
         # One that failed before the run went on is followed by the next channel.
         failed = {"bounced", "undelivered"} & message.facts.keys()
-        if message.message_id in sent and not failed:
+        if message.message_id in sent and not failed and message.profile_id:
             used[message.run_id, message.step_id].append(message)
     for (run_id, step_id), theirs in used.items():
         plan = plans(theirs[0].workflow_id, theirs[0].workflow_version)

@@ -279,6 +279,8 @@ class Operator:
                 await self._choose(workspace_id)
             if self._sim.faults.strikes("list", 0.8):
                 await self._list(workspace_id)
+            if self._sim.faults.strikes("erase", 0.5):
+                await self._erase(workspace_id)
             if self._sim.faults.strikes("prune", 0.5):
                 await self._prune()
 
@@ -323,6 +325,14 @@ class Operator:
             asked = [SuppressionSet(one.suppression, one.owner, held=False) for one in known]
         try:
             await self._sim.node().call(lambda server: server.loop.ask(workspace_id, asked))
+        except UpshotError:
+            return
+
+    async def _erase(self, workspace_id: str) -> None:
+        """Somebody wants to be forgotten. They may come back."""
+        who = (IdKind.USER, self._chance.choice(USERS))
+        try:
+            await self._sim.node().call(lambda server: server.erasing.erase(workspace_id, who))
         except UpshotError:
             return
 

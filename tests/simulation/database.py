@@ -187,6 +187,10 @@ class SimStore:
         return self._database.between_processes
 
     @property
+    def erased_rows(self) -> "SimErasedRows":
+        return SimErasedRows(self)
+
+    @property
     def partitions(self) -> int:
         return self._database.partitions
 
@@ -252,6 +256,10 @@ class SimStore:
 
     # the network
 
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Return what the database says to *question*, if the answer comes."""
+        return await self._ask(question)
+
     async def _ask(self, question: Callable[[], T]) -> T:
         answer: asyncio.Future[T] = self._loop.create_future()
         self._loop.call_later(
@@ -288,3 +296,21 @@ class SimStore:
             answer.exception()  # whoever asked may be killed before they hear of it
         else:
             answer.set_result(result)
+
+
+class SimErasedRows:
+    """What is looked through for erased people, over the same network."""
+
+    def __init__(self, store: SimStore) -> None:
+        self._store = store
+
+    def partition_of(self, profile_id: str) -> int:
+        return self._rows.partition_of(profile_id)
+
+    @property
+    def _rows(self) -> Any:
+        return self._store._database.erased_rows
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        method = getattr(self._rows, name)
+        return lambda *args, **named: self._store.ask(lambda: at_once(method(*args, **named)))

@@ -45,6 +45,7 @@ FAULTS = {
     "list": 0.5,
     "retell": 0.4,
     "merge": 0.5,
+    "erase": 0.4,
 }
 
 

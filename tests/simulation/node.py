@@ -12,11 +12,13 @@ from tests.simulation.database import OUTSIDE, SimStore
 from tests.simulation.virtual import Process
 from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.grpc import topic_codec
+from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.erasing import Erasing
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
@@ -84,6 +86,13 @@ class SimProvider:
         """There is nothing to close."""
 
 
+class OpaqueLog(ContractCodec):
+    """The log of a simulation is names of outcomes: there is nothing personal in it."""
+
+    def erased_outcome(self, *_: object) -> None:
+        return None
+
+
 @dataclass
 class Server:
     """What runs in one process."""
@@ -100,6 +109,8 @@ class Server:
     working: "asyncio.Task[None]"
     moving: "asyncio.Task[None]"
     timing: "asyncio.Task[None]"
+    erasing: Erasing
+    forgetting: "asyncio.Task[None]"
 
 
 class Node:
@@ -196,6 +207,7 @@ class Node:
         loop.attach(dispatcher)
         in_flight = InFlight(store, loop, clock)
         schedules = Schedules(store, loop, clock, sim.codec, book)
+        erasing = Erasing(store.erased_rows, loop, clock, OpaqueLog(), settle_us=sim.settle_us)
 
         def wake() -> None:
             in_flight.wake()
@@ -235,6 +247,8 @@ class Node:
             working=asyncio.create_task(loop.run()),
             moving=asyncio.create_task(in_flight.run()),
             timing=asyncio.create_task(schedules.run()),
+            erasing=erasing,
+            forgetting=asyncio.create_task(erasing.run()),
         )
         if store.shared:
             await watch(store, wakeups, clock)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.clients import number
 from upshotd.adapters.memory.tables import Tables
 from upshotd.domain import addresses
+from upshotd.domain.erasure import ERASED
 from upshotd.domain.errors import UpshotError
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import Engagement, EngagementKind
@@ -24,7 +25,7 @@ _SCOPE = Suppression(Channel.SMS).scope
 class Phone:
     """One number; what it texts is told by its provider one after the other, and perhaps again.
 
-    I17: a STOP holds from the moment on at which it was taken until a START is, whatever is told
+    I18: a STOP holds from the moment on at which it was taken until a START is, whatever is told
     twice; an answer is about a message that a provider has taken for the number.
     """
 
@@ -77,24 +78,26 @@ class Phone:
         expect = self._sim.watcher.expect
         if result.state is EngagementState.REJECTED:
             wish = body in ("STOP", "START")
-            expect(not wish and not newest, f"I17 {body!r} of {self._name} was {result.reason}")
-        if result.message_id:
-            message = self._tables.messages[result.message_id]
+            known = bool(newest) and self._tables.messages[newest].reason != ERASED
+            expect(not wish and not known, f"I18 {body!r} of {self._name} was {result.reason}")
+        message = self._tables.messages.get(result.message_id)
+        if message is not None and message.reason != ERASED:
             theirs = message.channel is Channel.SMS and message.recipient == self._number
-            sent = theirs and "sent" in message.facts and message.message_id >= newest
-            expect(sent, f"I17 {result.message_id} is not what {self._name} has answered")
+            sent = theirs and "sent" in message.facts
+            expect(sent, f"I18 {result.message_id} is not what {self._name} has answered")
 
     def holds(self) -> None:
         """Judge whether a STOP still holds."""
-        held = self._tables.suppressions.get(self._key, {})
-        kept = not self._stopped or _SCOPE in held
-        self._sim.watcher.expect(kept, f"I17 the STOP of {self._name} holds nothing back")
+        listed = self._tables.suppressions
+        held = any(_SCOPE in listed.get(form, {}) for form in addresses.forms(self._key))
+        kept = held or not self._stopped
+        self._sim.watcher.expect(kept, f"I18 the STOP of {self._name} holds nothing back")
 
     async def _again(self, engagement: Engagement) -> None:
         await asyncio.sleep(self._chance.expovariate(1e6 / self._sim.unit_us))
         result = await self._told(engagement)
         again = result.state is EngagementState.DUPLICATE
-        self._sim.watcher.expect(again, f"I17 {engagement.engagement_id} counts twice")
+        self._sim.watcher.expect(again, f"I18 {engagement.engagement_id} counts twice")
         self.holds()
 
     async def _told(self, engagement: Engagement) -> EngagementResult:

@@ -68,8 +68,8 @@ INVARIANTS = {
     "another channel although it may have come": "I14",
     "never too late": "I14",
     "given up in silence": "I15",
-    "a number that is not listed": "I17",
-    "an answer that is not remembered": "I17",
+    "a number that is not listed": "I18",
+    "an answer that is not remembered": "I18",
 }
 
 

@@ -1,4 +1,4 @@
-"""The invariants I1 to I16 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I17 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -15,10 +15,11 @@ from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
 from upshotd.domain import addresses
+from upshotd.domain.erasure import ERASED
 from upshotd.domain.message import OPEN, Channel, Delivery, Message, MessageState
 from upshotd.domain.outcome import Engagement, OutcomeKind
 from upshotd.domain.plan import Plan
-from upshotd.domain.profile import Suppression
+from upshotd.domain.profile import Erasure, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import (
@@ -74,6 +75,8 @@ class Watcher:
         self._told: set[tuple[str, str]] = set()
         #: Profiles that others became part of.
         self._merged: set[str] = set()
+        #: Workspace -> profile -> how it was erased last.
+        self._erased: dict[str, dict[str, Erasure]] = {}
 
     def expect(self, holds: bool, text: str) -> None:
         """Record a violation unless *holds*."""
@@ -108,6 +111,8 @@ class Watcher:
         for changes, old in zip(batch, before, strict=True):
             tables = self._sim.database._tables(changes.workspace_id)
             self._merged.update(merge.into_profile_id for merge in changes.merges)
+            erased = self._erased.setdefault(changes.workspace_id, {})
+            erased.update((gone.profile_id, gone) for gone in changes.erasures.values())
             for run in changes.runs.values():
                 self._run(changes.workspace_id, old.runs[run.run_id], run)
                 self._digest(tables, run)
@@ -209,7 +214,9 @@ class Watcher:
         key = (workspace_id, event.event_id)
         tables = self._sim.database._tables(workspace_id)
         if result.state is IngestState.REJECTED:
-            self.expect(False, f"I1 {key} was refused: {result.reason}")
+            # Whoever was erased at any time may be told so of what happened before.
+            gone = result.reason == ERASED and self._erased.get(workspace_id)
+            self.expect(bool(gone), f"I1 {key} was refused: {result.reason}")
             return
         self.expect(event.event_id in tables.events, f"I1 {key} was acknowledged and is not there")
         for started in result.started:
@@ -221,11 +228,12 @@ class Watcher:
             not again or result.state is IngestState.DUPLICATE, f"G2 {key} was accepted twice"
         )
         same = {s.run_id for s in first.started} == {s.run_id for s in result.started}
+        same = same or not tables.events[event.event_id].stored.payload  # it was emptied
         self.expect(same, f"G2 {key}: a duplicate is told of other runs than the first")
 
     def engaged(self, workspace_id: str, engagement: Engagement, result: EngagementResult) -> None:
         """A provider was told that its callback is durable."""
-        fine = result.state is not EngagementState.REJECTED
+        fine = result.state is not EngagementState.REJECTED or result.reason == ERASED
         self.expect(fine, f"G8 {engagement.engagement_id} was refused: {result.reason}")
 
     def canceled(self, workspace_id: str, result: CancelResult) -> None:
@@ -289,6 +297,8 @@ class Watcher:
             self._starts(workspace_id, tables)
             self._limits(workspace_id, tables)
             self._readers(workspace_id, tables)
+            for text in accounts.forgotten(tables, self._erased.get(workspace_id, {}).values()):
+                self.expect(False, f"I17 {workspace_id}: {text}")
 
     def _log(self, workspace_id: str, tables: Tables) -> None:
         """I5: contiguous, and each person's outcomes in the order of their commits; I10: counts."""
@@ -315,7 +325,7 @@ class Watcher:
         for message in tables.messages.values():
             which = message.message_id
             self.expect(message.state not in OPEN, f"I8 {which} never ended")
-            told = (workspace_id, which) in self._told
+            told = (workspace_id, which) in self._told or message.reason == ERASED
             self.expect(told, f"I15 {which} ended without an outcome")
             if message.state is MessageState.ACCEPTED:
                 at_provider = (workspace_id, which) in self._sim.providers.times
@@ -330,6 +340,8 @@ class Watcher:
         for (workspace, event_id), (event, _) in self.acks.items():
             if workspace != workspace_id or event.track.event != flows.STARTS[0]:
                 continue
+            if not tables.events[event_id].stored.payload:
+                continue  # of somebody who was erased: an enrolment into it may be among the runs
             if event.HasField("event_time") or event_id in enrolled:
                 continue  # too old perhaps, or enrolled into it once more
             count = started[event_id]

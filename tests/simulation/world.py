@@ -111,6 +111,8 @@ class Simulation:
         self.log: list[str] | None = None
         self.faults = Faults(self._fork())
         self.network = Network(self._fork(), self.faults)
+        #: How long what was decided before may still be committed: slow answers, frozen processes.
+        self.settle_us = 2 * shape.lease_us if shape.replicas else 0
         #: How far the database's clock is off, in microseconds.
         self.jump_us = 0
         self.database = SimDatabase(

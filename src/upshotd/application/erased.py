@@ -1,7 +1,7 @@
 """Where personal things are that nothing leads to from the person."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Final, Protocol, TypeAlias
 
@@ -17,21 +17,17 @@ class ErasedRows(Protocol):
     """What is looked through for erased people. Every method is a transaction or two of its own,
     goes through at most `limit` rows, and returns the key of the last one; None at the end."""
 
-    @property
-    def shared(self) -> bool:
-        """Whether other processes may use the same rows at the same time."""
-
     async def settings(self, prefix: str) -> dict[str, str]:
         """Return the values whose names begin with *prefix*."""
 
     async def drop_setting(self, name: str) -> None:
         """Forget a value."""
 
+    async def returned(self, workspace_id: str, profile_ids: Collection[str]) -> set[str]:
+        """Return those of *profile_ids* who have done something again."""
+
     def partition_of(self, profile_id: str) -> int:
         """Return where the outcomes of a profile are."""
-
-    async def erase(self, workspace_id: str, erasure: Erasure) -> None:
-        """Do again what was done with the erasure itself, for what others began meanwhile."""
 
     async def erase_events(
         self, workspace_id: str, until_us: Mapping[str, int], after: str, limit: int

@@ -28,14 +28,18 @@ PAGE: Final = 1_000
 PAUSE_US: Final = 2_000
 #: Pause between two looks at what others may have left behind, in microseconds.
 INTERVAL_US: Final = 10_000_000
-#: How long another process may still commit what it decided before, in microseconds.
-SETTLE_US: Final = 30_000_000
+#: Later than everything.
+_ALL_US: Final = 2**62
 
 
 class Erasing:
     """Erases people and brings every erasure to an end."""
 
-    def __init__(self, rows: ErasedRows, loop: Loop, clock: Clock, codec: Codec) -> None:
+    def __init__(
+        self, rows: ErasedRows, loop: Loop, clock: Clock, codec: Codec, *, settle_us: int = 0
+    ) -> None:
+        """*settle_us* is how long another process may still commit what it decided before."""
+        self._settle_us = settle_us
         self._rows = rows
         self._loop = loop
         self._clock = clock
@@ -66,7 +70,7 @@ class Erasing:
 
     async def finish(self) -> None:
         """Bring every erasure to an end that nobody can write against any more."""
-        settled_us = self._clock.now_us() - (SETTLE_US if self._rows.shared else 0)
+        settled_us = self._clock.now_us() - self._settle_us
         found: defaultdict[str, dict[str, Erasure]] = defaultdict(dict)
         for name, value in (await self._rows.settings(PREFIX)).items():
             erasure = erasure_of(value)
@@ -82,21 +86,33 @@ class Erasing:
 
     async def _finish(self, workspace_id: str, erasures: Sequence[Erasure]) -> None:
         """Go once through everything that may be about one of these people."""
-        if self._rows.shared:
-            for erasure in erasures:
-                await self._rows.erase(workspace_id, erasure)
-        until_us = {p: erasure.erase_us for erasure in erasures for p in erasure.profile_ids}
+        until_us = await self._until(workspace_id, erasures)
+        profiles = {p: until_us[e.profile_id] for e in erasures for p in e.profile_ids}
+        users = {e.user_id: until_us[e.profile_id] for e in erasures if e.user_id}
+        anonymous = {one: until_us[e.profile_id] for e in erasures for one in e.anonymous_ids}
+        await self._events(workspace_id, profiles)
+        for partition in sorted({self._rows.partition_of(p) for p in profiles}):
+            await self._log(workspace_id, partition, users, anonymous)
+        await self._rejected(workspace_id, {**anonymous, **users})
+
+    async def _until(self, workspace_id: str, erasures: Sequence[Erasure]) -> dict[str, int]:
+        """Return until when what is about each of them goes.
+
+        Of who has not come back that is everything: another replica's clock may be ahead.
+        """
+        back = await self._rows.returned(workspace_id, {e.profile_id for e in erasures})
+        return {e.profile_id: e.erase_us if e.profile_id in back else _ALL_US for e in erasures}
+
+    async def _events(self, workspace_id: str, until_us: Mapping[str, int]) -> None:
         after: str | None = ""
         while after is not None:
             after = await self._rows.erase_events(workspace_id, until_us, after, PAGE)
             await self._clock.sleep(PAUSE_US)
-        users = {erasure.user_id: erasure.erase_us for erasure in erasures if erasure.user_id}
-        anonymous = {one: e.erase_us for e in erasures for one in e.anonymous_ids}
-        for partition in sorted({self._rows.partition_of(p) for p in until_us}):
-            await self._log(workspace_id, partition, users, anonymous)
-        ids, after = {**anonymous, **users}, ""
+
+    async def _rejected(self, workspace_id: str, until_us: Mapping[str, int]) -> None:
+        after: str | None = ""
         while after is not None:
-            after = await self._rows.erase_rejected(workspace_id, ids, after, PAGE)
+            after = await self._rows.erase_rejected(workspace_id, until_us, after, PAGE)
             await self._clock.sleep(PAUSE_US)
 
     async def _log(

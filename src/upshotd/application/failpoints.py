@@ -35,7 +35,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "prune.before": "before old rows are deleted",
         "drain.begun": "SIGTERM was heard",
         "lease.before_beat": "before a replica renews its lease (PostgreSQL)",
-        "relay.posted": "Segment has answered, the relay's cursor is not stored",
+        "relay.posted": "the far end has answered, the relay's cursor is not stored",
     }
 )
 

@@ -73,7 +73,7 @@ class _Commands(click.Group):
       2  used wrongly, or with faulty settings
       3  the server cannot be reached, or does not answer
       4  done in part: some events or facts were rejected
-    `upshot relay segment --help` lists its own.
+    `upshot relay --help` lists its own.
 
     \b
     Examples:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,48 +11,40 @@ import click
 
 from upshotd import logs
 from upshotd.adapters import failing
-from upshotd.adapters.clock import SystemClock, UuidIds
-from upshotd.adapters.relay.outcome_log import (
-    CHANNEL_OPTIONS,
-    LogRefused,
-    OutcomeLog,
-    OutcomesLost,
-    Reading,
-)
-from upshotd.adapters.relay.pauses import Pauses
-from upshotd.adapters.relay.segment import SegmentRefused, SegmentRelay, Tally
-from upshotd.adapters.relay.segment_api import SegmentApi
-from upshotd.adapters.relay.settings import SegmentSettings, segment_settings
+from upshotd.adapters.relay.dead_letters import NoDeadLetter
+from upshotd.adapters.relay.outcome_log import LogRefused, OutcomesLost
+from upshotd.adapters.relay.relay import FarEndRefused
+from upshotd.adapters.relay.settings import SEGMENT, RelaySettings, relay_settings
 from upshotd.application import failpoints
-from upshotd.cli import keyed
+from upshotd.cli.relay_process import EXIT_FAILED, RelayProcess
 from upshotd.config import load
-from upshotd.domain.errors import InvalidArgument, Violation
+from upshotd.domain.errors import InvalidArgument
 
-#: Exit codes of `relay`; 0 is drained (--once) or told to stop.
-EXIT_FAILED, EXIT_USAGE, EXIT_LOST, EXIT_BARRED = 1, 2, 3, 4
-
-
-@click.group()
-def relay() -> None:
-    """Tell other systems what happened."""
+#: Exit codes beside EXIT_FAILED; 0 is drained (--once) or told to stop.
+EXIT_USAGE, EXIT_LOST, EXIT_BARRED = 2, 3, 4
+_WRITE_KEY = "UPSHOT_SEGMENT_WRITE_KEY"
 
 
-@relay.command(
+@click.command(
     epilog="""\b
     Exit codes:
       0  told to stop (SIGTERM, SIGINT), or drained (--once)
       1  the server refuses the subscription; nothing is lost
       2  used wrongly, or with faulty settings
       3  outcomes were lost: older than the server keeps them
-      4  Segment takes nothing: write key or endpoint; nothing is lost
+      4  the far end takes nothing: its address or our credentials; nothing is lost
+    SIGUSR1 logs the lag at once; SIGHUP opens a file anew.
 
     \b
     Examples:
       UPSHOT_SEGMENT_WRITE_KEY=... upshot relay segment
       upshot relay segment --server 127.0.0.1:7070 --config upshot.toml
       upshot relay segment --endpoint http://127.0.0.1:9000/v1/batch --write-key test --once
+      upshot relay archive --config upshot.toml
+      upshot relay archive --config upshot.toml --retry-dead-letters
     """
 )
+@click.argument("name", metavar="NAME")
 @click.option(
     "--server",
     envvar="UPSHOT_SERVER",
@@ -66,53 +57,68 @@ def relay() -> None:
     "config_file",
     envvar="UPSHOT_CONFIG",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Settings as TOML; [relay.segment] is read. [env: UPSHOT_CONFIG]",
+    help="Settings as TOML; [relay.NAME] is read. [env: UPSHOT_CONFIG]",
 )
-@click.option("--endpoint", metavar="URL", help="Where batches go. [Segment's, by region]")
+@click.option("--endpoint", metavar="URL", help="Where batches to Segment go. [by region]")
 @click.option(
     "--write-key",
-    envvar="UPSHOT_SEGMENT_WRITE_KEY",
     metavar="KEY",
     help="Of the Segment source. Others on this machine see options; the variable they do not. "
-    "[env: UPSHOT_SEGMENT_WRITE_KEY]",
+    "[env, of the relay `segment`: UPSHOT_SEGMENT_WRITE_KEY]",
 )
-@click.option("--subscription", metavar="NAME", help="Keeps the place in the log. [segment]")
+@click.option("--subscription", metavar="NAME", help="Keeps the place in the log. [as the relay]")
 @click.option("--once", is_flag=True, help="End when everything in the log is posted.")
-def segment(
+@click.option(
+    "--retry-dead-letters",
+    "retry",
+    is_flag=True,
+    help="Post what was set aside once more, and end.",
+)
+def relay(
+    name: str,
     server: str,
     config_file: Path | None,
     endpoint: str | None,
     write_key: str | None,
     subscription: str | None,
     once: bool,
+    retry: bool,
 ) -> None:
-    """Post outcomes to Segment as track calls, from the oldest one on.
+    """Post outcomes to Segment, a webhook or a file, from the oldest one on.
 
-    At least once, in order: the cursor moves only after Segment's answer, and what is posted
-    again has the same messageId. While Segment or the server is away it tries again for ever.
+    NAME is a table [relay.NAME] of the settings; `segment` needs none. At least once, in order:
+    the cursor moves only after the far end's answer, and what is posted again has the same id.
+    While the far end or the server is away it tries again for ever.
     """
+    if write_key is None and name == SEGMENT:
+        write_key = os.environ.get(_WRITE_KEY) or None
     overrides = {"endpoint": endpoint, "write_key": write_key, "subscription": subscription}
-    settings = _settings(config_file, overrides)
+    settings = _settings(name, config_file, overrides)
+    if retry and settings.dead_letters is None:
+        raise click.UsageError(f"relay.{name}.dead_letters is not set: none are kept")
+    process = RelayProcess(server, settings)
     try:
-        tally = asyncio.run(_relay(server, settings, once))
+        tally = asyncio.run(process.retry() if retry else process.run(once=once))
     except OutcomesLost as error:
-        _give_up(_lost(error, settings.subscription), EXIT_LOST)
+        _give_up(_lost(error, settings), EXIT_LOST)
     except LogRefused as error:
         _give_up(f"the server refuses the stream: {error}", EXIT_FAILED)
-    except SegmentRefused as error:
-        _give_up(f"Segment takes nothing: {error}; check write key and endpoint", EXIT_BARRED)
+    except FarEndRefused as error:
+        far_end = process.far_end
+        _give_up(f"{far_end.name} takes nothing: {error}; {far_end.advice}", EXIT_BARRED)
+    except NoDeadLetter as error:
+        _give_up(str(error), EXIT_USAGE)
     else:
         click.echo(f"upshot: {tally.posted} calls posted, {tally.rejected} rejected", err=True)
 
 
-def _settings(config_file: Path | None, overrides: Mapping[str, object | None]) -> SegmentSettings:
+def _settings(
+    name: str, config_file: Path | None, overrides: Mapping[str, object | None]
+) -> RelaySettings:
     try:
         text = config_file.read_text(encoding="utf-8") if config_file else ""
         given = load(text, os.environ, {})
-        for name in given.relay.keys() - {"segment"}:
-            raise InvalidArgument("", (Violation(f"relay.{name}", "is no setting"),))
-        table = given.relay.get("segment", {})
-        settings = segment_settings(table, os.environ, overrides, version("upshot"))
+        settings = relay_settings(name, given.relay, os.environ, overrides, version("upshot"))
         logs.set_up(given.log_level, given.log_format)
         failpoints.arm(failing.acts(os.environ.get(failing.VARIABLE, "")))
         return settings
@@ -129,38 +135,11 @@ def _give_up(text: str, code: int) -> None:
     sys.exit(code)
 
 
-def _lost(error: OutcomesLost, subscription: str) -> str:
+def _lost(error: OutcomesLost, settings: RelaySettings) -> str:
     earliest = f" What is kept begins at {error.earliest_cursor}" if error.earliest_cursor else ""
     return (
-        f"outcomes after the cursor of {subscription!r} are older than the server keeps them and "
-        f"were lost to Segment.{earliest}\nTo go on with what is kept, commit that cursor to the "
-        "subscription (SubscriptionService.CommitCursor), or use another --subscription."
+        f"outcomes after the cursor of {settings.subscription!r} are older than the server keeps "
+        f"them and were lost to {settings.name}.{earliest}\nTo go on with what is kept, commit "
+        "that cursor to the subscription (SubscriptionService.CommitCursor), or use another "
+        "--subscription."
     )
-
-
-async def _relay(server: str, settings: SegmentSettings, once: bool) -> Tally:
-    clock, stop, rules = SystemClock(), asyncio.Event(), settings.rules
-    _end_on_signals(stop)
-    pauses = Pauses(clock.sleep, UuidIds().fraction, stop)
-    heartbeat_seconds = 1 if once else 10
-    reading = Reading(settings.subscription, rules.kinds, heartbeat_seconds)
-    api = SegmentApi(settings.endpoint, settings.write_key, rules.version, clock.now_us)
-    try:
-        async with keyed.channel(server, CHANNEL_OPTIONS) as channel:
-            segment_relay = SegmentRelay(OutcomeLog(channel, reading, pauses), api, rules, pauses)
-            await segment_relay.run(once=once)
-    finally:
-        await api.close()
-    return segment_relay.tally
-
-
-def _end_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def tell() -> None:
-        if stop.is_set():
-            os._exit(EXIT_FAILED)  # asked twice: at once; what is not committed is posted again
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell)

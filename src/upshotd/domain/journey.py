@@ -358,6 +358,8 @@ def start(
         depth=depth,
     )
     draft.changes.last_starts[run.workflow_id, profile_id, key] = draft.now_us
+    # A start that was decided before its person was erased is refused.
+    draft.changes.consents[profile_id] = draft.profile(profile_id).row_version
     journey = Journey(draft, run, known)
     journey.note("started", f"by {event.type} {event.name}".rstrip())
     journey.outcome(OutcomeKind.RUN_STARTED)

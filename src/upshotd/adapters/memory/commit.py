@@ -236,9 +236,9 @@ class _Application:
     def _erase(self, gone: Erasure) -> None:
         """Empty everything that is found by a person."""
         tables = self._tables
-        theirs = [
-            run for run in tables.runs_of_profile(gone.profile_id) if run.start_us <= gone.erase_us
-        ]
+        theirs = list(tables.runs_of_profile(gone.profile_id))
+        if any(run.active for run in theirs):
+            raise Conflict("a run has begun since the person was loaded")
         named = [m for run in theirs for m in tables.messages_of_run.get(run.run_id, ())]
         written = [tables.messages[message_id] for message_id in named]
         for run in theirs:

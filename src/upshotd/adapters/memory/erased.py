@@ -1,11 +1,11 @@
 """The `ErasedRows` of dictionaries."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from upshotd.adapters.memory.log import partition_of
 from upshotd.adapters.memory.tables import EventRow, Tables
 from upshotd.application.erased import Clear
 from upshotd.domain.erasure import without_payload
-from upshotd.domain.profile import Erasure
 
 
 class MemoryErasedRows:
@@ -18,22 +18,18 @@ class MemoryErasedRows:
         self._settings = settings
         self._partitions = partitions
 
-    @property
-    def shared(self) -> bool:
-        """No other process can have these rows."""
-        return False
-
     async def settings(self, prefix: str) -> dict[str, str]:
         return {name: v for name, v in self._settings.items() if name.startswith(prefix)}
 
     async def drop_setting(self, name: str) -> None:
         self._settings.pop(name, None)
 
-    def partition_of(self, profile_id: str) -> int:
-        return self._tables("").log.partition_of(profile_id)
+    async def returned(self, workspace_id: str, profile_ids: Collection[str]) -> set[str]:
+        profiles = self._tables(workspace_id).profiles
+        return {p for p in profile_ids if p in profiles and not profiles[p].erased}
 
-    async def erase(self, workspace_id: str, erasure: Erasure) -> None:
-        """Do nothing: there are no others."""
+    def partition_of(self, profile_id: str) -> int:
+        return partition_of(profile_id, self._partitions)
 
     async def erase_events(
         self, workspace_id: str, until_us: Mapping[str, int], after: str, limit: int

@@ -52,10 +52,6 @@ class Log:
         self._partitions = {number: Partition() for number in range(partitions)}
         self._counts: dict[CountKey, int] = {}
 
-    def partition_of(self, profile_id: str) -> int:
-        """Return where the outcomes of a person are."""
-        return zlib.crc32(profile_id.encode()) % len(self._partitions)
-
     def rewrite(self, number: int, clear: Callable[[bytes], bytes | None]) -> None:
         """Put what *clear* makes of outcomes at their places, where it is not None."""
         entries = self._partitions[number].entries
@@ -66,7 +62,7 @@ class Log:
 
     def append(self, outcome: Outcome, encode: Encode, journal: Journal) -> None:
         """Give *outcome* the next position of its partition, and count it."""
-        number = self.partition_of(outcome.profile_id)
+        number = partition_of(outcome.profile_id, len(self._partitions))
         partition = self._partitions[number]
         position = partition.head + 1
         entry = Entry(outcome, encode(outcome, number, position))
@@ -119,6 +115,11 @@ class Log:
                 partition.earliest = position + 1
                 gone += 1
         return gone
+
+
+def partition_of(profile_id: str, partitions: int) -> int:
+    """Return where the outcomes of a person are."""
+    return zlib.crc32(profile_id.encode()) % partitions
 
 
 def _bare(outcome: Outcome) -> Outcome:

@@ -1,9 +1,5 @@
 """Messages handed to an HTTP endpoint, signed as Standard Webhooks (standardwebhooks.com)."""
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +17,7 @@ from upshotd.domain.message import (
     Refused,
     SendResult,
 )
+from upshotd.signing import keys_of, signature
 
 _ID_LENGTH = 200
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
@@ -145,34 +142,6 @@ def _checked_headers(options: Options) -> dict[str, str]:
         if has_controls(value) or not value.isascii():
             options.fault(f"headers.{header}", "must be printable ASCII")
     return headers
-
-
-def keys_of(secrets: str) -> tuple[bytes, ...]:
-    """The keys of one or more `whsec_...` secrets separated by spaces; ValueError names the fault.
-
-    The text of the error never contains the secret.
-    """
-    if not secrets.split():
-        raise ValueError("no secret given")
-    return tuple(_key(secret) for secret in secrets.split())
-
-
-def _key(secret: str) -> bytes:
-    head, _, encoded = secret.partition("whsec_")
-    try:
-        key = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if head or not 24 <= len(key) <= 64:
-        raise ValueError("a secret is whsec_ followed by 24 to 64 bytes in base64")
-    return key
-
-
-def signature(keys: tuple[bytes, ...], message_id: str, second: str, body: bytes) -> str:
-    """The value of `webhook-signature`: one `v1,...` per key."""
-    signed = f"{message_id}.{second}.".encode() + body
-    digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
-    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
 def _event(delivery: Delivery, now_us: int) -> dict[str, object]:

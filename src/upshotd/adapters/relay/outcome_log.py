@@ -75,10 +75,21 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a subscription is behind the log."""
+
+    #: Outcomes after the committed cursor.
+    outcomes: int
+    #: Age of the oldest of them, in seconds.
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What is read, and under which name the place in the log is kept."""
 
     subscription: str
+    #: Empty: every kind, also those of a newer server.
     kinds: frozenset[OutcomeKind]
     #: How often a quiet stream sends a checkpoint, in seconds, 1 to 60.
     heartbeat_seconds: int = 10
@@ -142,6 +153,14 @@ class OutcomeLog:
 
     async def drained(self) -> bool:
         """Whether the committed cursor is at the end of the log. Raises Stopped, LogRefused."""
+        lag = await self.lag()
+        return lag is None or lag.outcomes == 0
+
+    async def lag(self) -> Lag | None:
+        """Return how far the subscription is behind; None while the server does not know it.
+
+        Raises Stopped, LogRefused.
+        """
         attempt = 0
         while True:
             attempt += 1
@@ -149,13 +168,15 @@ class OutcomeLog:
                 answer = await self._subscriptions.ListSubscriptions(
                     subscription_pb2.ListSubscriptionsRequest(), timeout=_UNARY_SECONDS
                 )
-                return self._lag(answer.subscriptions) == 0
+                return self._lag(answer.subscriptions)
             except grpc.aio.AioRpcError as error:
                 await self._pause("relay.reconnecting", _reason(error), attempt)
 
-    def _lag(self, subscriptions: Iterable[subscription_pb2.Subscription]) -> int:
-        name = self._reading.subscription
-        return next((found.lag for found in subscriptions if found.subscription == name), 0)
+    def _lag(self, subscriptions: Iterable[subscription_pb2.Subscription]) -> Lag | None:
+        for found in subscriptions:
+            if found.subscription == self._reading.subscription:
+                return Lag(found.lag, found.lag_duration.ToMicroseconds() / 1_000_000)
+        return None
 
     async def _stream(self) -> AsyncGenerator[Page, None]:
         kinds = sorted(int(kind) for kind in self._reading.kinds)

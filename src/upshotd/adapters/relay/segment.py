@@ -1,181 +1,78 @@
-"""The Segment relay: reads outcomes, posts track calls, and only then moves its cursor.
+"""Segment's HTTP Tracking API: outcomes as track calls, and identify calls where asked for."""
 
-At least once and in order: what is posted again after a crash has the same messageIds.
-"""
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Final, assert_never
+from upshot.v1 import outcome_pb2 as pb
+from upshotd.adapters.relay.envelope import CallRules
+from upshotd.adapters.relay.far_end import Item, Limits, NotExported, Verdict
+from upshotd.adapters.relay.posting import TIMEOUT_US, Posting
+from upshotd.adapters.relay.track import encoded, track_call
+from upshotd.adapters.relay.traits import LastEngagements
 
-import structlog
-
-from upshotd.adapters.relay.batching import Batch, Call, CallPage, batches, request_body
-from upshotd.adapters.relay.mapping import NotExported, TrackRules, encoded, track_call
-from upshotd.adapters.relay.outcome_log import OutcomeLog, Page
-from upshotd.adapters.relay.pauses import Backoff, Pauses, Stopped
-from upshotd.adapters.relay.segment_api import Barred, Busy, SegmentApi, Taken, Unfit
-from upshotd.application.failpoints import failpoint
-
-#: Pages read ahead of the request under way: about one full request of usual outcomes.
-PAGES_AHEAD: Final = 8
-#: Calls refused one after the other before we take it that none would be taken.
-REFUSED_IN_A_ROW_MAX: Final = 100
-
-_BACKOFF = Backoff(first_us=1_000_000, longest_us=60_000_000)
-
-log = structlog.get_logger()
+_HEAD, _BETWEEN, _TAIL = b'{"batch":[', b",", b"]}"
+#: Segment says 500 KB and 2500 calls; this is true of either kind of KB.
+LIMITS: Final = Limits(2_500, 500_000, len(_BETWEEN), len(_HEAD) + len(_TAIL))
+#: A call in the request is not taken, or all of it is too large.
+_UNFIT = (400, 413)
 
 
-class SegmentRefused(Exception):
-    """Segment takes nothing from us: the write key or the endpoint is wrong."""
+@dataclass(frozen=True, slots=True)
+class SegmentSettings:
+    """Where calls go and what is in them."""
+
+    #: Where batches are posted.
+    endpoint: str
+    #: Of the Segment source that gets the calls.
+    write_key: str = field(repr=False)
+    rules: CallRules
+    #: Whether identify calls tell when people last engaged.
+    identify: bool = False
+    #: Most of one attempt, in microseconds.
+    timeout_us: int = TIMEOUT_US
 
 
-@dataclass(slots=True)
-class Tally:
-    """What this relay did since it began."""
-
-    #: Calls that Segment answered for.
-    posted: int = 0
-    #: Outcomes that have no call Segment would take; each was logged.
-    rejected: int = 0
+def request_body(items: Sequence[Item]) -> bytes:
+    """Return the body of a batch request."""
+    return _HEAD + _BETWEEN.join(item.body for item in items) + _TAIL
 
 
-class SegmentRelay:
-    """One run of the relay."""
+class Segment:
+    """A Segment source as the far end. `close` it after use."""
 
-    def __init__(
-        self, outcome_log: OutcomeLog, api: SegmentApi, rules: TrackRules, pauses: Pauses
-    ) -> None:
-        self.tally = Tally()
-        self._log = outcome_log
-        self._api = api
+    name = "Segment"
+    advice = "check write key and endpoint"
+    limits = LIMITS
+
+    def __init__(self, settings: SegmentSettings, now_us: Callable[[], int]) -> None:
+        rules = settings.rules
         self._rules = rules
-        self._pauses = pauses
-        self._ahead: asyncio.Queue[Page | Exception] = asyncio.Queue(PAGES_AHEAD)
-        self._failure: Exception | None = None
-        self._refused_in_a_row = 0
+        self._engagements = LastEngagements(rules) if settings.identify else None
+        headers = {
+            "authorization": "Basic " + b64encode(f"{settings.write_key}:".encode()).decode(),
+            "user-agent": f"upshot/{rules.version}",
+        }
+        self._posting = Posting(settings.endpoint, headers, settings.timeout_us, _UNFIT, now_us)
 
-    async def run(self, *, once: bool = False) -> None:
-        """Relay until told to stop; *once* returns when the end of the log is reached.
+    def items(self, outcome: pb.Outcome) -> tuple[Item, ...] | NotExported:
+        """Return the track call of *outcome*, and the identify call after it."""
+        call = track_call(outcome, self._rules)
+        body = call if isinstance(call, NotExported) else encoded(call)
+        if isinstance(body, NotExported):
+            return body
+        return (Item(outcome, body), *self._identify(outcome))
 
-        A request under way is finished and its cursor committed before this returns.
-        Raises OutcomesLost, LogRefused, SegmentRefused.
-        """
-        reader = asyncio.create_task(self._read())
-        try:
-            while True:
-                await self._relay(await self._arrived())
-                if once and await self._log.drained():
-                    return
-        except Stopped:
-            return
-        finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-            log.info("relay.ended", posted=self.tally.posted, rejected=self.tally.rejected)
+    async def post(self, items: Sequence[Item]) -> Verdict:
+        """Post *items* in one request."""
+        return await self._posting.post(request_body(items))
 
-    async def _read(self) -> None:
-        """Keep a bounded number of pages ready; hand over what ends it behind them."""
-        try:
-            async with aclosing(self._log.pages()) as pages:
-                async for page in pages:
-                    await self._ahead.put(page)
-        except Exception as error:
-            await self._ahead.put(error)
+    async def close(self) -> None:
+        """Close the connections that are kept open."""
+        await self._posting.close()
 
-    async def _arrived(self) -> list[Page]:
-        """Return all pages that are here; wait only while there is none."""
-        if self._failure is not None:
-            raise self._failure
-        item = await self._pauses.until_stopped(self._ahead.get())
-        pages: list[Page] = []
-        while isinstance(item, Page):
-            pages.append(item)
-            if self._ahead.empty():
-                return pages
-            item = self._ahead.get_nowait()
-        self._failure = item
-        if not pages:
-            raise item
-        return pages
-
-    async def _relay(self, pages: Sequence[Page]) -> None:
-        for batch in batches([CallPage(self._calls(page), page.cursor) for page in pages]):
-            await self._deliver(batch)
-
-    def _calls(self, page: Page) -> tuple[Call, ...]:
-        calls = []
-        for outcome in page.outcomes:
-            call = track_call(outcome, self._rules)
-            body = call if isinstance(call, NotExported) else encoded(call)
-            if body is NotExported.NOT_SELECTED:
-                continue
-            if isinstance(body, NotExported):
-                self._reject(outcome.outcome_id, body)
-            else:
-                calls.append(Call(outcome.outcome_id, body))
-        return tuple(calls)
-
-    async def _deliver(self, batch: Batch) -> None:
-        if batch.calls:
-            await self._post(batch.calls)
-            failpoint("relay.posted")
-        if batch.cursor:
-            await self._log.commit(batch.cursor)
-
-    async def _post(self, calls: tuple[Call, ...]) -> None:
-        """Post *calls*, in halves where something in them is not taken."""
-        if await self._taken(calls):
-            self._refused_in_a_row = 0
-            self.tally.posted += len(calls)
-            log.info("relay.posted", count=len(calls), total=self.tally.posted)
-        elif len(calls) > 1:
-            middle = len(calls) // 2
-            await self._post(calls[:middle])
-            await self._post(calls[middle:])
-        else:
-            self._refuse(calls[0])
-
-    async def _taken(self, calls: tuple[Call, ...]) -> bool:
-        """Post until there is an answer; True for taken, False for unfit."""
-        body = request_body(calls)
-        attempt = 0
-        while True:
-            attempt += 1
-            self._pauses.check()
-            verdict = await self._api.post(body)
-            match verdict:
-                case Taken():
-                    return True
-                case Unfit():
-                    return False
-                case Busy():
-                    await self._back_off(verdict, attempt, len(calls))
-                case Barred():
-                    raise SegmentRefused(f"{verdict.words} from the endpoint")
-                case _:
-                    assert_never(verdict)
-
-    async def _back_off(self, busy: Busy, attempt: int, count: int) -> None:
-        wait_us = self._pauses.length_us(_BACKOFF, attempt, busy.retry_after_us)
-        log.warning(
-            "relay.retrying",
-            reason=busy.words,
-            attempt=attempt,
-            count=count,
-            wait_ms=wait_us // 1_000,
-        )
-        await self._pauses.sleep(wait_us)
-
-    def _refuse(self, call: Call) -> None:
-        """Set aside a call that is refused alone, unless nothing is taken at all."""
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row > REFUSED_IN_A_ROW_MAX:
-            raise SegmentRefused(f"{REFUSED_IN_A_ROW_MAX} calls in a row were refused")
-        self._reject(call.outcome_id, NotExported.REFUSED)
-
-    def _reject(self, outcome_id: str, reason: NotExported) -> None:
-        self.tally.rejected += 1
-        log.error("relay.rejected", outcome_id=outcome_id, reason=reason.value)
+    def _identify(self, outcome: pb.Outcome) -> tuple[Item, ...]:
+        call = self._engagements.call(outcome) if self._engagements is not None else None
+        body = encoded(call) if call is not None else NotExported.NOT_SELECTED
+        return () if isinstance(body, NotExported) else (Item(outcome, body),)

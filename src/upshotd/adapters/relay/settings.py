@@ -1,16 +1,20 @@
-"""`[relay.segment]` of the settings file: read, and every fault named at once."""
+"""`[relay.NAME]` of the settings file: read, and every fault named at once."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, TypeAlias
 
-from upshotd.adapters.relay.mapping import KINDS_DEFAULT, NAMES_DEFAULT, OWN_DESTINATION, TrackRules
+from upshotd.adapters.relay.envelope import KINDS_DEFAULT, NAMES_DEFAULT, OWN_DESTINATION, CallRules
+from upshotd.adapters.relay.file import FileSettings
+from upshotd.adapters.relay.reading import NAME, Reader
+from upshotd.adapters.relay.segment import SegmentSettings
+from upshotd.adapters.relay.webhook import WebhookSettings
 from upshotd.domain.errors import InvalidArgument, Violation
-from upshotd.domain.event import EVENT_NAME_MAX
 from upshotd.domain.outcome import OutcomeKind
+from upshotd.signing import keys_of
 
 #: Region -> where Segment takes batches. What goes to the wrong one is lost without an error.
 ENDPOINTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -19,168 +23,178 @@ ENDPOINTS: Final[Mapping[str, str]] = MappingProxyType(
         "eu": "https://events.eu1.segmentapis.com/v1/batch",
     }
 )
-SUBSCRIPTION_DEFAULT: Final = "segment"
+#: The relay that needs no table: an environment with a write key is enough.
+SEGMENT: Final = "segment"
 
-_PATH = "relay.segment"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+#: What a relay can write to.
+KINDS: Final = ("segment", "webhook", "file")
+
 _WRITE_KEY = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}")  # no colon: it ends the name in Basic
-_KINDS = {kind.name: kind for kind in OutcomeKind if kind is not OutcomeKind.UNSPECIFIED}
+_NAMINGS = ("courier", "semantic")
+
+FarEndSettings: TypeAlias = SegmentSettings | WebhookSettings | FileSettings
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentSettings:
-    """Everything `upshot relay segment` can be told."""
+class RelaySettings:
+    """Everything one relay can be told."""
 
-    #: Where batches are posted.
-    endpoint: str
-    #: Of the Segment source that gets the calls.
-    write_key: str = field(repr=False)
+    name: str
     #: Name of the subscription that keeps our place in the log.
     subscription: str
-    rules: TrackRules
+    #: What is read; empty: everything.
+    kinds: frozenset[OutcomeKind]
+    include_recipient: bool
+    #: Where outcomes are kept that the far end does not take; None: only the log tells of them.
+    dead_letters: Path | None
+    far_end: FarEndSettings
 
 
-def segment_settings(
-    table: object, environ: Mapping[str, str], overrides: Mapping[str, object | None], version: str
-) -> SegmentSettings:
-    """Return the settings of *table*; *overrides* go over it, None is not given.
+def relay_settings(
+    name: str,
+    tables: Mapping[str, object],
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object | None],
+    version: str,
+) -> RelaySettings:
+    """Return the settings of relay *name*; *overrides* go over its table, None is not given.
 
-    Raises InvalidArgument with every fault; none of them repeats a write key.
+    Raises InvalidArgument with every fault; none of them repeats a secret.
     """
-    if not isinstance(table, dict):
-        raise InvalidArgument("the settings have faults", (Violation(_PATH, "must be a table"),))
-    given = {name: value for name, value in overrides.items() if value is not None}
+    table = _table(name, tables)
+    given = {key: value for key, value in overrides.items() if value is not None}
     if "endpoint" in given:
-        table = {name: value for name, value in table.items() if name != "region"}
-    reader = _Reader({**table, **given}, environ)
-    settings = SegmentSettings(
-        endpoint=reader.endpoint(),
-        write_key=reader.write_key(),
-        subscription=reader.subscription(),
-        rules=TrackRules(
-            version=version,
-            kinds=reader.kinds(),
-            names=reader.names(),
-            include_recipient=reader.include_recipient(),
-            integrations=reader.integrations(),
-        ),
-    )
+        table = {key: value for key, value in table.items() if key != "region"}
+    reader = Reader(f"relay.{name}", {**table, **given}, environ)
+    make = _MAKERS[str(reader.take("kind", name))]
+    subscription, dead_letters = reader.name("subscription", name), reader.file("dead_letters")
+    _check_apart(reader, name, tables, subscription, dead_letters)
+    kinds = reader.kinds(KINDS_DEFAULT if make is _segment else frozenset())
+    include_recipient = reader.flag("include_recipient")
+    far_end = make(reader, version, kinds, include_recipient)
     reader.check()
-    return settings
+    return RelaySettings(name, subscription, kinds, include_recipient, dead_letters, far_end)
 
 
-class _Reader:
-    """Takes the values out of the table and remembers what is wrong."""
+def _table(name: str, tables: Mapping[str, object]) -> Mapping[str, object]:
+    faults = [fault for other in tables for fault in _faults_of(other, tables[other])]
+    if name not in tables and name != SEGMENT:
+        known = ", ".join(sorted({SEGMENT, *tables}))
+        faults.append(Violation(f"relay.{name}", f"there is no such table; relays are: {known}"))
+    if faults:
+        raise InvalidArgument("the settings have faults", tuple(faults))
+    table = tables.get(name, {})
+    assert isinstance(table, dict)
+    return table
 
-    def __init__(self, table: dict[str, object], environ: Mapping[str, str]) -> None:
-        self._table = table
-        self._environ = environ
-        self._faults: list[Violation] = []
 
-    def check(self) -> None:
-        for name in self._table:
-            self._fault(name, "is no setting")
-        if self._faults:
-            raise InvalidArgument("the settings have faults", tuple(self._faults))
+def _faults_of(name: str, table: object) -> Iterator[Violation]:
+    """Yield what is wrong with a relay as such, whichever of them is meant."""
+    if not isinstance(table, dict):
+        yield Violation(f"relay.{name}", "must be a table")
+        return
+    if not NAME.fullmatch(name):
+        yield Violation(f"relay.{name}", f"a name must match {NAME.pattern}")
+    # A relay that is called as a kind is of that kind.
+    if table.get("kind", name) not in KINDS:
+        yield Violation(f"relay.{name}.kind", f"must be one of {', '.join(KINDS)}")
 
-    def endpoint(self) -> str:
-        region, endpoint = self._table.pop("region", None), self._table.pop("endpoint", None)
-        if endpoint is None:
-            if region is None or str(region) in ENDPOINTS:
-                return ENDPOINTS["us" if region is None else str(region)]
-            self._fault("region", f"must be one of {', '.join(ENDPOINTS)}")
-            return ""
-        if region is not None:
-            self._fault("region", "says nothing beside endpoint; give one of them")
-        if not isinstance(endpoint, str) or not _is_address(endpoint):
-            self._fault("endpoint", f"must be an address as {ENDPOINTS['us']}")
-            return ""
-        return endpoint
 
-    def write_key(self) -> str:
-        key, variable = self._table.pop("write_key", None), self._table.pop("write_key_env", None)
-        if key is None and isinstance(variable, str) and variable:
-            key = self._environ.get(variable)
-            if not key:
-                self._fault("write_key_env", f"the variable {variable} is not set")
-                return ""
-        elif key is None and variable is not None:
-            self._fault("write_key_env", "must be the name of a variable")
-            return ""
-        if isinstance(key, str) and _WRITE_KEY.fullmatch(key):
-            return key
-        self._fault("write_key", "is required: the write key of the Segment source")
+def _check_apart(
+    reader: Reader,
+    name: str,
+    tables: Mapping[str, object],
+    subscription: str,
+    dead_letters: Path | None,
+) -> None:
+    """Find what two relays may not share: each would take what is the other's."""
+    for other, table in tables.items():
+        if other == name or not isinstance(table, dict):
+            continue
+        if table.get("subscription", other) == subscription:
+            reader.fault("subscription", f"is that of relay.{other}, too")
+        if dead_letters is not None and table.get("dead_letters") == str(dead_letters):
+            reader.fault("dead_letters", f"is that of relay.{other}, too")
+
+
+def _segment(
+    reader: Reader, version: str, kinds: frozenset[OutcomeKind], include_recipient: bool
+) -> SegmentSettings:
+    naming = reader.word("naming", _NAMINGS)
+    return SegmentSettings(
+        endpoint=_endpoint(reader),
+        write_key=_write_key(reader),
+        rules=CallRules(
+            version=version,
+            kinds=kinds,
+            names=_names(reader, naming),
+            semantic=naming == "semantic",
+            include_recipient=include_recipient,
+            integrations={OWN_DESTINATION: False, **reader.flags("integrations")},
+        ),
+        identify=reader.flag("identify"),
+        timeout_us=reader.timeout_us(),
+    )
+
+
+def _webhook(
+    reader: Reader, version: str, _kinds: frozenset[OutcomeKind], include_recipient: bool
+) -> WebhookSettings:
+    secrets = reader.secret("secret", "one or more whsec_... with spaces between")
+    keys: tuple[bytes, ...] = ()
+    if secrets:
+        try:
+            keys = keys_of(secrets)
+        except ValueError as error:
+            reader.fault("secret", str(error))
+    return WebhookSettings(
+        url=reader.address("url", "https://example.com/outcomes"),
+        keys=keys,
+        version=version,
+        include_recipient=include_recipient,
+        timeout_us=reader.timeout_us(),
+    )
+
+
+def _file(
+    reader: Reader, _version: str, _kinds: frozenset[OutcomeKind], include_recipient: bool
+) -> FileSettings:
+    path = reader.file("path")
+    if path is None:
+        reader.fault("path", "is required: where lines go")
+    return FileSettings(path or Path(), include_recipient)
+
+
+def _endpoint(reader: Reader) -> str:
+    region, endpoint = reader.take("region"), reader.take("endpoint")
+    if endpoint is None:
+        if region is None or str(region) in ENDPOINTS:
+            return ENDPOINTS["us" if region is None else str(region)]
+        reader.fault("region", f"must be one of {', '.join(ENDPOINTS)}")
         return ""
-
-    def subscription(self) -> str:
-        name = self._table.pop("subscription", SUBSCRIPTION_DEFAULT)
-        if isinstance(name, str) and _NAME.fullmatch(name):
-            return name
-        self._fault("subscription", f"must match {_NAME.pattern}")
-        return ""
-
-    def kinds(self) -> frozenset[OutcomeKind]:
-        names = self._table.pop("kinds", None)
-        if names is None:
-            return KINDS_DEFAULT
-        if not isinstance(names, list) or not names:
-            self._fault("kinds", "must be a list of kinds, as ['MESSAGE_SENT']")
-            return KINDS_DEFAULT
-        found = [self._kind(f"kinds[{at}]", name) for at, name in enumerate(names)]
-        return frozenset(kind for kind in found if kind is not None)
-
-    def names(self) -> Mapping[OutcomeKind, str]:
-        table = self._table.pop("names", {})
-        if not isinstance(table, dict):
-            self._fault("names", "must be a table, as { MESSAGE_SENT = 'Email Sent' }")
-            return NAMES_DEFAULT
-        found: dict[OutcomeKind, str] = {}
-        for word, name in table.items():
-            kind = self._kind(f"names.{word}", word)
-            if kind is OutcomeKind.CUSTOM:
-                self._fault(f"names.{word}", "an emit step names its event itself")
-            elif not isinstance(name, str) or not 1 <= len(name) <= EVENT_NAME_MAX:
-                self._fault(f"names.{word}", f"must be 1 to {EVENT_NAME_MAX} characters")
-            elif kind is not None:
-                found[kind] = name
-        opened = found.get(OutcomeKind.MESSAGE_OPENED)
-        # Whoever renames opens renames both halves, unless they say otherwise.
-        ignored = {OutcomeKind.MESSAGE_IGNORED: opened} if opened else {}
-        return {**NAMES_DEFAULT, **ignored, **found}
-
-    def include_recipient(self) -> bool:
-        flag = self._table.pop("include_recipient", False)
-        if not isinstance(flag, bool):
-            self._fault("include_recipient", "must be true or false")
-        return flag is True
-
-    def integrations(self) -> Mapping[str, bool]:
-        table = self._table.pop("integrations", {})
-        if not isinstance(table, dict) or not all(isinstance(f, bool) for f in table.values()):
-            self._fault("integrations", "must be a table, as { Amplitude = false }")
-            return {}
-        return {OWN_DESTINATION: False, **table}
-
-    def _kind(self, path: str, name: object) -> OutcomeKind | None:
-        kind = _KINDS.get(name) if isinstance(name, str) else None
-        if kind is None:
-            self._fault(path, f"{name!r} is no kind; there are: {', '.join(_KINDS)}")
-        return kind
-
-    def _fault(self, name: str, description: str) -> None:
-        self._faults.append(Violation(f"{_PATH}.{name}", description))
+    if region is not None:
+        reader.fault("region", "says nothing beside endpoint; give one of them")
+    return reader.address_of("endpoint", endpoint, ENDPOINTS["us"])
 
 
-def _is_address(text: str) -> bool:
-    """Whether *text* is http or https and holds no credentials: they would get into logs."""
-    try:
-        parts = urlsplit(text)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and parts.username is None
-            and not parts.fragment
-        )
-    except ValueError:
-        return False
+def _write_key(reader: Reader) -> str:
+    key = reader.secret("write_key", "the write key of the Segment source")
+    if key and not _WRITE_KEY.fullmatch(key):
+        reader.fault("write_key", "is no write key: it has characters that none has")
+    return key
+
+
+def _names(reader: Reader, naming: str) -> Mapping[OutcomeKind, str]:
+    given = reader.names()
+    if naming == "semantic":
+        return given  # whoever counts `Email Opened` counts what was opened
+    opened = given.get(OutcomeKind.MESSAGE_OPENED)
+    # Whoever renames opens renames both halves, unless they say otherwise.
+    ignored = {OutcomeKind.MESSAGE_IGNORED: opened} if opened else {}
+    return {**NAMES_DEFAULT, **ignored, **given}
+
+
+Make: TypeAlias = Callable[[Reader, str, frozenset[OutcomeKind], bool], FarEndSettings]
+_MAKERS: Final[Mapping[str, Make]] = MappingProxyType(
+    dict(zip(KINDS, (_segment, _webhook, _file), strict=True))
+)

@@ -1,14 +1,13 @@
 """The `ErasedRows` of a SQL database: pages are read beside the writer, and written if need be."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from upshotd.adapters.storage import definitions, erasing
+from upshotd.adapters.storage import definitions, erasing, reading
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase
 from upshotd.adapters.storage.sqlite import SqliteDatabase
 from upshotd.adapters.storage.tail import Tail
 from upshotd.adapters.storage.writing import partition_of
 from upshotd.application.erased import Clear
-from upshotd.domain.profile import Erasure
 
 
 class SqlErasedRows:
@@ -25,22 +24,20 @@ class SqlErasedRows:
         self._tail = tail
         self._partitions = partitions
 
-    @property
-    def shared(self) -> bool:
-        """PostgreSQL is."""
-        return isinstance(self._database, PostgresqlDatabase)
-
     async def settings(self, prefix: str) -> dict[str, str]:
         return await self._database.read(lambda c: definitions.all_settings(c, prefix))
 
     async def drop_setting(self, name: str) -> None:
         await self._database.write(lambda c: definitions.drop_setting(c, name))
 
+    async def returned(self, workspace_id: str, profile_ids: Collection[str]) -> set[str]:
+        found = await self._database.read(
+            lambda c: reading.profile_map(c, workspace_id, set(profile_ids))
+        )
+        return {profile_id for profile_id, profile in found.items() if not profile.erased}
+
     def partition_of(self, profile_id: str) -> int:
         return partition_of(profile_id, self._partitions())
-
-    async def erase(self, workspace_id: str, erasure: Erasure) -> None:
-        await self._database.write(lambda c: erasing.erase(c, workspace_id, erasure))
 
     async def erase_events(
         self, workspace_id: str, until_us: Mapping[str, int], after: str, limit: int

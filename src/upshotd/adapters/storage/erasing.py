@@ -54,9 +54,9 @@ Change = dict[str, Any]
 def erase(connection: Connection, workspace_id: str, gone: Erasure) -> None:
     """Empty everything that is found by the person: runs, messages, addresses on the list."""
     found = _RUNS_OF.rows(connection, workspace_id, [gone.profile_id])
-    theirs = {row[0]: rows.run_of(row) for row in found}
-    # Others are of somebody who came back.
-    runs_of = {run_id: run for run_id, run in theirs.items() if run.start_us <= gone.erase_us}
+    runs_of = {row[0]: rows.run_of(row) for row in found}
+    if any(run.active for run in runs_of.values()):
+        raise Conflict("a run has begun since the person was loaded")
     emptied = [rows.run_row(erasure.emptied(runs_of[run_id])) for run_id in sorted(runs_of)]
     _write(connection, workspace_id, _RUNS, emptied)
     found = _MESSAGES_OF.rows(connection, workspace_id, sorted(runs_of)) if runs_of else []

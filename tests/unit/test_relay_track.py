@@ -6,44 +6,19 @@ import orjson
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
+from tests.relay_outcomes import ID, custom, outcome
 from upshot.v1 import outcome_pb2 as pb
-from upshotd.adapters.relay.mapping import (
-    CALL_BYTES_MAX,
-    KINDS_DEFAULT,
-    NotExported,
-    TrackRules,
-    encoded,
-    track_call,
-)
+from upshotd.adapters.relay.envelope import KINDS_DEFAULT, CallRules
+from upshotd.adapters.relay.far_end import NotExported
+from upshotd.adapters.relay.track import CALL_BYTES_MAX, encoded, track_call
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import OutcomeKind, event_name
 
-RULES = TrackRules(version="1.2.3")
-ID = "0190c5a2-7a10-7000-8000-000000000001"
+RULES = CallRules(version="1.2.3")
 
 
-def outcome(kind: OutcomeKind = OutcomeKind.MESSAGE_SENT, **fields: object) -> pb.Outcome:
-    given: dict[str, object] = {
-        "outcome_id": ID,
-        "kind": int(kind),
-        "event": event_name(kind),
-        "user_id": "ana",
-    }
-    made = pb.Outcome(**(given | fields))  # type: ignore[arg-type]
-    if "occur_time" not in fields:
-        made.occur_time.FromDatetime(datetime(2026, 1, 31, 12, 0, 0, 123_456, tzinfo=UTC))
-    return made
-
-
-def custom(properties: dict[str, object], **fields: object) -> pb.Outcome:
-    struct = Struct()
-    struct.update(properties)
-    given: dict[str, object] = {"event": "Trial Nudged", "properties": struct}
-    return outcome(OutcomeKind.CUSTOM, **(given | fields))
-
-
-def call(made: pb.Outcome, rules: TrackRules = RULES) -> dict[str, object]:
+def call(made: pb.Outcome, rules: CallRules = RULES) -> dict[str, object]:
     found = track_call(made, rules)
     assert isinstance(found, dict)
     return found
@@ -107,7 +82,7 @@ def test_messages_and_custom_facts_go_out_and_runs_stay_unless_selected(kind: Ou
     exported = kind.name.startswith("MESSAGE_") or kind is OutcomeKind.CUSTOM
     assert (found is not NotExported.NOT_SELECTED) is exported
     if kind is not OutcomeKind.UNSPECIFIED:
-        chosen = TrackRules(version="1", kinds=frozenset({kind}))
+        chosen = CallRules(version="1", kinds=frozenset({kind}))
         assert isinstance(track_call(outcome(kind), chosen), dict)
 
 
@@ -135,7 +110,7 @@ def test_an_open_by_software_says_so() -> None:
 
 
 def test_names_in_the_settings_go_over_the_outcomes_own() -> None:
-    rules = TrackRules(version="1", names={OutcomeKind.MESSAGE_SENT: "Email Sent"})
+    rules = CallRules(version="1", names={OutcomeKind.MESSAGE_SENT: "Email Sent"})
 
     assert call(outcome(), rules)["event"] == "Email Sent"
     assert call(outcome(OutcomeKind.MESSAGE_CLICKED), rules)["event"] == "Message Clicked"
@@ -174,7 +149,7 @@ def test_the_longest_message_id_still_fits() -> None:
 
 
 def test_addresses_stay_here_unless_asked_for() -> None:
-    asked = TrackRules(version="1", include_recipient=True)
+    asked = CallRules(version="1", include_recipient=True)
     email = outcome(channel=pb.CHANNEL_EMAIL, recipient="ana@example.com")
     sms = outcome(channel=pb.CHANNEL_SMS, recipient="+41790000000")
 

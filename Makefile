@@ -87,7 +87,7 @@ bugs: $(READY) ## Bugs put in on purpose, each of which a named test must find
 	$(BIN)/python -m tests.bugs
 
 .PHONY: chaos
-chaos: $(READY) ## Crash stories over real processes on both databases (CYCLES=50)
+chaos: $(READY) ## Crash stories over real processes, both databases, moody providers (CYCLES=50)
 	$(BIN)/python tests/chaos.py --cycles $(CYCLES)
 	$(BIN)/python -m tests.relay_story --rounds $(CYCLES)
 

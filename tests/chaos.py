@@ -3,6 +3,7 @@
     chaos.py                             all stories, 50 kills on SQLite, less than 25 minutes
     chaos.py --cycles 200                more of everything
     chaos.py --only kills --only away    some of them
+    chaos.py --only provider             10 000 journeys past a provider in a bad mood
 
 Exits with 1 when anything was lost, doubled, early, or out of order, or when a recovery took too
 long. `--seed` chooses when trouble comes and what the clients send; what the machine does in
@@ -26,7 +27,7 @@ from typing import Any
 # Run as a script, too.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests import postgres
+from tests import journeys, postgres
 from tests.crash import CLIENTS, Crash
 from tests.crash_audit import RULES, History, audit
 from tests.crash_failing import Failing, cells
@@ -34,6 +35,10 @@ from tests.crash_scenarios import DatabaseAway, Network, Pauses, Rolling
 
 #: Of replicas here, in seconds.
 LEASE_S = 2.0
+#: The story of the far end, and its journeys for each of `--cycles`.
+PROVIDER, JOURNEYS = "provider", 200
+#: How often the server of that story is killed.
+KILLS = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [story.name for story in STORIES]
+    names = [*(story.name for story in STORIES), PROVIDER]
     parser.add_argument("--cycles", type=int, default=50, help="kills of a story [50]")
     parser.add_argument("--only", action="append", choices=names, help="this story; repeatable")
     parser.add_argument("--seed", type=int, default=None, help="when trouble comes [random]")
@@ -91,10 +96,13 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     chosen = [story for story in STORIES if story.name in (options.only or names)]
     print(f"seed {seed}, {CLIENTS} clients", flush=True)
-    return max(
+    codes = [
         _tell(story, max(1, round(options.cycles * story.share)), seed, options.lease)
         for story in chosen
-    )
+    ]
+    if PROVIDER in (options.only or names):
+        codes.append(_tell_of_the_far_end(options.cycles * JOURNEYS, seed))
+    return max(codes)
 
 
 def _tell(story: Story, cycles: int, seed: int, lease_s: float) -> int:
@@ -110,11 +118,24 @@ def _tell(story: Story, cycles: int, seed: int, lease_s: float) -> int:
     if slowest > story.recovery_s:
         findings.append(f"a recovery took {slowest:.1f} s; {story.recovery_s:g} s are allowed")
     print(report(crash, history, time.monotonic() - began))
+    return _judged(findings, folder, len(RULES))
+
+
+def _tell_of_the_far_end(number: int, seed: int) -> int:
+    print(f"\n== {PROVIDER}: {number} journeys past a provider in a bad mood", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"upshot-chaos-{PROVIDER}-"))
+    told = journeys.travel(folder, number, seed, kills=KILLS, say=lambda text: print(f"  {text}"))
+    found = asyncio.run(told)
+    print(journeys.report(found))
+    return _judged(journeys.audit(found), folder, len(journeys.RULES))
+
+
+def _judged(findings: list[str], folder: Path, rules: int) -> int:
     if findings:
         print("\n".join(["", f"VIOLATIONS, see {folder}:", *findings]), flush=True)
         return 1
     shutil.rmtree(folder)
-    print(f"All {len(RULES)} rules hold.", flush=True)
+    print(f"All {rules} rules hold.", flush=True)
     return 0
 
 

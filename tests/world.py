@@ -15,16 +15,20 @@ from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
+from upshotd.application.breakers import Breakers
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
+from upshotd.application.fetching import Fetchers
 from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.application.schedules import Schedules
 from upshotd.domain import addresses
+from upshotd.domain.breaker import Rules
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
+from upshotd.domain.fetching import Fetch, Fetched, FetchResult
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind
@@ -64,6 +68,29 @@ class RecordingProvider:
         self.ledger.append(delivery)
         await self.open.wait()
         answer = self.answers.pop(0) if self.answers else Accepted(f"p-{delivery.message_id}")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class RecordingFetcher:
+    """Keeps what it was asked; answers as told, else with an empty object."""
+
+    def __init__(self) -> None:
+        self.asked: list[Fetch] = []
+        self.answers: list[FetchResult | Exception] = []
+        #: Cleared to let attempts hang until it is set.
+        self.open = asyncio.Event()
+        self.open.set()
+        self.closed = False
+
+    async def fetch(self, fetch: Fetch) -> FetchResult:
+        self.asked.append(fetch)
+        await self.open.wait()
+        answer = self.answers.pop(0) if self.answers else Fetched({})
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -134,8 +161,11 @@ class World:
             self.wakeups,
             limits=limits,
         )
-        self.dispatcher = Dispatcher(self.providers, self.loop.settle)
-        self.loop.attach(self.dispatcher)
+        self.breakers = Breakers(self.clock.now_us, Rules())
+        self.dispatcher = Dispatcher(self.providers, self.loop.settle, breakers=self.breakers)
+        self.fetcher = RecordingFetcher()
+        self.fetchers = Fetchers(self.fetcher, self.loop.settle)
+        self.loop.attach(self.dispatcher, self.fetchers)
         self.schedules = Schedules(store, self.loop, self.clock, self.codec, self.book)
         self.lab = Lab(store, self.clock, self.loop, self.schedules)
         self._counter = 0
@@ -148,7 +178,9 @@ class World:
         for provider in self.providers.values():
             provider.open.set()
         self.loop.drain()
+        self.fetcher.open.set()
         await self.dispatcher.close(1.0)
+        await self.fetchers.close(1.0)
         self.loop.stop()
         if self._working is not None:
             await self._working

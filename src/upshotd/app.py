@@ -18,7 +18,6 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.contacts import contact_rules
 from upshotd.adapters.grpc.admin_service import AdminService
-from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.lab_service import LabService
@@ -35,11 +34,12 @@ from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
 from upshotd.application.codec import Codec
-from upshotd.application.credentials import Credentials, KeyCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
 from upshotd.application.failpoints import failpoint
+from upshotd.application.fetching import Fetchers
+from upshotd.application.health import ProviderHealth
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
@@ -64,6 +64,8 @@ from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults, validate
 from upshotd.domain.workflow import Workflow
+from upshotd.routing import Sending
+from upshotd.secret_files import SecretFiles
 
 log = structlog.get_logger("upshot.app")
 
@@ -85,6 +87,8 @@ class App:
     http_port: int
     #: None unless the clock can be moved.
     lab: Lab | None
+    #: Files of secrets and of certificates, which are looked at again when they are used.
+    secrets: tuple[SecretFiles, ...]
     #: Ends only when the loop broke; a server without its loop must not go on.
     working: "asyncio.Task[None]"
 
@@ -97,6 +101,11 @@ class App:
     def http_address(self) -> str:
         """Where the HTTP edge listens."""
         return str(Address(self.settings.network.http.host, self.http_port))
+
+    def look_again(self) -> None:
+        """Look at the files of secrets and certificates now."""
+        for files in self.secrets:
+            files.look()
 
     async def wait(self, told: asyncio.Event) -> None:
         """Return when *told*; raises what the loop raised if it broke."""
@@ -132,21 +141,25 @@ class _Start:
         #: This process, as the owner of leases.
         self._owner = self._ids.next()
         self._wakeups = LocalWakeups()
+        self._secrets = SecretFiles(self._clock.monotonic_us)
+        #: Read by gRPC's threads, too.
+        self._certificates = SecretFiles(self._clock.monotonic_us)
         self._codec: Codec = ContractCodec()
         self._conditions = CelConditions()
         self._templates = SandboxTemplates(MESSAGE_ROOTS)
 
     async def app(self) -> App:
         """Return the running server."""
-        tls = edge_context(self._settings.network.tls)
+        tls = edge_context(self._settings.network.tls, self._certificates)
         store = await self._store()
         door = self._stack.enter_context(doors.bound(self._settings.network.http))
         http_port: int = door.getsockname()[1]
         links = LinkSigner(await _link_key(store), self._public_url(http_port))
         now_us, told = SystemClock().now_us, self._settings.public_url
-        home = Home(now_us, self._environ, links.callback_token, told)
-        keys = routing.callback_keys(self._settings, home)
-        loop, book = self._loop(store, links, home)
+        home = Home(now_us, self._environ, links.callback_token, told, self._secrets)
+        keys = routing.current_keys(self._settings, home)
+        sending = routing.sending(self._settings, home, self._clock.now_us)
+        loop, book = self._loop(store, links, sending)
         schedules = Schedules(store, loop, self._clock, self._codec, book)
         lab = await self._lab(store, loop, schedules)
         working = self._work(loop)
@@ -155,7 +168,7 @@ class _Start:
         if store.shared:
             # Wakes streams for what other processes append to the log.
             self._beside(watch(store, self._wakeups, self._clock))
-        server = await self._serve(store, loop, book, links, lab, schedules)
+        server = await self._serve(store, loop, book, links, lab, schedules, sending.health)
         # Started last, the edge is the first to stop.
         edge = edges.serving(
             door,
@@ -175,6 +188,7 @@ class _Start:
             grpc_port=server.port,
             http_port=http_port,
             lab=lab,
+            secrets=(self._secrets, self._certificates),
             working=working,
         )
 
@@ -202,10 +216,11 @@ class _Start:
         address = Address(network.http.host, http_port)
         return self._settings.public_url or f"{scheme}://{address}"
 
-    def _loop(self, store: Store, links: LinkSigner, home: Home) -> tuple[Loop, DefinitionBook]:
+    def _loop(
+        self, store: Store, links: LinkSigner, sending: Sending
+    ) -> tuple[Loop, DefinitionBook]:
         """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
         settings = self._settings
-        providers = routing.providers(settings, home)
         blank = Definitions(
             conditions=self._conditions,
             templates=self._templates,
@@ -213,7 +228,7 @@ class _Start:
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
             letters=MailLetters(),
-            carriers=routing.carriers(settings, providers),
+            carriers=sending.carriers,
             policy=settings.policy,
             zones=zones.zone,
             owner=self._owner,
@@ -230,13 +245,15 @@ class _Start:
             limits=limits,
         )
         dispatcher = Dispatcher(
-            providers,
+            sending.providers,
             loop.settle,
             concurrency=settings.limits.sends,
             timeout_s=settings.limits.provider_us / 1e6,
             may_send=store.holds_lease,
+            breakers=sending.breakers,
         )
-        loop.attach(dispatcher)
+        self._fetchers = Fetchers(sending.fetcher, loop.settle)
+        loop.attach(dispatcher, self._fetchers)
         self._dispatcher = dispatcher
         return loop, book
 
@@ -255,7 +272,7 @@ class _Start:
         async def stop() -> None:
             failpoint("drain.begun")
             loop.drain()
-            await self._dispatcher.close(grace_s)
+            await asyncio.gather(self._dispatcher.close(grace_s), self._fetchers.close(grace_s))
             loop.stop()
             _, stuck = await asyncio.wait({working}, timeout=grace_s)
             if stuck:  # its store does not answer any more; what is not committed never happened
@@ -295,6 +312,7 @@ class _Start:
         links: LinkSigner,
         lab: Lab | None,
         schedules: Schedules,
+        health: ProviderHealth,
     ) -> GrpcServer:
         settings, clock = self._settings, self._clock
         streams = OutcomeStreams(store, clock, self._wakeups)
@@ -323,18 +341,19 @@ class _Start:
             upshot=UpshotService(loop, workflows, streams, clock, rules, erasing.wake),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
             admin=AdminService(
-                Admin(store), workflows, templates, preferences, suppressions, erasing, loop
+                Admin(store),
+                workflows,
+                templates,
+                preferences,
+                suppressions,
+                erasing,
+                loop,
+                health,
             ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
         )
-        boundary = Boundary(
-            self._credentials(keys, links),
-            clock,
-            self._ids,
-            unary_limit_us=settings.limits.call_us,
-            write_limit_us=settings.limits.reader_us,
-        )
+        boundary = doors.guarded(settings, keys, links.workspace_of, clock, self._ids)
         keys.on_revoked = boundary.revoke
         server = GrpcServer(
             settings.network.listen.host,
@@ -343,18 +362,12 @@ class _Start:
             boundary,
             streams.drain,
             connection_age_us=settings.limits.connection_us,
-            tls=grpc_credentials(settings.network.tls),
+            tls=grpc_credentials(settings.network.tls, self._certificates),
             reflected=settings.network.reflected,
         )
         await server.start()
         self._stack.push_async_callback(server.stop, settings.limits.drain_us)
         return server
-
-    def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
-        auth = self._settings.network.auth
-        return KeyCredentials(
-            keys, links.workspace_of, root_key=auth.root_key, required=auth.required
-        )
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)

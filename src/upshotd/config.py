@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from upshotd.application.housekeeping import KeepFor
 from upshotd.config_network import Network, network, url
+from upshotd.config_outside import Outside, outside
 from upshotd.config_reading import Reader, days, duration, flag, number, one_of, time_of_day, zone
+from upshotd.domain.breaker import Rules
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
 from upshotd.domain.errors import InvalidArgument, Violation
@@ -27,6 +29,9 @@ PREFIX: Final = "UPSHOT_"
 IN_MEMORY: Final = "memory:"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
+
+#: Least characters of the secret of Segment's Webhooks destination.
+SECRET_CHARS: Final = 16
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PROVIDER_LONGEST_US = 90_000_000
@@ -75,6 +80,8 @@ class Settings:
     public_url: str = ""
     #: Secret of Segment's Webhooks destination; empty where it has none.
     webhook_secret: str = field(default="", repr=False)
+    #: The file that has it instead; empty where none has.
+    webhook_secret_file: str = ""
     #: Path of the SQLite file, the address of a PostgreSQL, or `memory:`.
     database: str = "upshot.db"
     #: Whether the clock can be moved.
@@ -94,8 +101,12 @@ class Settings:
     caps: tuple[Cap, ...] = ()
     keep: KeepFor = field(default_factory=KeepFor)
     limits: Limits = Limits()
+    #: When a provider that fails is left alone.
+    breaker: Rules = field(default_factory=Rules)
     log_level: str = "info"
     log_format: str = "auto"
+    #: What steps may ask outside.
+    outside: Outside = field(default_factory=Outside)
     #: `[relay]` as it came; `upshot relay` reads it.
     relay: Mapping[str, object] = field(default_factory=dict)
 
@@ -132,17 +143,22 @@ def load(
     reader.lay_over({path: environ[name] for path, name in VARIABLES.items() if environ.get(name)})
     reader.lay_over({path: value for path, value in overrides.items() if value is not None})
     settings = _settings(reader)
+    if settings.webhook_secret and settings.webhook_secret_file:
+        reader.fault("segment.webhook_secret_file", "give either it or segment.webhook_secret")
     reader.check()
     return settings
 
 
 def _settings(reader: Reader) -> Settings:
     keep, limits, plain = KeepFor(), Limits(), Settings()
+    rules = plain.breaker
     providers = _providers(reader)
+    provider_us = reader.read("limits.provider", limits.provider_us, _provider_time)
     return Settings(
         network=network(reader),
         public_url=reader.read("public_url", plain.public_url, url),
         webhook_secret=reader.read("segment.webhook_secret", "", _secret),
+        webhook_secret_file=reader.read("segment.webhook_secret_file", "", _path),
         database=reader.read("database", plain.database, _database),
         lab=reader.read("lab", plain.lab, flag),
         providers=providers,
@@ -161,27 +177,34 @@ def _settings(reader: Reader) -> Settings:
             inbox=reader.read("limits.inbox", limits.inbox, number(1_000, 1_000_000)),
             batch=reader.read("limits.batch", limits.batch, number(1, 1_000)),
             sends=reader.read("limits.sends", limits.sends, number(1, 1_000)),
-            provider_us=reader.read("limits.provider", limits.provider_us, _provider_time),
+            provider_us=provider_us,
             call_us=reader.read("limits.call", limits.call_us, duration),
             reader_us=reader.read("limits.reader", limits.reader_us, duration),
             lease_us=reader.read("limits.lease", limits.lease_us, duration),
             drain_us=reader.read("limits.drain", limits.drain_us, duration),
             connection_us=reader.read("limits.connection", limits.connection_us, duration),
         ),
+        breaker=Rules(
+            failures=reader.read("breaker.failures", rules.failures, number(0, 1_000)),
+            pause_us=reader.read("breaker.pause", rules.pause_us, duration),
+            pause_max_us=reader.read("breaker.pause_max", rules.pause_max_us, duration),
+            probe_us=provider_us + provider_us // 4,  # it may take a tenth longer
+        ),
         log_level=reader.read("log.level", plain.log_level, one_of(LOG_LEVELS)),
         log_format=reader.read("log.format", plain.log_format, one_of(LOG_FORMATS)),
+        outside=outside(reader),
         relay=reader.table("relay"),
     )
 
 
 _PATHS: Final = (
     *("listen", "http", "public_url", "database", "lab", "default_region", "time_zone"),
-    *("auth.required", "auth.root_key", "tls.cert", "tls.key", "tls.client_ca"),
-    *("insecure", "reflection", "segment.webhook_secret"),
+    *("auth.required", "auth.root_key", "auth.rate", "tls.cert", "tls.key", "tls.client_ca"),
+    *("insecure", "reflection", "segment.webhook_secret", "segment.webhook_secret_file"),
     *(f"retention.{name}_days" for name in ("events", "outcomes", "rejected")),
     *(f"limits.{name}" for name in ("inbox", "batch", "sends", "provider", "call")),
     *(f"limits.{name}" for name in ("reader", "lease", "drain", "connection")),
-    *("log.level", "log.format"),
+    *("log.level", "log.format", "breaker.failures", "breaker.pause", "breaker.pause_max"),
 )
 #: Path of a setting -> the variable over it: `limits.batch` -> UPSHOT_LIMITS_BATCH.
 VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
@@ -299,8 +322,14 @@ def _members(
 
 
 def _secret(value: object) -> str:
-    if not isinstance(value, str) or len(value) < 16:
-        raise ValueError("must be a text of 16 characters or more")
+    if not isinstance(value, str) or len(value) < SECRET_CHARS:
+        raise ValueError(f"must be a text of {SECRET_CHARS} characters or more")
+    return value
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the path of a file")
     return value
 
 

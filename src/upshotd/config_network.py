@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from upshotd.config_reading import Reader, flag
+from upshotd.domain.quota import rate_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Auth:
     required: bool = False
     #: Makes the first keys, in every workspace, and can do nothing else; empty for none.
     root_key: str = field(default="", repr=False)
+    #: Quota of keys without one, a second; 0 for none.
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def network(reader: Reader) -> Network:
         auth=Auth(
             required=reader.read("auth.required", False, flag),
             root_key=reader.read("auth.root_key", "", _root_key),
+            rate=reader.read("auth.rate", 0, _rate),
         ),
         tls=Tls(
             cert=reader.read("tls.cert", None, _file),
@@ -133,6 +137,10 @@ def _root_key(value: object) -> str:
     if not 32 <= len(text) <= 200 or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be 32 to 200 printable characters, without spaces")
     return text
+
+
+def _rate(value: object) -> int:
+    return rate_of(value if isinstance(value, str) else "")
 
 
 def _file(value: object) -> Path | None:

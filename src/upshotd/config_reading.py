@@ -12,7 +12,7 @@ from upshotd.domain.errors import InvalidArgument, Violation
 T = TypeVar("T")
 
 #: Tables whose values are settings by themselves.
-SECTIONS: Final = frozenset({"auth", "segment", "tls", "retention", "limits", "log"})
+SECTIONS: Final = frozenset({"auth", "segment", "tls", "retention", "limits", "log", "breaker"})
 _DAY_US: Final = 86_400_000_000
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": _DAY_US}

@@ -1,7 +1,12 @@
-"""A port taken before what listens on it is made."""
+"""The doors: a port taken before what listens on it is made, and who is let in."""
 
 import socket
 
+from upshotd.adapters.grpc.boundary import Boundary
+from upshotd.application.credentials import KeyCredentials, LinkWorkspace
+from upshotd.application.keys import Keys
+from upshotd.application.ports import Clock, Ids
+from upshotd.config import Settings
 from upshotd.config_network import Address
 from upshotd.domain.errors import FailedPrecondition
 
@@ -22,3 +27,24 @@ def bound(address: Address) -> socket.socket:
         text = f"cannot listen on {address}: another program does, or it is no address of ours"
         raise FailedPrecondition(text, subject=str(address)) from None
     return door
+
+
+def guarded(
+    settings: Settings, keys: Keys, workspace_of_link: LinkWorkspace, clock: Clock, ids: Ids
+) -> Boundary:
+    """Return what every call passes: by its key or its signed link, within its limits."""
+    auth, limits = settings.network.auth, settings.limits
+    credentials = KeyCredentials(
+        keys,
+        workspace_of_link,
+        root_key=auth.root_key,
+        required=auth.required,
+        rate=auth.rate,
+    )
+    return Boundary(
+        credentials,
+        clock,
+        ids,
+        unary_limit_us=limits.call_us,
+        write_limit_us=limits.reader_us,
+    )

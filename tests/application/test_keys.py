@@ -6,12 +6,14 @@ import pytest
 
 from tests.fakes import ManualClock
 from upshotd.adapters.memory import MemoryStore
-from upshotd.application.credentials import KeyCredentials
+from upshotd.application.credentials import Caller, KeyCredentials
 from upshotd.application.keys import OF_KEYS, REFRESH_US, Key, Keys, Scope, allowed_workspace
+from upshotd.application.quotas import Quotas
 from upshotd.domain.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     Unauthenticated,
     Unavailable,
 )
@@ -185,3 +187,62 @@ async def test_where_none_is_required_a_key_counts_all_the_same():
         assert (caller.workspace_id, caller.scopes) == ("default", OF_KEYS)
     with pytest.raises(Unauthenticated):
         await known.caller("Link bad")
+
+
+# -- quotas --------------------------------------------------------------------------------------
+
+
+def caller(key_id: str = "k", rate: int = 10) -> Caller:
+    return Caller("acme", frozenset({Scope.INGEST}), key_id, rate)
+
+
+async def test_a_key_keeps_its_rate_and_those_without_one_have_the_default():
+    w = World()
+    _, quick = await w.here.create("acme", [Scope.INGEST], "", 500)
+    _, plain = await w.made()
+    credentials = KeyCredentials(w.there, {}.get, root_key=ROOT, required=True, rate=20)
+    rates = [(await credentials.caller(f"Bearer {text}")).rate for text in (quick, plain, ROOT)]
+    assert rates == [500, 20, 0], "the root key makes keys, and has none"
+    assert (
+        await KeyCredentials(w.there, {}.get, required=True).caller(f"Bearer {plain}")
+    ).rate == 0
+    assert [key.rate for key in await w.there.list("acme")] in ([0, 500], [500, 0])
+
+
+@pytest.mark.parametrize("rate", [-1, 1_000_001])
+async def test_a_rate_that_cannot_be_is_named(rate: int):
+    with pytest.raises(InvalidArgument) as refused:
+        await World().here.create("acme", [Scope.INGEST], "", rate)
+    assert [fault.field for fault in refused.value.violations] == ["rate"]
+
+
+async def test_a_key_made_before_there_were_quotas_still_works():
+    w = World()
+    key, text = await w.made()
+    (name, value), *_ = (await w.store.settings("key/")).items()
+    await w.store.put_setting(name, value.rpartition(",")[0] + "]")
+    found = await w.there.find(text)
+    assert found == key
+
+
+def test_over_its_quota_a_caller_is_told_when_to_come_again():
+    clock = ManualClock()
+    quotas = Quotas(clock)
+    quotas.charge(caller(), 25)
+    with pytest.raises(ResourceExhausted) as refused:
+        quotas.charge(caller(), 1)
+    assert refused.value.reason == "QUOTA_EXCEEDED"
+    assert refused.value.retry_after_us == 1_600_000
+    assert refused.value.metadata == {"quota": "10/s", "key_id": "k"}
+    quotas.charge(caller("another"), 1)
+    clock.advance(1_600_000)
+    quotas.charge(caller(), 1)
+
+
+def test_repetitions_cost_nothing():
+    quotas = Quotas(ManualClock())
+    for _ in range(100):
+        quotas.charge(caller(), 9)
+        quotas.give_back(caller(), 9)
+    quotas.give_back(caller(), 0)
+    quotas.charge(caller(), 1)

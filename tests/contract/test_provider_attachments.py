@@ -14,8 +14,9 @@ from tests.contract.provider_worlds import (
     email_delivery,
 )
 from upshotd.adapters.providers import attachments
-from upshotd.adapters.providers.attachments import Files, Unfetched, is_public
+from upshotd.adapters.providers.attachments import Files, Unfetched
 from upshotd.domain.message import Accepted, Attachment, Deferred, Refused, SendResult
+from upshotd.public_hosts import is_public
 
 PDF = b"%PDF-1.7 " + bytes(range(256))
 

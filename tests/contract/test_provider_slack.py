@@ -51,7 +51,7 @@ async def test_a_message_goes_to_a_member_or_a_channel(world: SlackWorld) -> Non
         ("service_unavailable", Deferred("service_unavailable")),
         ("fatal_error", Unknown("fatal_error")),
         ("internal_error", Unknown("internal_error")),
-        ("not_in_channel", Deferred("configuration: not_in_channel")),
+        ("not_in_channel", Deferred("configuration: not_in_channel", of_message=True)),
         ("invalid_auth", Deferred("configuration: invalid_auth")),
         ("missing_scope", Deferred("configuration: missing_scope")),
         ("token_revoked", Deferred("configuration: token_revoked")),

@@ -148,6 +148,18 @@ async def test_what_an_answer_means_depends_on_its_phase(
     assert not isinstance(result, Refused) or result.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("answer", "of_message"),
+    [("452 mailbox full", True), ("450 grey list", True), ("421 closing", False)],
+)
+async def test_a_full_mailbox_says_nothing_about_the_server(answer: str, of_message: bool) -> None:
+    async with ScriptedServer(RCPT=answer) as server:
+        result = await result_of(server.provider())
+
+    assert isinstance(result, Deferred)
+    assert result.of_message is of_message
+
+
 async def test_a_connection_that_does_not_survive_its_rest_is_replaced() -> None:
     async with ScriptedServer(RSET=HANG) as server:
         provider = server.provider()

@@ -75,8 +75,8 @@ def refused(word: str, status: int, code: int) -> Refused:
     return Refused(word, f"HTTP {status}, {code}: {TOLD}")
 
 
-def ours(status: int, code: int) -> Deferred:
-    return Deferred(f"configuration: HTTP {status}, {code}: {TOLD}")
+def ours(status: int, code: int, *, of_number: bool = False) -> Deferred:
+    return Deferred(f"configuration: HTTP {status}, {code}: {TOLD}", of_message=of_number)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def ours(status: int, code: int) -> Deferred:
         (400, 21617, refused("PROVIDER_ERROR", 400, 21617)),
         (400, 99999, refused("PROVIDER_ERROR", 400, 99999)),
         (401, 20003, ours(401, 20003)),
-        (400, 21408, ours(400, 21408)),
+        (400, 21408, ours(400, 21408, of_number=True)),
         (400, 21606, ours(400, 21606)),
-        (400, 21608, ours(400, 21608)),
-        (400, 21612, ours(400, 21612)),
+        (400, 21608, ours(400, 21608, of_number=True)),
+        (400, 21612, ours(400, 21612, of_number=True)),
         (400, 21659, ours(400, 21659)),
         (400, 21660, ours(400, 21660)),
         (400, 21703, ours(400, 21703)),

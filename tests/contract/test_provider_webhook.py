@@ -145,6 +145,8 @@ async def test_the_receivers_id_is_taken_where_it_is_a_short_text(
         (202, Accepted("theirs-1")),
         (302, Refused("PROVIDER_ERROR", "HTTP 302")),
         (400, Refused("PROVIDER_ERROR", "HTTP 400")),
+        (401, Deferred("configuration: HTTP 401")),
+        (403, Deferred("configuration: HTTP 403")),
         (404, Refused("PROVIDER_ERROR", "HTTP 404")),
         (408, Deferred("HTTP 408")),
         (410, Refused("PROVIDER_ERROR", "HTTP 410")),

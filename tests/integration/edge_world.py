@@ -20,7 +20,7 @@ from upshot.v1 import (
     service_pb2,
     service_pb2_grpc,
 )
-from upshotd.adapters.http.callbacks import NO_KEYS, Keys
+from upshotd.adapters.http.callbacks import Keys
 from upshotd.adapters.http.edge import Edge
 from upshotd.adapters.links import LinkSigner
 
@@ -146,7 +146,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(keys: Keys = NO_KEYS) -> AsyncIterator[World]:
+async def world(keys: Keys | None = None) -> AsyncIterator[World]:
     server = Server()
     grpc_server = grpc.aio.server()
     service_pb2_grpc.add_UpshotServiceServicer_to_server(server, grpc_server)
@@ -162,7 +162,7 @@ async def world(keys: Keys = NO_KEYS) -> AsyncIterator[World]:
             admin=admin_pb2_grpc.AdminServiceStub(channel),
             links=links,
             now_us=lambda: NOW_US,
-            keys=keys,
+            keys=lambda: keys or Keys(),
         )
         await edge.start()
         try:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.integration.cli_world import command
 from tests.sinks import mailbox, sms_gateway
 from tests.wire import (
     DAY_S,
@@ -17,7 +18,7 @@ from tests.wire import (
     track,
     workflow,
 )
-from upshot.v1 import admin_pb2
+from upshot.v1 import admin_pb2, provider_pb2
 
 UNDELIVERABLE = admin_pb2.MESSAGE_STATE_UNDELIVERABLE
 
@@ -143,3 +144,26 @@ async def test_a_channel_without_a_provider_is_unroutable(
         came = await watched_stream.all(wire)
         assert kinds(came) == ["RUN_STARTED", "MESSAGE_UNROUTABLE", "RUN_COMPLETED"]
         assert came[1].reason == "NO_PROVIDER"
+
+
+async def test_a_provider_that_is_away_is_left_alone_and_people_can_see_it(database: Path) -> None:
+    async with sms_gateway() as gateway, running(database, gateway.toml) as wire:
+        gateway.answers.set()
+        gateway.statuses = [503] * 6
+        always = {"mode": "REENTRY_MODE_ALWAYS"}
+        await wire.define(workflow("welcome", "Signed Up", sms(), reentry=always))
+        for number in range(8):
+            await wire.ingest(identify(f"i{number}"), track(f"e{number}"))
+            await wire.advance()
+        assert len(gateway.message_ids) == 5
+        listed, _ = await command({}, "providers", "--server", wire.app.grpc_address)
+        _, line = listed.splitlines()
+        assert line.startswith("gateway   sms       open")
+        assert line.endswith("5         HTTP 503")
+
+        await wire.advance(HOUR_S)
+        request = provider_pb2.ListProvidersRequest()
+        (gone,) = (await wire.admin.ListProviders(request)).providers
+        assert gone.state == provider_pb2.BREAKER_STATE_CLOSED
+        assert not gone.HasField("open_time")
+        assert len(set(gateway.message_ids)) == 8, "and everybody has their message"

@@ -16,6 +16,7 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.adapters.zones import zone
+from upshotd.application.breakers import Breakers
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
@@ -28,6 +29,7 @@ from upshotd.application.shelf import TEMPLATES, TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
+from upshotd.domain.breaker import Rules
 from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Carrier, Definitions
 from upshotd.domain.errors import Unavailable, UpshotError
@@ -203,7 +205,14 @@ class Node:
             for several in CARRIERS.values()
             for one in several
         }
-        dispatcher = Dispatcher(providers, loop.settle, concurrency=8, may_send=store.holds_lease)
+        dispatcher = Dispatcher(
+            providers,
+            loop.settle,
+            # Quick to open: in a history of hours a provider fails now and then, never for long.
+            breakers=Breakers(clock.now_us, Rules(failures=2)),
+            concurrency=8,
+            may_send=store.holds_lease,
+        )
         loop.attach(dispatcher)
         in_flight = InFlight(store, loop, clock)
         schedules = Schedules(store, loop, clock, sim.codec, book)

@@ -6,6 +6,7 @@ import pytest
 
 from upshotd.config import IN_MEMORY, VARIABLES, Settings, load
 from upshotd.config_network import Address
+from upshotd.domain.breaker import Rules
 from upshotd.domain.caps import Cap
 from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.message import Channel, Purpose
@@ -63,7 +64,7 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         drain = "2m"
         connection = "1h"
         [segment]
-        webhook_secret = "ssssssssssssssss"
+        webhook_secret_file = "/run/secrets/segment"
         [tls]
         cert = "c.pem"
         key = "k.pem"
@@ -71,6 +72,11 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         [auth]
         required = true
         root_key = "rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr"
+        rate = "250/s"
+        [breaker]
+        failures = 3
+        pause = "1s"
+        pause_max = "1m"
         [log]
         level = "debug"
         format = "json"
@@ -83,6 +89,8 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
     assert (said.keep.events_us, said.keep.outcomes_us) == (40 * DAY_US, 10 * DAY_US)
     assert (said.limits.batch, said.limits.call_us) == (100, 1_500_000)
     assert (said.limits.reader_us, said.limits.connection_us) == (500_000, 3_600_000_000)
+    assert said.network.auth.rate == 250
+    assert said.breaker == Rules(3, 1_000_000, 60_000_000, probe_us=6_250_000)
     environ = {
         "UPSHOT_LISTEN": "localhost:0",
         "UPSHOT_HTTP": "[::1]:8080",
@@ -90,13 +98,14 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_DATABASE": "data/u.db",
         "UPSHOT_LAB": "yes",
         "UPSHOT_INSECURE": "no",
-        "UPSHOT_SEGMENT_WEBHOOK_SECRET": "s" * 16,
+        "UPSHOT_SEGMENT_WEBHOOK_SECRET_FILE": "/run/secrets/segment",
         "UPSHOT_REFLECTION": "no",
         "UPSHOT_TLS_CERT": "c.pem",
         "UPSHOT_TLS_KEY": "k.pem",
         "UPSHOT_TLS_CLIENT_CA": "a.pem",
         "UPSHOT_AUTH_REQUIRED": "yes",
         "UPSHOT_AUTH_ROOT_KEY": "r" * 32,
+        "UPSHOT_AUTH_RATE": "250/s",
         "UPSHOT_DEFAULT_REGION": "DE",
         "UPSHOT_TIME_ZONE": "Europe/Berlin",
         "UPSHOT_RETENTION_EVENTS_DAYS": "40",
@@ -111,10 +120,14 @@ def test_every_setting_can_be_said_in_the_file_and_as_a_variable() -> None:
         "UPSHOT_LIMITS_LEASE": "2s",
         "UPSHOT_LIMITS_DRAIN": "2m",
         "UPSHOT_LIMITS_CONNECTION": "1h",
+        "UPSHOT_BREAKER_FAILURES": "3",
+        "UPSHOT_BREAKER_PAUSE": "1s",
+        "UPSHOT_BREAKER_PAUSE_MAX": "1m",
         "UPSHOT_LOG_LEVEL": "debug",
         "UPSHOT_LOG_FORMAT": "json",
     }
-    assert set(environ) == set(VARIABLES.values())
+    # Either of the two is said.
+    assert {*environ, "UPSHOT_SEGMENT_WEBHOOK_SECRET"} == set(VARIABLES.values())
     assert load("", environ, {}) == said
 
 

@@ -119,6 +119,19 @@ def test_the_providers_patience_is_honoured():
     assert the_message(sim).due_us == START + HOUR
 
 
+def test_what_the_provider_asks_to_wait_uses_up_no_attempt():
+    sim = started(email())
+    for _ in range(10):
+        sim.settle(the_message(sim), Deferred("HTTP 429", retry_after_us=HOUR))
+        sim.advance(HOUR)
+    sim.settle(the_message(sim), Deferred("421 busy"))
+    waiting = the_message(sim)
+    assert (waiting.attempt, waiting.spared) == (11, 10)
+    assert waiting.due_us is not None
+    assert waiting.due_us <= sim.now + 5 * SECOND, "the pause of a first attempt"
+    assert sim.whats().count("retrying") == 2, "a wait of hours is told once"
+
+
 def test_attempts_end_after_a_day():
     sim = started(email(), sms())
     for _ in range(2000):

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -165,7 +166,11 @@ def test_a_secret_may_come_from_the_environment(options: dict[str, object]) -> N
         {"password_env": "MAIL_PASSWORD"},
         {"password": {"env": "MAIL_PASSWORD"}},
         {"password": {"env": 7}},
-        {"password": {"file": "x"}},
+        {"password": {"file": "/nowhere/password"}},
+        {"password": {"file": ""}},
+        {"password": {"vault": "x"}},
+        {"password": {"env": "A", "file": "b"}},
+        {"password_file": "/nowhere/password"},
         {"password": 7},
     ],
 )
@@ -176,6 +181,13 @@ def test_a_secret_that_cannot_be_found_is_named(options: dict[str, object]) -> N
 def test_a_secret_is_given_once() -> None:
     options = {"password": "a", "password_env": "B", "username": "us"}
     assert "providers.mine.password_env" in faults("smtp", {**MAIL, **options}, B="b")
+
+
+def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
+    options = {"password_file": str(tmp_path / "x"), "password_env": "B", "username": "us"}
+    found = faults("smtp", {**MAIL, **options}, B="b")
+    assert {"providers.mine.password_env", "providers.mine.password_file"} & found.keys()
+    assert "password_file" not in faults("smtp", {**MAIL, "colour": 1})["providers.mine.colour"]
 
 
 def test_a_password_needs_a_name_and_an_encrypted_line() -> None:

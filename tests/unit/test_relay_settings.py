@@ -61,6 +61,19 @@ def test_the_command_line_goes_over_the_file() -> None:
     assert named("segment", {"segment": table}, subscription="two").subscription == "two"
 
 
+def test_secrets_may_be_in_files(tmp_path: Path) -> None:
+    key, bad = tmp_path / "key", tmp_path / "bad"
+    key.write_text("from-file\n")
+    bad.write_text("se:cret in a file")
+    table = {"write_key_file": str(key)}
+    assert read(table).write_key == "from-file"
+    assert named("segment", {"segment": table}).files == (str(key),)
+    assert named("segment", {"segment": table}, write_key="k").files == (), "said here it stays"
+    assert "se:cret" not in str(faults({"write_key_file": str(bad)}))
+    assert "write_key_file" in str(faults({"write_key_file": str(key), "write_key": "k"}))
+    assert "No such file" in str(faults({"write_key_file": str(tmp_path / "none")}))
+
+
 def test_kinds_and_names_are_chosen() -> None:
     rules = read(
         {

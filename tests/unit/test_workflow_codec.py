@@ -18,6 +18,7 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application.codec import Codec
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
+from upshotd.domain.fetching import Method as HttpMethod
 from upshotd.domain.message import (
     CHANNELS,
     Attachment,
@@ -40,6 +41,7 @@ from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
@@ -100,6 +102,18 @@ event_waits = st.builds(EventWait, texts, texts, st.booleans())
 times = st.builds(time, st.integers(0, 23), st.integers(0, 59))
 days = st.sets(st.integers(0, 6), min_size=1).map(frozenset)
 windows = st.builds(Window, times, st.none() | times, days)
+fetches = st.builds(
+    FetchStep,
+    texts,
+    st.sampled_from(HttpMethod),
+    st.dictionaries(texts, texts, max_size=3),
+    texts,
+    spans,
+    st.integers(1, 10),
+)
+questions = st.builds(
+    Generate, texts, plains, texts, texts, st.integers(1, 8000), spans, st.integers(1, 10)
+)
 plain_steps = st.builds(
     Step,
     words,
@@ -126,6 +140,8 @@ plain_steps = st.builds(
         by=texts,
         schedule=st.none() | windows,
     )
+    | fetches
+    | questions
     | st.builds(UpdateProfile, st.dictionaries(texts, texts, max_size=3))
     | st.builds(Emit, texts, plains)
     | st.builds(Enroll, texts)
@@ -148,7 +164,9 @@ def _around(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
         Throttle, st.integers(1, 1000), spans, texts, lists, st.sampled_from(ThrottleScope)
     )
     sends = st.builds(Send, st.just(Channel.SMS), st.just((Sms("x"),)), on_failure=lists)
-    kinds = waits | throttles | sends | st.builds(Branch, cases, lists)
+    asked = st.builds(FetchStep, texts, on_failure=lists)
+    asked |= st.builds(Generate, texts, st.just({}), on_failure=lists)
+    kinds = waits | throttles | sends | asked | st.builds(Branch, cases, lists)
     return st.builds(Step, words, kinds, texts)
 
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from upshot.v1 import admin_pb2 as upshot_dot_v1_dot_admin__pb2
+from upshot.v1 import provider_pb2 as upshot_dot_v1_dot_provider__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -152,6 +153,11 @@ class AdminServiceStub(object):
                 '/upshot.v1.AdminService/CountOutcomes',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.CountOutcomesRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.CountOutcomesResponse.FromString,
+                _registered_method=True)
+        self.ListProviders = channel.unary_unary(
+                '/upshot.v1.AdminService/ListProviders',
+                request_serializer=upshot_dot_v1_dot_provider__pb2.ListProvidersRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_provider__pb2.ListProvidersResponse.FromString,
                 _registered_method=True)
 
 
@@ -380,6 +386,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProviders(self, request, context):
+        """Lists the providers of this server and whether it asks them at the moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -497,6 +510,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CountOutcomes,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.CountOutcomesRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.CountOutcomesResponse.SerializeToString,
+            ),
+            'ListProviders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviders,
+                    request_deserializer=upshot_dot_v1_dot_provider__pb2.ListProvidersRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_provider__pb2.ListProvidersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1124,6 +1142,33 @@ class AdminService(object):
             '/upshot.v1.AdminService/CountOutcomes',
             upshot_dot_v1_dot_admin__pb2.CountOutcomesRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.CountOutcomesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListProviders',
+            upshot_dot_v1_dot_provider__pb2.ListProvidersRequest.SerializeToString,
+            upshot_dot_v1_dot_provider__pb2.ListProvidersResponse.FromString,
             options,
             channel_credentials,
             insecure,

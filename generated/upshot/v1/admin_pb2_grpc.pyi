@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from upshot.v1 import admin_pb2 as _admin_pb2
+from upshot.v1 import provider_pb2 as _provider_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -163,6 +164,8 @@ class AdminServiceStub:
 
     Fails with INVALID_ARGUMENT for a window that ends before it begins.
     """
+    ListProviders: _grpc.UnaryUnaryMultiCallable[_provider_pb2.ListProvidersRequest, _provider_pb2.ListProvidersResponse]
+    """Lists the providers of this server and whether it asks them at the moment."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -299,6 +302,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Fails with INVALID_ARGUMENT for a window that ends before it begins.
     """
+    ListProviders: _aio.UnaryUnaryMultiCallable[_provider_pb2.ListProvidersRequest, _provider_pb2.ListProvidersResponse]  # type: ignore[assignment]
+    """Lists the providers of this server and whether it asks them at the moment."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks into the service, and stops runs.
@@ -570,5 +575,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with INVALID_ARGUMENT for a window that ends before it begins.
         """
+
+    @_abc_1.abstractmethod
+    def ListProviders(
+        self,
+        request: _provider_pb2.ListProvidersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provider_pb2.ListProvidersResponse, _abc.Awaitable[_provider_pb2.ListProvidersResponse]]:
+        """Lists the providers of this server and whether it asks them at the moment."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -58,6 +58,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Nobody can opt out of this topic. FAILED_PRECONDITION."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 17
     """The credential is known, and not for this. PERMISSION_DENIED."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 18
+    """The quota of the key is used up; it is in the metadata as `quota`, and google.rpc.RetryInfo says
+    when there is more. RESOURCE_EXHAUSTED.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the google.rpc.ErrorInfo that every error carries, with domain
@@ -100,4 +104,8 @@ ERROR_REASON_TOPIC_REQUIRED: ErrorReason.ValueType  # 16
 """Nobody can opt out of this topic. FAILED_PRECONDITION."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 17
 """The credential is known, and not for this. PERMISSION_DENIED."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 18
+"""The quota of the key is used up; it is in the metadata as `quota`, and google.rpc.RetryInfo says
+when there is more. RESOURCE_EXHAUSTED.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

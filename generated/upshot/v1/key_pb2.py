@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13upshot/v1/key.proto\x12\tupshot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x01\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\x12 \n\x06scopes\x18\x03 \x03(\x0e\x32\x10.upshot.v1.Scope\x12\r\n\x05label\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x10\x43reateKeyRequest\x12 \n\x06scopes\x18\x01 \x03(\x0e\x32\x10.upshot.v1.Scope\x12\r\n\x05label\x18\x02 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x03 \x01(\t\"@\n\x11\x43reateKeyResponse\x12\x1b\n\x03key\x18\x01 \x01(\x0b\x32\x0e.upshot.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\'\n\x0fListKeysRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\"0\n\x10ListKeysResponse\x12\x1c\n\x04keys\x18\x01 \x03(\x0b\x32\x0e.upshot.v1.Key\"8\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\"0\n\x11RevokeKeyResponse\x12\x1b\n\x03key\x18\x01 \x01(\x0b\x32\x0e.upshot.v1.Key*\x8a\x01\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCOPE_INGEST\x10\x01\x12\x10\n\x0cSCOPE_ENGAGE\x10\x02\x12\x10\n\x0cSCOPE_STREAM\x10\x03\x12\x12\n\x0eSCOPE_WORKFLOW\x10\x04\x12\x0f\n\x0bSCOPE_ADMIN\x10\x05\x12\x0f\n\x0bSCOPE_ERASE\x10\x06\x32\xe1\x01\n\nKeyService\x12\x46\n\tCreateKey\x12\x1b.upshot.v1.CreateKeyRequest\x1a\x1c.upshot.v1.CreateKeyResponse\x12\x43\n\x08ListKeys\x12\x1a.upshot.v1.ListKeysRequest\x1a\x1b.upshot.v1.ListKeysResponse\x12\x46\n\tRevokeKey\x12\x1b.upshot.v1.RevokeKeyRequest\x1a\x1c.upshot.v1.RevokeKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13upshot/v1/key.proto\x12\tupshot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x01\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\x12 \n\x06scopes\x18\x03 \x03(\x0e\x32\x10.upshot.v1.Scope\x12\r\n\x05label\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rate\x18\x07 \x01(\x05\"g\n\x10\x43reateKeyRequest\x12 \n\x06scopes\x18\x01 \x03(\x0e\x32\x10.upshot.v1.Scope\x12\r\n\x05label\x18\x02 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x03 \x01(\t\x12\x0c\n\x04rate\x18\x04 \x01(\x05\"@\n\x11\x43reateKeyResponse\x12\x1b\n\x03key\x18\x01 \x01(\x0b\x32\x0e.upshot.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\'\n\x0fListKeysRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\"0\n\x10ListKeysResponse\x12\x1c\n\x04keys\x18\x01 \x03(\x0b\x32\x0e.upshot.v1.Key\"8\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\"0\n\x11RevokeKeyResponse\x12\x1b\n\x03key\x18\x01 \x01(\x0b\x32\x0e.upshot.v1.Key*\x8a\x01\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCOPE_INGEST\x10\x01\x12\x10\n\x0cSCOPE_ENGAGE\x10\x02\x12\x10\n\x0cSCOPE_STREAM\x10\x03\x12\x12\n\x0eSCOPE_WORKFLOW\x10\x04\x12\x0f\n\x0bSCOPE_ADMIN\x10\x05\x12\x0f\n\x0bSCOPE_ERASE\x10\x06\x32\xe1\x01\n\nKeyService\x12\x46\n\tCreateKey\x12\x1b.upshot.v1.CreateKeyRequest\x1a\x1c.upshot.v1.CreateKeyResponse\x12\x43\n\x08ListKeys\x12\x1a.upshot.v1.ListKeysRequest\x1a\x1b.upshot.v1.ListKeysResponse\x12\x46\n\tRevokeKey\x12\x1b.upshot.v1.RevokeKeyRequest\x1a\x1c.upshot.v1.RevokeKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'upshot.v1.key_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=617
-  _globals['_SCOPE']._serialized_end=755
+  _globals['_SCOPE']._serialized_start=645
+  _globals['_SCOPE']._serialized_end=783
   _globals['_KEY']._serialized_start=68
-  _globals['_KEY']._serialized_end=258
-  _globals['_CREATEKEYREQUEST']._serialized_start=260
-  _globals['_CREATEKEYREQUEST']._serialized_end=349
-  _globals['_CREATEKEYRESPONSE']._serialized_start=351
-  _globals['_CREATEKEYRESPONSE']._serialized_end=415
-  _globals['_LISTKEYSREQUEST']._serialized_start=417
-  _globals['_LISTKEYSREQUEST']._serialized_end=456
-  _globals['_LISTKEYSRESPONSE']._serialized_start=458
-  _globals['_LISTKEYSRESPONSE']._serialized_end=506
-  _globals['_REVOKEKEYREQUEST']._serialized_start=508
-  _globals['_REVOKEKEYREQUEST']._serialized_end=564
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=566
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=614
-  _globals['_KEYSERVICE']._serialized_start=758
-  _globals['_KEYSERVICE']._serialized_end=983
+  _globals['_KEY']._serialized_end=272
+  _globals['_CREATEKEYREQUEST']._serialized_start=274
+  _globals['_CREATEKEYREQUEST']._serialized_end=377
+  _globals['_CREATEKEYRESPONSE']._serialized_start=379
+  _globals['_CREATEKEYRESPONSE']._serialized_end=443
+  _globals['_LISTKEYSREQUEST']._serialized_start=445
+  _globals['_LISTKEYSREQUEST']._serialized_end=484
+  _globals['_LISTKEYSRESPONSE']._serialized_start=486
+  _globals['_LISTKEYSRESPONSE']._serialized_end=534
+  _globals['_REVOKEKEYREQUEST']._serialized_start=536
+  _globals['_REVOKEKEYREQUEST']._serialized_end=592
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=594
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=642
+  _globals['_KEYSERVICE']._serialized_start=786
+  _globals['_KEYSERVICE']._serialized_end=1011
 # @@protoc_insertion_point(module_scope)

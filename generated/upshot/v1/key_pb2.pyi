@@ -72,12 +72,17 @@ class Key(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Names the key; it is a part of its text."""
     workspace_id: _builtins.str
     """Where it works."""
     label: _builtins.str
     """What it is for."""
+    rate: _builtins.int
+    """Its quota: events of Ingest and other calls, in a second, at each server; 0 is what the
+    server's settings say for keys without one.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___Scope.ValueType]:
         """What it may do."""
@@ -99,10 +104,11 @@ class Key(_message.Message):
         label: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        rate: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "key_id", b"key_id", "label", b"label", "revoke_time", b"revoke_time", "scopes", b"scopes", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "key_id", b"key_id", "label", b"label", "rate", b"rate", "revoke_time", b"revoke_time", "scopes", b"scopes", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,10 +123,13 @@ class CreateKeyRequest(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """What it is for, up to 100 characters."""
     workspace_id: _builtins.str
     """The workspace; empty is the caller's. Only the root key names another."""
+    rate: _builtins.int
+    """Its quota, up to 1000000 a second; 0 is what the server's settings say for keys without one."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___Scope.ValueType]:
         """What it may do; at least one."""
@@ -131,10 +140,11 @@ class CreateKeyRequest(_message.Message):
         scopes: _abc.Iterable[Global___Scope.ValueType] | None = ...,
         label: _builtins.str = ...,
         workspace_id: _builtins.str = ...,
+        rate: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "scopes", b"scopes", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "rate", b"rate", "scopes", b"scopes", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,8 @@ class KeyServiceStub(object):
 
     A call brings its key as `authorization: Bearer KEY`. The workspace is the key's, never the
     request's. Every RPC can end with UNAUTHENTICATED (no key, or none that is known) and
-    PERMISSION_DENIED (a key without the scope) where keys are required.
+    PERMISSION_DENIED (a key without the scope) where keys are required, and every RPC of all
+    services with RESOURCE_EXHAUSTED and QUOTA_EXCEEDED where the quota of the key is used up.
     """
 
     def __init__(self, channel):
@@ -61,13 +62,14 @@ class KeyServiceServicer(object):
 
     A call brings its key as `authorization: Bearer KEY`. The workspace is the key's, never the
     request's. Every RPC can end with UNAUTHENTICATED (no key, or none that is known) and
-    PERMISSION_DENIED (a key without the scope) where keys are required.
+    PERMISSION_DENIED (a key without the scope) where keys are required, and every RPC of all
+    services with RESOURCE_EXHAUSTED and QUOTA_EXCEEDED where the quota of the key is used up.
     """
 
     def CreateKey(self, request, context):
         """Makes a key and returns it: the only time that it can be read. The server keeps its hash.
 
-        Fails with INVALID_ARGUMENT for unknown scopes or a label that is too long, PERMISSION_DENIED
+        Fails with INVALID_ARGUMENT for unknown scopes, a label or a rate that cannot be, PERMISSION_DENIED
         for the workspace of others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -124,7 +126,8 @@ class KeyService(object):
 
     A call brings its key as `authorization: Bearer KEY`. The workspace is the key's, never the
     request's. Every RPC can end with UNAUTHENTICATED (no key, or none that is known) and
-    PERMISSION_DENIED (a key without the scope) where keys are required.
+    PERMISSION_DENIED (a key without the scope) where keys are required, and every RPC of all
+    services with RESOURCE_EXHAUSTED and QUOTA_EXCEEDED where the quota of the key is used up.
     """
 
     @staticmethod

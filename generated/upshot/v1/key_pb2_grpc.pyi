@@ -31,7 +31,8 @@ class KeyServiceStub:
 
     A call brings its key as `authorization: Bearer KEY`. The workspace is the key's, never the
     request's. Every RPC can end with UNAUTHENTICATED (no key, or none that is known) and
-    PERMISSION_DENIED (a key without the scope) where keys are required.
+    PERMISSION_DENIED (a key without the scope) where keys are required, and every RPC of all
+    services with RESOURCE_EXHAUSTED and QUOTA_EXCEEDED where the quota of the key is used up.
     """
 
     @_typing.overload
@@ -41,7 +42,7 @@ class KeyServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_pb2.CreateKeyRequest, _key_pb2.CreateKeyResponse]
     """Makes a key and returns it: the only time that it can be read. The server keeps its hash.
 
-    Fails with INVALID_ARGUMENT for unknown scopes or a label that is too long, PERMISSION_DENIED
+    Fails with INVALID_ARGUMENT for unknown scopes, a label or a rate that cannot be, PERMISSION_DENIED
     for the workspace of others.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_pb2.ListKeysRequest, _key_pb2.ListKeysResponse]
@@ -62,14 +63,15 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     A call brings its key as `authorization: Bearer KEY`. The workspace is the key's, never the
     request's. Every RPC can end with UNAUTHENTICATED (no key, or none that is known) and
-    PERMISSION_DENIED (a key without the scope) where keys are required.
+    PERMISSION_DENIED (a key without the scope) where keys are required, and every RPC of all
+    services with RESOURCE_EXHAUSTED and QUOTA_EXCEEDED where the quota of the key is used up.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_pb2.CreateKeyRequest, _key_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key and returns it: the only time that it can be read. The server keeps its hash.
 
-    Fails with INVALID_ARGUMENT for unknown scopes or a label that is too long, PERMISSION_DENIED
+    Fails with INVALID_ARGUMENT for unknown scopes, a label or a rate that cannot be, PERMISSION_DENIED
     for the workspace of others.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_pb2.ListKeysRequest, _key_pb2.ListKeysResponse]  # type: ignore[assignment]
@@ -89,7 +91,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A call brings its key as `authorization: Bearer KEY`. The workspace is the key's, never the
     request's. Every RPC can end with UNAUTHENTICATED (no key, or none that is known) and
-    PERMISSION_DENIED (a key without the scope) where keys are required.
+    PERMISSION_DENIED (a key without the scope) where keys are required, and every RPC of all
+    services with RESOURCE_EXHAUSTED and QUOTA_EXCEEDED where the quota of the key is used up.
     """
 
     @_abc_1.abstractmethod
@@ -100,7 +103,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_pb2.CreateKeyResponse, _abc.Awaitable[_key_pb2.CreateKeyResponse]]:
         """Makes a key and returns it: the only time that it can be read. The server keeps its hash.
 
-        Fails with INVALID_ARGUMENT for unknown scopes or a label that is too long, PERMISSION_DENIED
+        Fails with INVALID_ARGUMENT for unknown scopes, a label or a rate that cannot be, PERMISSION_DENIED
         for the workspace of others.
         """
 

@@ -252,6 +252,38 @@ DIGEST_ORDER_LOWEST: DigestOrder.ValueType  # 4
 """Those with the lowest value, the lowest one first."""
 Global___DigestOrder: _TypeAlias = DigestOrder  # noqa: Y015
 
+class _FetchMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FetchMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FetchMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FETCH_METHOD_UNSPECIFIED: _FetchMethod.ValueType  # 0
+    """GET."""
+    FETCH_METHOD_GET: _FetchMethod.ValueType  # 1
+    """Reads."""
+    FETCH_METHOD_POST: _FetchMethod.ValueType  # 2
+    """Sends a body."""
+    FETCH_METHOD_PUT: _FetchMethod.ValueType  # 3
+    """Sends a body."""
+    FETCH_METHOD_PATCH: _FetchMethod.ValueType  # 4
+    """Sends a body."""
+
+class FetchMethod(_FetchMethod, metaclass=_FetchMethodEnumTypeWrapper):
+    """How an address is asked."""
+
+FETCH_METHOD_UNSPECIFIED: FetchMethod.ValueType  # 0
+"""GET."""
+FETCH_METHOD_GET: FetchMethod.ValueType  # 1
+"""Reads."""
+FETCH_METHOD_POST: FetchMethod.ValueType  # 2
+"""Sends a body."""
+FETCH_METHOD_PUT: FetchMethod.ValueType  # 3
+"""Sends a body."""
+FETCH_METHOD_PATCH: FetchMethod.ValueType  # 4
+"""Sends a body."""
+Global___FetchMethod: _TypeAlias = FetchMethod  # noqa: Y015
+
 @_typing.final
 class Workflow(_message.Message):
     """A trigger and a list of steps. One profile going through one version is a run.
@@ -669,6 +701,8 @@ class Step(_message.Message):
     BRANCH_FIELD_NUMBER: _builtins.int
     THROTTLE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    FETCH_FIELD_NUMBER: _builtins.int
+    GENERATE_FIELD_NUMBER: _builtins.int
     UPDATE_PROFILE_FIELD_NUMBER: _builtins.int
     EMIT_FIELD_NUMBER: _builtins.int
     ENROLL_FIELD_NUMBER: _builtins.int
@@ -703,6 +737,14 @@ class Step(_message.Message):
         """Collects runs of one person into one."""
 
     @_builtins.property
+    def fetch(self) -> Global___Fetch:
+        """Asks an address, and goes on with its answer."""
+
+    @_builtins.property
+    def generate(self) -> Global___Generate:
+        """Asks a language model, and goes on with its answer."""
+
+    @_builtins.property
     def update_profile(self) -> Global___UpdateProfile:
         """Merges traits into the profile."""
 
@@ -733,17 +775,19 @@ class Step(_message.Message):
         branch: Global___Branch | None = ...,
         throttle: Global___Throttle | None = ...,
         digest: Global___Digest | None = ...,
+        fetch: Global___Fetch | None = ...,
+        generate: Global___Generate | None = ...,
         update_profile: Global___UpdateProfile | None = ...,
         emit: Global___Emit | None = ...,
         enroll: Global___Enroll | None = ...,
         suppress: Global___Suppress | None = ...,
         exit: Global___Exit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "update_profile", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "fetch", "generate", "update_profile", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1816,6 +1860,141 @@ class UpdateProfile(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateProfile: _TypeAlias = UpdateProfile  # noqa: Y015
+
+@_typing.final
+class Fetch(_message.Message):
+    """Asks an address. Its answer, a JSON object, is in `steps.<id>.data` from then on, and
+    `steps.<id>.ok` says whether there was one. Only hosts of the internet are asked, and those that
+    the server's settings name.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    method: Global___FetchMethod.ValueType
+    """GET where nothing is said."""
+    url: _builtins.str
+    """Template of an http or https address, required."""
+    body: _builtins.str
+    """Template; JSON unless a header says otherwise. Not with GET."""
+    max_attempts: _builtins.int
+    """Attempts at most, 1 to 10; unset means 3. One is repeated after 408, 429, 5xx or no answer: what
+    is not GET should know repetitions by the header `idempotency-key`.
+    """
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Templates; `${secrets.NAME}` stands for a secret of the server's settings."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """What one attempt may take, at most 30 s; unset means 10 s."""
+
+    @_builtins.property
+    def on_failure(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps when there is no answer; the run goes on after them."""
+
+    def __init__(
+        self,
+        *,
+        method: Global___FetchMethod.ValueType = ...,
+        url: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        body: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        max_attempts: _builtins.int = ...,
+        on_failure: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "max_attempts", b"max_attempts", "method", b"method", "on_failure", b"on_failure", "timeout", b"timeout", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fetch: _TypeAlias = Fetch  # noqa: Y015
+
+@_typing.final
+class Generate(_message.Message):
+    """Asks the language model of the server's settings. Its answer, a JSON object that is valid by the
+    schema, is in `steps.<id>.data` from then on, and `steps.<id>.ok` says whether there was one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """Template, required."""
+    system: _builtins.str
+    """Template of what holds for every question."""
+    model: _builtins.str
+    """Name of the model; empty is the one in the settings."""
+    max_tokens: _builtins.int
+    """Longest answer in tokens, 1 to 8000; unset means 1000."""
+    max_attempts: _builtins.int
+    """Attempts at most, 1 to 10; unset means 3."""
+    @_builtins.property
+    def schema(self) -> _struct_pb2.Struct:
+        """JSON Schema of the answer, an object; required."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """What one attempt may take, at most 120 s; unset means 30 s."""
+
+    @_builtins.property
+    def on_failure(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps when there is no answer; the run goes on after them."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        system: _builtins.str = ...,
+        schema: _struct_pb2.Struct | None = ...,
+        model: _builtins.str = ...,
+        max_tokens: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        max_attempts: _builtins.int = ...,
+        on_failure: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_attempts", b"max_attempts", "max_tokens", b"max_tokens", "model", b"model", "on_failure", b"on_failure", "prompt", b"prompt", "schema", b"schema", "system", b"system", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Generate: _TypeAlias = Generate  # noqa: Y015
 
 @_typing.final
 class Emit(_message.Message):

@@ -26,6 +26,7 @@ from upshotd.domain.stimulus import (
     EngagementState,
     EraseRequested,
     EventArrived,
+    FetchSettled,
     IngestResult,
     IngestState,
     MessageDue,
@@ -77,7 +78,7 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:  # noqa: C901, PLR0912
         case MessageDue():
             want.message_ids.add(stimulus.message_id)
             want.content_ids.add(stimulus.message_id)
-        case RunDue() | RunBroke() | MigrateRequested():
+        case RunDue() | RunBroke() | MigrateRequested() | FetchSettled():
             want.run_ids.add(stimulus.run_id)
         case PreferenceSet() | EraseRequested():
             want.identities.add(stimulus.identity)
@@ -281,7 +282,7 @@ def _refusal(stimulus: Stimulus, incident_id: str) -> Answer:
 def _run_of(state: State, stimulus: Stimulus) -> str:
     """Return the run a stimulus moves; empty for one that comes from outside."""
     match stimulus:
-        case RunDue():
+        case RunDue() | FetchSettled():
             return stimulus.run_id
         case SendSettled() | MessageDue():
             message = state.messages.get(stimulus.message_id)

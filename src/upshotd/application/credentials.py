@@ -22,6 +22,8 @@ class Caller:
     scopes: frozenset[Scope]
     #: The key it has shown; empty without one.
     key_id: str = ""
+    #: Its quota: events of Ingest and other calls, in a second; 0 for none.
+    rate: int = 0
 
 
 #: What the caller of the call under way may do, for what depends on more than its method.
@@ -50,16 +52,23 @@ class KeyCredentials:
     """
 
     def __init__(
-        self, keys: Keys, workspace_of_link: LinkWorkspace, *, root_key: str = "", required: bool
+        self,
+        keys: Keys,
+        workspace_of_link: LinkWorkspace,
+        *,
+        root_key: str = "",
+        required: bool,
+        rate: int = 0,
     ) -> None:
         """While no key is *required* whoever has none may do everything in `default`.
 
-        *root_key* makes the first keys; empty for none.
+        *root_key* makes the first keys; empty for none. *rate* is the quota of keys without one.
         """
         self._keys = keys
         self._workspace_of_link = workspace_of_link
         self._root_key = root_key.encode()
         self._required = required
+        self._rate = rate
 
     async def caller(self, authorization: str | None) -> Caller:
         """Return whose key it is, or who holds a link."""
@@ -71,7 +80,7 @@ class KeyCredentials:
                 return Caller("", frozenset({Scope.ROOT}))
             key = await self._keys.find(token)
             if key is not None:
-                return Caller(key.workspace_id, key.scopes, key.key_id)
+                return Caller(key.workspace_id, key.scopes, key.key_id, key.rate or self._rate)
         if not self._required:
             return Caller(DEFAULT_WORKSPACE, OF_KEYS)
         if not token:

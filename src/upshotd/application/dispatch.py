@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import structlog
 
+from upshotd.application.breakers import Breakers
 from upshotd.application.failpoints import failpoint
 from upshotd.application.ports import Provider
+from upshotd.domain.breaker import Rules
 from upshotd.domain.message import Deferred, Delivery, Message, SendResult, Unknown
 from upshotd.domain.stimulus import SendSettled
 
@@ -58,13 +60,16 @@ class Dispatcher:
         concurrency: int = 64,
         timeout_s: float = 30.0,
         may_send: Callable[[], bool] = lambda: True,
+        breakers: Breakers | None = None,
     ) -> None:
         """Take the providers by name, and who gets the results.
 
-        While *may_send* says no nothing is begun: another process may be sending the same.
+        While *may_send* says no nothing is begun: another process may be sending the same. Without
+        *breakers* every provider is always asked.
         """
         self._providers = providers
         self._settle = settle
+        self._breakers = breakers or Breakers(lambda: 0, Rules(failures=0))
         self._concurrency = concurrency
         self._timeout_s = timeout_s
         self._may_send = may_send
@@ -139,7 +144,9 @@ class Dispatcher:
                         limit.reschedule(end)
                     self._settled(entry, await self._send(entry))
         except TimeoutError:
-            self._settled(entry, Unknown(f"no answer within {self._timeout_s:g} s"))
+            result = Unknown(f"no answer within {self._timeout_s:g} s")
+            self._breakers.tell(entry.provider, result)
+            self._settled(entry, result)
 
     def _put_off(self, intents: list[Intent]) -> None:
         for entry in intents:
@@ -151,15 +158,20 @@ class Dispatcher:
             return Deferred(f"no provider {entry.provider!r} is configured any more")
         if not self._may_send():
             return Deferred("the lease was lost before it was sent", put_off=True)
+        held = self._breakers.holds(entry.provider)
+        if held is not None:
+            return held
         try:
             failpoint("intent.before_call")
             result = await provider.send(delivery)
             failpoint("provider.answered")
-            return result
         except Exception:
             # A provider that raises is a bug of ours; the message may have left all the same.
             log.exception("provider.broke", provider=provider.name, message_id=delivery.message_id)
+            self._breakers.tell_nothing(entry.provider)
             return Unknown("the provider's code broke")
+        self._breakers.tell(entry.provider, result)
+        return result
 
     def _settled(self, entry: Intent, result: SendResult) -> None:
         delivery, provider = entry.delivery, self._providers.get(entry.provider)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from upshotd.application.batch import Decided
 from upshotd.application.dispatch import Intent
+from upshotd.application.ports import Due
 from upshotd.domain.errors import ResourceExhausted
 from upshotd.domain.state import State
-from upshotd.domain.stimulus import Answer, MessageDue, RunDue, SendSettled, Stimulus
+from upshotd.domain.stimulus import SETTLED, Answer, MessageDue, RunDue, Stimulus
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,12 @@ class Item:
     index: int = 0
     #: When it came, in microseconds.
     arrive_us: int = 0
+
+    @classmethod
+    def of(cls, due: Due) -> "Item":
+        """Return a timer that has come."""
+        came = RunDue(due.run_id) if due.run_id else MessageDue(due.message_id)
+        return cls(due.workspace_id, came)
 
     @property
     def timer(self) -> bool:
@@ -136,9 +143,9 @@ class Inbox:
 
     def take_settled(self) -> list[Item]:
         """Take the answers of providers only: all of them, wherever they are."""
-        settled = [i for i in self._items if isinstance(i.stimulus, SendSettled)]
+        settled = [i for i in self._items if isinstance(i.stimulus, SETTLED)]
         if settled:
-            rest = [i for i in self._items if not isinstance(i.stimulus, SendSettled)]
+            rest = [i for i in self._items if not isinstance(i.stimulus, SETTLED)]
             self._items = deque(rest)
         return settled
 

@@ -24,6 +24,7 @@ from upshotd.domain.errors import (
     UpshotError,
     Violation,
 )
+from upshotd.domain.quota import RATE_MAX
 from upshotd.domain.values import replace
 
 log = structlog.get_logger("upshot.keys")
@@ -73,6 +74,8 @@ class Key:
     create_us: int
     #: None while it works.
     revoke_us: int | None = None
+    #: Its quota, a second; 0 for that of keys without one.
+    rate: int = 0
 
 
 class Keys:
@@ -100,7 +103,7 @@ class Keys:
         return key if key is not None and same and key.revoke_us is None else None
 
     async def create(
-        self, workspace_id: str, scopes: Iterable[Scope], label: str
+        self, workspace_id: str, scopes: Iterable[Scope], label: str, rate: int = 0
     ) -> tuple[Key, str]:
         """Return a new key and its text; raises InvalidArgument with every fault."""
         wanted, faults = frozenset(scopes), []
@@ -110,13 +113,16 @@ class Keys:
         if len(label) > LABEL_MAX or not label.isprintable():
             text = f"must be printable, at most {LABEL_MAX} characters"
             faults.append(Violation("label", text))
+        if not 0 <= rate <= RATE_MAX:
+            faults.append(Violation("rate", f"must be 1 to {RATE_MAX} a second, or 0 for none"))
         if not WORKSPACE.fullmatch(workspace_id):
             faults.append(Violation("workspace_id", f"must match {WORKSPACE.pattern}"))
         if faults:
             raise InvalidArgument.of(faults)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         now_us = self._clock.now_us()
-        key = Key(secrets.token_hex(8), workspace_id, wanted, label, _hash(secret), now_us)
+        hashed = _hash(secret)
+        key = Key(secrets.token_hex(8), workspace_id, wanted, label, hashed, now_us, rate=rate)
         await self._keep(key)
         log.info("key.created", key_id=key.key_id, workspace_id=workspace_id)
         return key, f"up_{key.key_id}_{secret}"
@@ -193,11 +199,11 @@ def _hash(secret: str) -> str:
 
 def _encoded(key: Key) -> str:
     values = [key.key_id, key.workspace_id, sorted(key.scopes), key.label, key.hash]
-    return json.dumps([*values, key.create_us, key.revoke_us])
+    return json.dumps([*values, key.create_us, key.revoke_us, key.rate])
 
 
 def _decoded(value: str) -> Key:
-    key_id, workspace_id, scopes, label, hashed, create_us, revoke_us = json.loads(value)
-    return Key(
-        key_id, workspace_id, frozenset(map(Scope, scopes)), label, hashed, create_us, revoke_us
-    )
+    key_id, workspace_id, scopes, label, hashed, create_us, revoke_us, *later = json.loads(value)
+    held = frozenset(map(Scope, scopes))
+    # Those made before there were quotas have no rate.
+    return Key(key_id, workspace_id, held, label, hashed, create_us, revoke_us, *later)

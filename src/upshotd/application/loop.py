@@ -14,6 +14,7 @@ from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.failpoints import failpoint
+from upshotd.application.fetching import Fetchers
 from upshotd.application.inbox import Batch, Call, Inbox, Item, Limits
 from upshotd.application.ports import (
     Clock,
@@ -34,14 +35,15 @@ from upshotd.domain.ids import Ids
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import (
+    SETTLED,
     Answer,
     CancelRequested,
     CancelResult,
     EngagementArrived,
     EngagementResult,
     EventArrived,
+    FetchSettled,
     IngestResult,
-    MessageDue,
     RunDue,
     SendSettled,
     Stimulus,
@@ -86,6 +88,7 @@ class Loop:
         self._wakeups = wakeups
         self._limits = limits or Limits()
         self._dispatcher: Dispatcher | None = None
+        self._fetchers: Fetchers | None = None
         self._inbox = Inbox(self._limits.inbox)
         self._writing: Writing | None = None
         self._wake = asyncio.Event()
@@ -99,9 +102,9 @@ class Loop:
         #: Earliest timer known; 0 asks the store.
         self._next_due_us: int | None = 0
 
-    def attach(self, dispatcher: Dispatcher) -> None:
-        """Set who sends; its results come back by `settle`."""
-        self._dispatcher = dispatcher
+    def attach(self, dispatcher: Dispatcher, fetchers: Fetchers | None = None) -> None:
+        """Set who sends, and who asks; their results come back by `settle`."""
+        self._dispatcher, self._fetchers = dispatcher, fetchers
 
     # what callers use
 
@@ -129,7 +132,7 @@ class Loop:
         (answer,) = await self.ask(workspace_id, [CancelRequested(run_id, cancellation_key)])
         return answer if isinstance(answer, CancelResult) else CancelResult()
 
-    def settle(self, workspace_id: str, settled: SendSettled) -> None:
+    def settle(self, workspace_id: str, settled: SendSettled | FetchSettled) -> None:
         """Take the result of an attempt; never refused, also while draining."""
         failpoint("result.taken")
         self._put([Item(workspace_id, settled, arrive_us=self._clock.now_us())])
@@ -249,6 +252,7 @@ class Loop:
     def _sending(self) -> int:
         """Return how many sends are under way, or will be when what is written is committed."""
         sending = self._dispatcher.in_flight if self._dispatcher is not None else 0
+        sending += self._fetchers.in_flight if self._fetchers is not None else 0
         return sending + (self._writing.intents if self._writing is not None else 0)
 
     def _busy(self) -> bool:
@@ -275,16 +279,17 @@ class Loop:
         if found and not mine:
             # All of it is being sent here; leases are looked at again when results come.
             self._next_due_us = now_us + PAUSE_US
-        return [Item(due.workspace_id, _due_stimulus(due)) for due in mine]
+        return [Item.of(due) for due in mine]
 
     def _is_due(self, now_us: int) -> bool:
         return self._next_due_us is not None and self._next_due_us <= now_us
 
     def _held(self, due: Due) -> bool:
-        dispatcher = self._dispatcher
-        if dispatcher is None or not due.message_id:
-            return False
-        return dispatcher.holds(due.workspace_id, due.message_id)
+        if due.message_id:
+            sender = self._dispatcher
+            return sender is not None and sender.holds(due.workspace_id, due.message_id)
+        asker = self._fetchers
+        return asker is not None and asker.holds(due.workspace_id, due.run_id)
 
     # working
 
@@ -358,7 +363,7 @@ class Loop:
         """The store failed: callers are told, answers of providers are kept, timers come again."""
         for item in items:
             item.fail(error)
-        self._inbox.put_back([i for i in items if isinstance(i.stimulus, SendSettled)])
+        self._inbox.put_back([i for i in items if isinstance(i.stimulus, SETTLED)])
         self._next_due_us = 0
 
     def _ended(self, batches: Sequence[Batch]) -> None:
@@ -374,6 +379,8 @@ class Loop:
             self._note_due(changes)
             if self._dispatcher is not None:
                 self._dispatcher.submit(batch.intents)
+            if changes.fetches and self._fetchers is not None:
+                self._fetchers.submit(batch.workspace_id, changes.fetches)
             for item, answer in zip(batch.items, batch.decided.answers, strict=True):
                 item.answer(answer)
                 self.fired += isinstance(item.stimulus, RunDue)
@@ -387,7 +394,3 @@ class Loop:
             earliest = min(dues)
             known = self._next_due_us
             self._next_due_us = earliest if known is None else min(known, earliest)
-
-
-def _due_stimulus(due: Due) -> Stimulus:
-    return RunDue(due.run_id) if due.run_id else MessageDue(due.message_id)

@@ -18,6 +18,7 @@ from upshotd.domain.stimulus import (
     EngagementArrived,
     EraseRequested,
     EventArrived,
+    FetchSettled,
     MessageDue,
     MigrateRequested,
     PreferenceSet,
@@ -69,7 +70,7 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
                 yield key
         case MessageDue():
             yield from _message(stimulus.message_id, state)
-        case RunDue() | RunBroke() | MigrateRequested():
+        case RunDue() | RunBroke() | MigrateRequested() | FetchSettled():
             yield from _run(stimulus.run_id, state)
         case PreferenceSet() | EraseRequested():
             yield from _identity(stimulus.identity, state)

@@ -38,6 +38,7 @@ COMMANDS = {
     "rejected": _Place("people", "List events that were refused in the last 7 days."),
     "counts": _Place("counts", "Count outcomes by workflow, step, channel and kind."),
     "subscriptions": _Place("counts", "List the readers of the outcome log and their lag."),
+    "providers": _Place("providers", "List the providers, and whether they are asked."),
     "doctor": _Place("doctor", "Check the settings, and say what others must be configured with."),
     "keys": _Place("keys", "Make, list and revoke API keys."),
     "advance": _Place("advance", "Move the clock of a server in the lab."),

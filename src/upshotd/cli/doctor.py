@@ -12,6 +12,7 @@ import click
 from upshotd import routing
 from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.providers.options import Home
+from upshotd.adapters.providers.rotating import RotatingProvider
 from upshotd.application.ports import Provider
 from upshotd.certificates import edge_context, grpc_credentials
 from upshotd.cli import output
@@ -19,6 +20,7 @@ from upshotd.cli.serve import EXIT_USAGE, give_up, read_settings
 from upshotd.config import ProviderTable, Settings
 from upshotd.domain.errors import InvalidArgument
 
+_KEYS: Final = frozenset({"webhook_key", "webhook_key_env", "webhook_key_file"})
 #: A provider did not take what it was shown.
 EXIT_REFUSED: Final = 1
 
@@ -56,8 +58,8 @@ def doctor(config_file: Path | None, ask: bool) -> None:
     try:
         providers = routing.providers(settings, home)
         routing.callback_keys(settings, home)
-        edge_context(settings.network.tls)
-        grpc_credentials(settings.network.tls)
+        edge_context(settings.network.tls, home.secrets)
+        grpc_credentials(settings.network.tls, home.secrets)
     except InvalidArgument as error:
         give_up(error, EXIT_USAGE)
         raise  # not reached: giving up ends the program
@@ -73,9 +75,10 @@ def doctor(config_file: Path | None, ask: bool) -> None:
 async def _states(providers: Mapping[str, Provider], *, ask: bool) -> dict[str, str]:
     async def state(provider: Provider) -> str:
         try:
-            if not isinstance(provider, Checked):
+            one = provider.current if isinstance(provider, RotatingProvider) else provider
+            if not isinstance(one, Checked):
                 return "has none that can be checked"
-            wrong = await provider.check() if ask else None
+            wrong = await one.check() if ask else None
             return "not asked" if wrong is None else f"refused: {wrong}" if wrong else "good"
         finally:
             await provider.close()
@@ -107,7 +110,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
     if not settings.network.auth.required:
         yield "! auth.required is not set: whoever reaches the ports can send in your name"
     for table in settings.providers.values():
-        if table.kind == "sendgrid" and not {"webhook_key", "webhook_key_env"} & set(table.options):
+        if table.kind == "sendgrid" and not _KEYS & set(table.options):
             yield f"! providers.{table.name}.webhook_key is not set: SendGrid's events are refused"
 
 
@@ -120,7 +123,8 @@ def _set_up(settings: Settings) -> Iterator[str]:
     yield "At Segment, events in:"
     yield f"  SDKs: host {base} (or the edge itself), write key: a key of scope ingest"
     yield f"  Webhooks (Actions): URL {base}/inbound/segment/KEY, POST, batching on; shared secret:"
-    known = "the one of segment.webhook_secret" if settings.webhook_secret else "(none is set here)"
+    secret = settings.webhook_secret or settings.webhook_secret_file
+    known = "the one of segment.webhook_secret" if secret else "(none is set here)"
     yield f"    {known}"
     yield "At Segment, outcomes out:"
     yield "  a source of kind HTTP API; its write key is UPSHOT_SEGMENT_WRITE_KEY of `upshot relay`"

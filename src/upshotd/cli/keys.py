@@ -1,13 +1,29 @@
 """`upshot keys`: who may call what, and in which workspace."""
 
+from typing import Any
+
 import click
 
 from upshot.v1 import key_pb2
 from upshotd.cli import client, output
+from upshotd.domain.quota import rate_of
 
 _SCOPES = {
     name.removeprefix("SCOPE_").lower(): number for name, number in key_pb2.Scope.items() if number
 }
+
+
+_HEADERS = ("KEY", "SCOPES", "RATE", "MADE (UTC)", "STATE", "LABEL")
+
+
+class _RateParam(click.ParamType[int]):
+    name = "N/s"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else rate_of(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
 
 
 @click.group(
@@ -35,7 +51,7 @@ def _workspace_option(command: client.Command) -> client.Command:
 @keys.command(
     epilog="""\b
     Examples:
-      upshot keys create --scope ingest --label "the shop's servers"
+      upshot keys create --scope ingest --label "the shop's servers" --rate 100/s
       UPSHOT_KEY=$ROOT upshot keys create --workspace acme --scope admin
     """
 )
@@ -48,12 +64,21 @@ def _workspace_option(command: client.Command) -> client.Command:
     help="What it may do; may be given several times.",
 )
 @click.option("--label", default="", metavar="TEXT", help="What it is for.")
+@click.option(
+    "--rate",
+    default=0,
+    type=_RateParam(),
+    help="Its quota at each server: events of Ingest and other calls, as 100/s. [the server's]",
+)
 @_workspace_option
 @client.server_option
-def create(scopes: tuple[str, ...], label: str, workspace: str, server: str) -> None:
+def create(scopes: tuple[str, ...], label: str, rate: int, workspace: str, server: str) -> None:
     """Make a key and print it: the only time that it can be seen."""
     request = key_pb2.CreateKeyRequest(
-        scopes=[_SCOPES[scope] for scope in scopes], label=label, workspace_id=workspace
+        scopes=[_SCOPES[scope] for scope in scopes],
+        label=label,
+        workspace_id=workspace,
+        rate=rate,
     )
 
     async def work(at: client.Client) -> key_pb2.CreateKeyResponse:
@@ -80,14 +105,15 @@ def list_keys(workspace: str, as_json: bool, server: str) -> None:
     if as_json:
         output.json_lines(found)
     else:
-        output.table(("KEY", "SCOPES", "MADE (UTC)", "STATE", "LABEL"), map(_row, found), "no keys")
+        output.table(_HEADERS, map(_row, found), "no keys")
 
 
 def _row(key: key_pb2.Key) -> tuple[str, ...]:
     scopes = " ".join(output.word(key_pb2.Scope, scope, "SCOPE_").lower() for scope in key.scopes)
     revoked = key.HasField("revoke_time")
     state = f"revoked {output.moment(key.revoke_time)}" if revoked else "works"
-    return key.key_id, scopes, output.moment(key.create_time), state, key.label
+    rate = f"{key.rate}/s" if key.rate else output.NOTHING
+    return key.key_id, scopes, rate, output.moment(key.create_time), state, key.label
 
 
 @keys.command()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,14 +11,21 @@ import click
 
 from upshotd import logs
 from upshotd.adapters import failing
+from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.relay.dead_letters import NoDeadLetter
 from upshotd.adapters.relay.outcome_log import LogRefused, OutcomesLost
 from upshotd.adapters.relay.relay import FarEndRefused
-from upshotd.adapters.relay.settings import SEGMENT, RelaySettings, relay_settings
+from upshotd.adapters.relay.settings import (
+    SEGMENT,
+    FarEndSettings,
+    RelaySettings,
+    relay_settings,
+)
 from upshotd.application import failpoints
 from upshotd.cli.relay_process import EXIT_FAILED, RelayProcess
 from upshotd.config import load
 from upshotd.domain.errors import InvalidArgument
+from upshotd.secret_files import Renewed, SecretFiles
 
 #: Exit codes beside EXIT_FAILED; 0 is drained (--once) or told to stop.
 EXIT_USAGE, EXIT_LOST, EXIT_BARRED = 2, 3, 4
@@ -93,10 +100,14 @@ def relay(
     if write_key is None and name == SEGMENT:
         write_key = os.environ.get(_WRITE_KEY) or None
     overrides = {"endpoint": endpoint, "write_key": write_key, "subscription": subscription}
-    settings = _settings(name, config_file, overrides)
+    secrets = SecretFiles(SystemClock().monotonic_us)
+    settings, again = _settings(name, config_file, overrides, secrets)
     if retry and settings.dead_letters is None:
         raise click.UsageError(f"relay.{name}.dead_letters is not set: none are kept")
-    process = RelayProcess(server, settings)
+    current = Renewed(
+        settings.far_end, again, lambda: secrets.version(settings.files), f"relay.{name}"
+    )
+    process = RelayProcess(server, settings, current, secrets.look)
     try:
         tally = asyncio.run(process.retry() if retry else process.run(once=once))
     except OutcomesLost as error:
@@ -113,15 +124,23 @@ def relay(
 
 
 def _settings(
-    name: str, config_file: Path | None, overrides: Mapping[str, object | None]
-) -> RelaySettings:
+    name: str,
+    config_file: Path | None,
+    overrides: Mapping[str, object | None],
+    secrets: SecretFiles,
+) -> tuple[RelaySettings, Callable[[], FarEndSettings]]:
+    """Return the settings, and what reads those of the far end again."""
+
+    def read(tables: Mapping[str, object]) -> RelaySettings:
+        return relay_settings(name, tables, os.environ, overrides, version("upshot"), secrets)
+
     try:
         text = config_file.read_text(encoding="utf-8") if config_file else ""
         given = load(text, os.environ, {})
-        settings = relay_settings(name, given.relay, os.environ, overrides, version("upshot"))
+        settings = read(given.relay)
         logs.set_up(given.log_level, given.log_format)
         failpoints.arm(failing.acts(os.environ.get(failing.VARIABLE, "")))
-        return settings
+        return settings, lambda: read(given.relay).far_end
     except UnicodeDecodeError:
         raise click.UsageError(f"{config_file} is no UTF-8") from None
     except InvalidArgument as error:

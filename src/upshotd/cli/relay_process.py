@@ -3,11 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
 from upshot.v1 import outcome_pb2 as pb
 from upshotd.adapters.clock import SystemClock, UuidIds
@@ -35,9 +35,19 @@ class RelayProcess:
     #: Known when it runs.
     far_end: FarEnd
 
-    def __init__(self, server: str, settings: RelaySettings) -> None:
+    def __init__(
+        self,
+        server: str,
+        settings: RelaySettings,
+        current: Callable[[], FarEndSettings],
+        look: Callable[[], None],
+    ) -> None:
+        """*current* returns the settings of the far end as they are at each time; *look* looks at
+        the files of secrets at once."""
         self._server = server
         self._settings = settings
+        self._current = current
+        self._look = look
         self._clock = SystemClock()
         self._stop = asyncio.Event()
         self._lag_asked = asyncio.Event()
@@ -84,7 +94,7 @@ class RelayProcess:
     async def _relay(
         self, settings: FarEndSettings, heartbeat_seconds: int
     ) -> AsyncIterator[tuple[Relay, OutcomeLog]]:
-        self.far_end = _far_end(settings, self._clock)
+        self.far_end = _far_end(settings, self._clock, self._current)
         self._hear()
         reading = Reading(self._settings.subscription, self._settings.kinds, heartbeat_seconds)
         try:
@@ -106,8 +116,12 @@ class RelayProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGUSR1, self._lag_asked.set)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._look()
         if isinstance(self.far_end, File):
-            loop.add_signal_handler(signal.SIGHUP, self.far_end.reopen)
+            self.far_end.reopen()
 
     def _end(self) -> None:
         if self._stop.is_set():
@@ -115,12 +129,14 @@ class RelayProcess:
         self._stop.set()
 
 
-def _far_end(settings: FarEndSettings, clock: SystemClock) -> FarEnd:
+def _far_end(
+    settings: FarEndSettings, clock: SystemClock, current: Callable[[], FarEndSettings]
+) -> FarEnd:
     match settings:
         case SegmentSettings():
-            return Segment(settings, clock.now_us)
+            return Segment(settings, clock.now_us, cast(Callable[[], SegmentSettings], current))
         case WebhookSettings():
-            return Webhook(settings, clock.now_us)
+            return Webhook(settings, clock.now_us, cast(Callable[[], WebhookSettings], current))
         case FileSettings():
             return File(settings)
         case _:

@@ -55,7 +55,8 @@ def serve(
     """Serve until SIGTERM or SIGINT.
 
     The command line is over UPSHOT_* variables (UPSHOT_LISTEN, UPSHOT_LIMITS_BATCH ...), and they
-    are over the file. The first signal lets calls and sends finish, a second one ends at once.
+    are over the file. SIGHUP looks at files of secrets and certificates, which it does by itself
+    as well. The first of the others lets calls and sends finish, a second one ends at once.
     """
     overrides = {"listen": listen, "http": http, "database": database, "lab": lab}
     settings = read_settings(config_file, overrides)
@@ -109,6 +110,7 @@ async def _serve(settings: Settings) -> None:
     told = asyncio.Event()
     _end_on_signals(told)
     async with app.run(settings, os.environ) as running:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.look_again)
         edge = f", HTTP on {running.http_address}" if running.http_address else ""
         lab = ", the clock can be moved" if settings.lab else ""
         database = settings.database_shown

@@ -25,9 +25,10 @@ from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
-from upshotd.domain.steps import delay, digest, send, throttle, wait
+from upshotd.domain.steps import delay, digest, fetch, send, throttle, wait
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
+from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
@@ -40,6 +41,7 @@ from upshotd.domain.stimulus import (
     EraseRequested,
     EraseResult,
     EventArrived,
+    FetchSettled,
     IngestResult,
     IngestState,
     MessageDue,
@@ -78,6 +80,8 @@ def decide(  # noqa: C901, PLR0912
             answer = engage(draft, stimulus.engagement)
         case SendSettled():
             sending.settle(draft, stimulus)
+        case FetchSettled():
+            _fetched(draft, stimulus)
         case RunDue():
             _run_due(draft, stimulus.run_id)
         case MessageDue():
@@ -235,6 +239,19 @@ def _run_due(draft: Draft, run_id: str) -> None:
     moving.follow(_timer(moving))
 
 
+def _fetched(draft: Draft, settled: FetchSettled) -> None:
+    """Go on with an answer, where the run still waits for it."""
+    run = draft.run(settled.run_id)
+    if run is None or not run.active or run.step_id != settled.step_id:
+        return
+    moving = journey.Journey(draft, run)
+    step = moving.plan.steps[run.step_id]
+    if isinstance(step.kind, FetchStep | Generate):
+        move = fetch.settled(step, step.kind, moving, settled.attempt, settled.result)
+        if move is not None:
+            moving.follow(move)
+
+
 def _timer(moving: journey.Journey) -> Move:
     step = moving.plan.steps[moving.step_id]
     match step.kind:
@@ -244,6 +261,8 @@ def _timer(moving: journey.Journey) -> Move:
             return wait.timed_out(step, step.kind, moving)
         case Send():
             return send.enter(step, step.kind, moving)
+        case FetchStep() | Generate():
+            return fetch.enter(step, step.kind, moving)
         case Digest():
             return digest.due(step, step.kind, moving)
         case Throttle():

@@ -7,7 +7,7 @@
   x VersionMismatch       `expected_version` is not the current one
   x FailedPrecondition    the thing exists, but not in a state that allows this
   x CursorExpired         the cursor is older than the retention of the log
-  x ResourceExhausted     refused for now: the inbox is full, the reader too slow
+  x ResourceExhausted     refused for now: the inbox is full, a quota used up
   x Unauthenticated       the credential is not known
   x PermissionDenied      the credential is known, and not for this
   x DeadlineExceeded      the call took longer than the server allows
@@ -106,8 +106,15 @@ class ResourceExhausted(UpshotError):
 
     reason = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, text: str, *, reason: str | None = None, retry_after_us: int = 1_000_000):
-        super().__init__(text, reason=reason)
+    def __init__(
+        self,
+        text: str,
+        *,
+        reason: str | None = None,
+        retry_after_us: int = 1_000_000,
+        **metadata: str,
+    ) -> None:
+        super().__init__(text, reason=reason, **metadata)
         self.retry_after_us = retry_after_us
 
 

@@ -144,8 +144,10 @@ class Deferred(NamedTuple):
     detail: str = ""
     #: What the provider asked us to wait, in microseconds; 0 leaves it to our backoff.
     retry_after_us: int = 0
-    #: True where the provider was not even asked.
+    #: True where the provider was not even asked, and shall be.
     put_off: bool = False
+    #: True where it says something about this message or its address alone: the provider is well.
+    of_message: bool = False
 
 
 class Unknown(NamedTuple):
@@ -220,6 +222,8 @@ class Message(NamedTuple):
     expire_us: int | None = None
     #: The template that its content is from; empty where the workflow has it.
     template_id: str = ""
+    #: Attempts that count for nothing: the provider asked for time, or was not asked.
+    spared: int = 0
     create_us: int = 0
     #: First time of each fact, in microseconds: sent, delivered, opened, clicked, ignored ...
     facts: Mapping[str, int] = NOTHING

@@ -9,8 +9,8 @@ def next_attempt_us(
     """Return when the attempt after *attempt* is due, in microseconds.
 
     Exponential with full upper-half jitter (*fraction* in [0, 1)); never before what the
-    provider asked for.
+    provider asked for. *attempt* is 0 where none has counted yet.
     """
-    longest = min(policy.backoff_us << min(attempt - 1, 20), policy.backoff_max_us)
+    longest = min(policy.backoff_us << min(max(attempt - 1, 0), 20), policy.backoff_max_us)
     pause = longest // 2 + int(longest // 2 * fraction)
     return now_us + max(pause, retry_after_us)

@@ -115,21 +115,28 @@ def _name(draft: Draft, message: Message, settled: SendSettled) -> None:
 
 def _again(draft: Draft, message: Message, result: Deferred) -> None:
     """Ask the next provider of the channel at once; after the last one the first, after a pause."""
-    carriers = draft.definitions.carriers.get(message.channel, ())
-    names = [carrier.provider for carrier in carriers]
+    names = _names(draft, message)
     at = names.index(message.provider) if message.provider in names else -1
-    message = replace(message, detail=result.detail[:500])
+    if _spared(result):
+        message = replace(message, spared=message.spared + 1)
     if not (message.unsure or result.put_off) and 0 <= at < len(names) - 1:
         _note(draft, message, "failed_over", f"{message.provider}: {result.detail}")
-        _attempt(draft, replace(message, provider=names[at + 1]))
+        detail = result.detail[:500]
+        _attempt(draft, replace(message, detail=detail, provider=names[at + 1]))
         return
     if not message.unsure and names:
         message = replace(message, provider=names[0])
-    policy = draft.definitions.policy
-    rounds = -(-message.attempt // max(1, len(names)))
+    _later(draft, message, result, len(names))
+
+
+def _later(draft: Draft, message: Message, result: Deferred, providers: int) -> None:
+    """Ask again after a pause that grows with the rounds that counted, if there is time for it."""
+    policy, told = draft.definitions.policy, message.detail
+    rounds = -(-(message.attempt - message.spared) // max(1, providers))
     due_us = next_attempt_us(
         draft.now_us, rounds, result.retry_after_us, policy, draft.ids.fraction()
     )
+    message = replace(message, detail=result.detail[:500])
     if _expired(message, due_us):
         failed(draft, message, "EXPIRED", result.detail or "no attempt succeeded in time")
         return
@@ -138,7 +145,19 @@ def _again(draft: Draft, message: Message, result: Deferred) -> None:
         return
     message = replace(message, state=MessageState.RETRYING, due_us=due_us, owner="")
     draft.put_message(message)
-    _note(draft, message, "retrying", result.detail)
+    if not _spared(result) or message.detail != told:  # what lasts for hours is told once
+        _note(draft, message, "retrying", result.detail)
+
+
+def _spared(result: Deferred) -> bool:
+    """Return whether an attempt counts for nothing: it was not made, or time was asked for."""
+    return result.put_off or result.retry_after_us > 0
+
+
+def _names(draft: Draft, message: Message) -> list[str]:
+    """Return the providers of the channel, first choice first."""
+    carriers = draft.definitions.carriers.get(message.channel, ())
+    return [carrier.provider for carrier in carriers]
 
 
 def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False) -> None:

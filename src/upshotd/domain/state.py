@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from upshotd.domain import addresses
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.explanation import STARTED, Explanation
+from upshotd.domain.fetching import Fetch
 from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement, Outcome
 from upshotd.domain.profile import Erasure, Group, Merge, Profile, Suppression
@@ -288,6 +289,8 @@ class Changes:
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
     outcomes: list[Outcome] = field(default_factory=list)
+    #: Not stored (the runs are): what is asked once this is committed.
+    fetches: list[Fetch] = field(default_factory=list)
     #: Not stored (the runs are): what a later decision of the batch must see.
     last_starts: dict[EntryKey, int] = field(default_factory=dict)
 
@@ -313,6 +316,7 @@ class Changes:
         self.consents.update(later.consents)
         self.suppressions.update(later.suppressions)
         self.outcomes += later.outcomes
+        self.fetches += later.fetches
         self.last_starts.update(later.last_starts)
 
     @property

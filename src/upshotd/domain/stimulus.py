@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event
 from upshotd.domain.explanation import Explanation
+from upshotd.domain.fetching import FetchResult
 from upshotd.domain.message import Channel, SendResult
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.profile import Suppression
@@ -35,6 +36,20 @@ class SendSettled(NamedTuple):
     provider: str
     #: Whether it never delivers one message twice.
     idempotent: bool
+
+
+class FetchSettled(NamedTuple):
+    """What a run asked was answered, or was not."""
+
+    run_id: str
+    step_id: str
+    #: The attempt that was made; an answer to an older one is stale.
+    attempt: int
+    result: FetchResult
+
+
+#: What came of something that this process did after a commit: never refused, never lost.
+SETTLED = (SendSettled, FetchSettled)
 
 
 class RunDue(NamedTuple):
@@ -101,6 +116,7 @@ Stimulus: TypeAlias = (
     EventArrived
     | EngagementArrived
     | SendSettled
+    | FetchSettled
     | RunDue
     | MessageDue
     | CancelRequested

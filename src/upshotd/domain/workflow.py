@@ -14,6 +14,7 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
@@ -27,6 +28,8 @@ StepKind: TypeAlias = (
     | Branch
     | Throttle
     | Digest
+    | FetchStep
+    | Generate
     | UpdateProfile
     | Emit
     | Enroll
@@ -134,6 +137,10 @@ def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
             for index, case in enumerate(step.kind.cases):
                 yield f"branch.cases[{index}].steps", case.steps
             yield "branch.otherwise", step.kind.otherwise
+        case FetchStep():
+            yield "fetch.on_failure", step.kind.on_failure
+        case Generate():
+            yield "generate.on_failure", step.kind.on_failure
         case Throttle():
             yield "throttle.on_throttled", step.kind.on_throttled
         case _:

@@ -1,17 +1,20 @@
 """AdminService: looks into the service, and stops runs."""
 
 from upshot.v1 import admin_pb2 as pb
+from upshot.v1 import outcome_pb2, provider_pb2
 from upshotd.adapters.grpc import admin_codec, suppression_codec, template_codec, topic_codec
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
 from upshotd.application.erasing import Erasing
+from upshotd.application.health import Health, ProviderHealth
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
 from upshotd.application.preferences import Preferences
 from upshotd.application.shelf import Shelf
 from upshotd.application.suppressions import Suppressions
 from upshotd.application.workflows import Workflows
+from upshotd.domain.breaker import State
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.message import Channel
 from upshotd.domain.run import RunState
@@ -32,6 +35,7 @@ class AdminService:
         suppressions: Suppressions,
         erasing: Erasing,
         loop: Loop,
+        health: ProviderHealth,
     ) -> None:
         self._admin = admin
         self._workflows = workflows
@@ -40,6 +44,7 @@ class AdminService:
         self._suppressions = suppressions
         self._erasing = erasing
         self._loop = loop
+        self._health = health
 
     async def GetWorkflow(
         self, workspace_id: str, request: pb.GetWorkflowRequest
@@ -258,6 +263,25 @@ class AdminService:
         end = instant_us(request.end_time) if request.HasField("end_time") else None
         counts = await self._admin.counts(workspace_id, start, end, request.workflow_id)
         return pb.CountOutcomesResponse(counts=[admin_codec.outcome_count(c) for c in counts])
+
+    async def ListProviders(
+        self, _workspace_id: str, _request: provider_pb2.ListProvidersRequest
+    ) -> provider_pb2.ListProvidersResponse:
+        return provider_pb2.ListProvidersResponse(providers=map(_provider, self._health.list()))
+
+
+def _provider(health: Health) -> provider_pb2.Provider:
+    breaker = health.breaker
+    opened, rests = breaker.since_us, health.state is State.OPEN
+    return provider_pb2.Provider(
+        provider=health.provider,
+        channels=map(outcome_pb2.Channel.ValueType, health.channels),
+        state=provider_pb2.BreakerState.ValueType(health.state),
+        failures=breaker.failures,
+        detail=breaker.detail,
+        open_time=None if opened is None else timestamp(opened),
+        probe_time=timestamp(breaker.until_us) if rests else None,
+    )
 
 
 def _run_state(number: int) -> RunState | None:

@@ -16,12 +16,14 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from upshotd.adapters.grpc.costs import COSTS, PLAIN
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
 from upshotd.adapters.grpc.scopes import ALLOWED
 from upshotd.application.credentials import SCOPES, Caller, Credentials
 from upshotd.application.failpoints import failpoint
 from upshotd.application.keys import Scope
 from upshotd.application.ports import Clock, Ids
+from upshotd.application.quotas import Quotas
 from upshotd.domain.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -121,6 +123,7 @@ class Boundary:
         self._streams: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
         self._revoked: set[asyncio.Task[Any]] = set()
         self._clock = clock
+        self._quotas = Quotas(clock)
         self._ids = ids
         self._unary_limit = unary_limit_us / 1_000_000
         self._write_limit = write_limit_us / 1_000_000
@@ -157,14 +160,23 @@ class Boundary:
 
     def unary(self, method: str, parse: Parse, call: Unary) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler of a unary method."""
+        cost, repeated = COSTS.get(method, PLAIN)
+
+        async def answered(caller: Caller, request: Message) -> bytes:
+            response = await call(caller.workspace_id, request)
+            if caller.rate:
+                self._quotas.give_back(caller, repeated(response))
+            return response.SerializeToString()
 
         async def answer(caller: Caller, raw: bytes, context: Context) -> bytes:
-            request, workspace_id = _parsed(parse, raw), caller.workspace_id
+            request = _parsed(parse, raw)
+            if caller.rate:
+                self._quotas.charge(caller, cost(request))
             if context.time_remaining() is not None:
-                return (await call(workspace_id, request)).SerializeToString()
+                return await answered(caller, request)
             try:
                 async with asyncio.timeout(self._unary_limit) as limit:
-                    return (await call(workspace_id, request)).SerializeToString()
+                    return await answered(caller, request)
             except TimeoutError:
                 if not limit.expired():
                     raise
@@ -183,7 +195,10 @@ class Boundary:
         async def answer(caller: Caller, raw: bytes, context: Context) -> bytes:
             with _Patience(self._write_limit) as patience, self._opened(caller.key_id) as revoked:
                 try:
-                    pages = call(caller.workspace_id, _parsed(parse, raw))
+                    request = _parsed(parse, raw)
+                    if caller.rate:
+                        self._quotas.charge(caller, 1)
+                    pages = call(caller.workspace_id, request)
                     async with aclosing(pages):
                         await _written(pages, context, patience)
                 except asyncio.CancelledError:

@@ -30,7 +30,7 @@ class KeyService:
         if strange:
             raise InvalidArgument.of([Violation("scopes", f"{strange[0]} is no scope of keys")])
         scopes = [_SCOPES[number] for number in request.scopes]
-        key, text = await self._keys.create(where, scopes, request.label)
+        key, text = await self._keys.create(where, scopes, request.label, request.rate)
         return pb.CreateKeyResponse(key=_message(key), secret=text)
 
     async def ListKeys(self, workspace_id: str, request: pb.ListKeysRequest) -> pb.ListKeysResponse:
@@ -51,6 +51,7 @@ def _message(key: Key) -> pb.Key:
         scopes=sorted(_NUMBERS[scope] for scope in key.scopes),
         label=key.label,
         create_time=timestamp(key.create_us),
+        rate=key.rate,
     )
     if key.revoke_us is not None:
         message.revoke_time.CopyFrom(timestamp(key.revoke_us))

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from upshot.v1 import engagement_pb2, outcome_pb2
 from upshot.v1 import workflow_pb2 as pb
-from upshotd.adapters.grpc import send_codec, window_codec
+from upshotd.adapters.grpc import fetch_codec, send_codec, window_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import duration, timestamp
@@ -17,6 +17,7 @@ from upshotd.domain.steps.digest import ITEMS_DEFAULT, Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
@@ -42,7 +43,7 @@ def step(message: pb.Step, path: str, reading: Reading) -> Step:
 
 
 # A case for each kind, here and below.
-def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C901, PLR0911
+def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C901, PLR0911, PLR0912
     match message.WhichOneof("kind"):
         case "send":
             at = f"{path}.send"
@@ -58,6 +59,15 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C
             return _throttle(message.throttle, f"{path}.throttle", reading)
         case "digest":
             return _digest(message.digest, f"{path}.digest", reading)
+        case "fetch":
+            at = f"{path}.fetch"
+            on_failure = _steps(message.fetch.on_failure, f"{at}.on_failure", reading)
+            return replace(fetch_codec.fetch(message.fetch, at, reading), on_failure=on_failure)
+        case "generate":
+            at = f"{path}.generate"
+            on_failure = _steps(message.generate.on_failure, f"{at}.on_failure", reading)
+            asked = fetch_codec.generate(message.generate, at, reading)
+            return replace(asked, on_failure=on_failure)
         case "update_profile":
             return UpdateProfile(dict(message.update_profile.traits))
         case "emit":
@@ -209,7 +219,7 @@ def _suppress(message: pb.Suppress, path: str, reading: Reading) -> Suppress:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def message(step: Step) -> pb.Step:  # noqa: C901
+def message(step: Step) -> pb.Step:  # noqa: C901, PLR0912
     """Return *step* as a message, in canonical form."""
     written = pb.Step(step_id=step.step_id, condition=step.condition)
     kind = step.kind
@@ -227,6 +237,12 @@ def message(step: Step) -> pb.Step:  # noqa: C901
             written.throttle.CopyFrom(_throttle_message(kind))
         case Digest():
             written.digest.CopyFrom(_digest_message(kind))
+        case FetchStep():
+            written.fetch.CopyFrom(fetch_codec.fetch_message(kind))
+            written.fetch.on_failure.extend(map(message, kind.on_failure))
+        case Generate():
+            written.generate.CopyFrom(fetch_codec.generate_message(kind))
+            written.generate.on_failure.extend(map(message, kind.on_failure))
         case UpdateProfile():
             written.update_profile.CopyFrom(pb.UpdateProfile(traits=kind.traits))
         case Emit():

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import orjson
 from aiohttp import web
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -60,7 +61,7 @@ def refusal_of(error: RpcError) -> Refusal:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             wait = str(_retry_after_s(error))
             headers = {"Retry-After": wait, "X-RateLimit-Reset": wait}
-            return Refusal(429, "more work than the server can hold; send it again", headers)
+            return Refusal(429, f"{_exhausted(error)}; send it again", headers)
         case (
             grpc.StatusCode.UNAVAILABLE
             | grpc.StatusCode.DEADLINE_EXCEEDED
@@ -74,19 +75,30 @@ def refusal_of(error: RpcError) -> Refusal:
             return Refusal(500, "internal error")
 
 
+def _exhausted(error: RpcError) -> str:
+    info = error_details_pb2.ErrorInfo()
+    if _found(error, info) and info.reason == "QUOTA_EXCEEDED":
+        return f"the quota of this key is used up: {info.metadata['quota']}"
+    return "more work than the server can hold"
+
+
 def _retry_after_s(error: RpcError) -> int:
     """Return whole seconds; at least 1, for 0 would read as no Retry-After at all."""
+    info = error_details_pb2.RetryInfo()
+    if not _found(error, info):
+        return _RETRY_S
+    delay_us: int = info.retry_delay.ToMicroseconds()
+    return min(max(-(-delay_us // 1_000_000), _RETRY_S), _RETRY_MAX_S)
+
+
+def _found(error: RpcError, info: Message) -> bool:
+    """Fill *info* from the details of a status; False where it has none of the kind."""
     try:
         # The library's types know only calls, not the errors that it takes as well.
         status = rpc_status.from_call(_as_call(error))
     except ValueError:  # a status that contradicts its own details
-        return _RETRY_S
-    info = error_details_pb2.RetryInfo()
-    for detail in status.details if status is not None else ():
-        if detail.Unpack(info):
-            delay_us: int = info.retry_delay.ToMicroseconds()
-            return min(max(-(-delay_us // 1_000_000), _RETRY_S), _RETRY_MAX_S)
-    return _RETRY_S
+        return False
+    return any(detail.Unpack(info) for detail in (status.details if status is not None else ()))
 
 
 def _as_call(error: RpcError) -> Any:

@@ -5,7 +5,7 @@ committed; what cannot be taken now is answered 503 or 429, and comes again.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
@@ -54,14 +54,17 @@ class Keys:
     public_url: str = ""
 
 
-#: Where no provider tells anything.
-NO_KEYS: Final = Keys()
+def no_keys() -> Keys:
+    """Return those of a server to which no provider tells anything."""
+    return Keys()
 
 
 class Callbacks:
     """The routes below /callbacks. *stub* is a client of our own server."""
 
-    def __init__(self, stub: "UpshotServiceAsyncStub", links: LinkReader, keys: Keys) -> None:
+    def __init__(
+        self, stub: "UpshotServiceAsyncStub", links: LinkReader, keys: Callable[[], Keys]
+    ) -> None:
         self._stub = stub
         self._links = links
         self._keys = keys
@@ -74,7 +77,7 @@ class Callbacks:
         app.router.add_post(f"/callbacks/twilio/{{provider}}/{inbound}", self._inbound)
 
     async def _sendgrid(self, request: web.Request) -> web.StreamResponse:
-        keys = self._keys.sendgrid.get(request.match_info["provider"])
+        keys = self._keys().sendgrid.get(request.match_info["provider"])
         if keys is None:
             raise Refusal(404, "no provider of this name takes events")
         body = await body_of(request, BODY_BYTES_MAX)
@@ -107,13 +110,14 @@ class Callbacks:
 
     async def _signed_by_twilio(self, request: web.Request) -> dict[str, str]:
         """Return the parameters of a call; raises Refusal unless Twilio has signed it."""
-        tokens = self._keys.twilio.get(request.match_info["provider"])
+        keys = self._keys()
+        tokens = keys.twilio.get(request.match_info["provider"])
         if tokens is None:
             raise Refusal(404, "no provider of this name tells anything")
         body = await body_of(request, BODY_BYTES_MAX)
         form = _form(request, body)
         # As Twilio called it: a proxy in front of us has changed the rest of the address.
-        url = self._keys.public_url + request.raw_path
+        url = keys.public_url + request.raw_path
         signature = request.headers.get(twilio.SIGNATURE, "")
         if not twilio.is_signed(tokens, url, form, body, signature):
             raise Refusal(403, "this was not signed by Twilio")

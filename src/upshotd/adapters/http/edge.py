@@ -19,7 +19,7 @@ from aiohttp import web
 from upshot.v1.admin_pb2_grpc import AdminServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.http.answers import Refusal, json_response
-from upshotd.adapters.http.callbacks import NO_KEYS, Callbacks, Keys
+from upshotd.adapters.http.callbacks import Callbacks, Keys, no_keys
 from upshotd.adapters.http.links import LinkReader, MailLinks
 from upshotd.adapters.http.preferences import PreferencePage
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
@@ -52,12 +52,12 @@ class Edge:
         admin: "AdminServiceAsyncStub",
         links: LinkReader,
         now_us: Callable[[], int],
-        keys: Keys = NO_KEYS,
+        keys: Callable[[], Keys] = no_keys,
         tls: ssl.SSLContext | None = None,
         door: socket.socket | None = None,
     ) -> None:
-        """*stub* and *admin* call our own server, *now_us* is its clock; port 0 is any. *keys* are
-        those by which providers sign what they tell.
+        """*stub* and *admin* call our own server, *now_us* is its clock; port 0 is any. *keys*
+        returns those by which providers sign what they tell, as they are now.
 
         *door* is a socket that is bound already; it is used instead of host and port, and closed
         at the end.
@@ -72,7 +72,7 @@ class Edge:
         self._links = MailLinks(stub, links, now_us)
         self._preferences = PreferencePage(admin, links)
         self._callbacks = Callbacks(stub, links, keys)
-        self._inbound = Inbound(stub, keys.segment)
+        self._inbound = Inbound(stub, lambda: keys().segment)
         self._runner = web.AppRunner(
             self._app(stub),
             handle_signals=False,
@@ -126,7 +126,7 @@ async def serving(
     target: str,
     links: LinkReader,
     now_us: Callable[[], int],
-    keys: Keys,
+    keys: Callable[[], Keys],
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Edge]:
     """Serve behind a bound socket as a client of the gRPC server at *target*, our own."""

@@ -15,6 +15,7 @@ messageId.
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -47,8 +48,8 @@ INGEST_S: Final = 4.5
 class Inbound:
     """The routes below /inbound. *stub* is a client of our own server."""
 
-    def __init__(self, stub: "UpshotServiceAsyncStub", secret: str) -> None:
-        """*secret* is that of the Webhooks destination; empty where it has none."""
+    def __init__(self, stub: "UpshotServiceAsyncStub", secret: Callable[[], str]) -> None:
+        """*secret* returns that of the Webhooks destination; empty where it has none."""
         self._stub = stub
         self._secret = secret
 
@@ -66,7 +67,8 @@ class Inbound:
 
     async def _by_address(self, request: web.Request) -> web.StreamResponse:
         body = await body_of(request, BODY_BYTES_MAX)
-        if self._secret and not is_signed(self._secret, body, request.headers.get(SIGNATURE, "")):
+        secret = self._secret()
+        if secret and not is_signed(secret, body, request.headers.get(SIGNATURE, "")):
             raise Refusal(401, "this was not signed with the secret of the destination")
         return await self._take(body, request.match_info["key"])
 

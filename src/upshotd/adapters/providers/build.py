@@ -5,9 +5,11 @@ from types import MappingProxyType
 
 from upshotd.adapters.providers import console, null, resend, sendgrid, slack, smtp, twilio, webhook
 from upshotd.adapters.providers.options import Home, Options
+from upshotd.adapters.providers.rotating import RotatingProvider
 from upshotd.application.ports import Provider
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.message import Channel
+from upshotd.secret_files import Renewed
 
 _ALL = frozenset(Channel) - {Channel.UNSPECIFIED}
 #: Which channels a kind of provider can serve.
@@ -50,4 +52,14 @@ def build(kind: str, name: str, options: Mapping[str, object], home: Home) -> Pr
             f"providers.{name} is of no known kind",
             (Violation(field, f"is {kind!r}; there are: {known}"),),
         )
-    return make(name, Options(name, options, home.environ), home)
+    read = Options(name, options, home.environ, home.secrets)
+    provider = make(name, read, home)
+    if not read.files:
+        return provider
+
+    def again() -> Provider:
+        return make(name, Options(name, options, home.environ, home.secrets), home)
+
+    return RotatingProvider(
+        Renewed(provider, again, lambda: home.secrets.version(read.files), name)
+    )

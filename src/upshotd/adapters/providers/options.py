@@ -1,7 +1,7 @@
 """Reads a provider's options out of the settings and collects every fault of them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from upshotd.adapters.providers.mime import ascii_domain
 from upshotd.adapters.providers.wording import has_controls
 from upshotd.domain.errors import InvalidArgument, Violation
+from upshotd.secret_files import SecretFiles
 
 #: What one attempt may take where nothing is said, and at most, in microseconds.
 TIMEOUT_US: Final = 15_000_000
@@ -16,6 +17,8 @@ _LONGEST_US: Final = 120_000_000
 _NAME_LENGTH: Final = 100
 _WORD_LENGTH: Final = 255
 
+#: Where a text may come from.
+_WAYS: Final = ("env", "file")
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000}
 
@@ -36,21 +39,31 @@ class Home:
     callback_token: Callable[[str, str], str] = _no_token
     #: What the addresses of this server begin with, without a slash at the end.
     public_url: str = ""
+    #: Where secrets named by `{file = ...}` are found.
+    secrets: SecretFiles = field(default_factory=SecretFiles, repr=False)
 
 
 class Options:
     """The options of one provider; ask for each, then `check`.
 
-    Any text may come from the environment: `password = {env = "NAME"}` or `password_env = "NAME"`.
+    Any text may come from the environment or from a file: `password = {env = "NAME"}` or
+    `password_env = "NAME"`, `password = {file = "PATH"}` or `password_file = "PATH"`.
     What is missing or wrong is remembered and read as an empty value, so that one look names all.
     """
 
     def __init__(
-        self, name: str, options: Mapping[str, object], environ: Mapping[str, str]
+        self,
+        name: str,
+        options: Mapping[str, object],
+        environ: Mapping[str, str],
+        secrets: SecretFiles | None = None,
     ) -> None:
         self._path = f"providers.{name}"
         self._options = options
         self._environ = environ
+        self._secrets = secrets or SecretFiles()
+        #: The files that were read.
+        self.files: set[str] = set()
         self._known: set[str] = set()
         self._violations: list[Violation] = []
 
@@ -164,7 +177,7 @@ class Options:
         """Raise InvalidArgument with all faults, unknown options among them."""
         for option in self._options:
             if option not in self._known:
-                known = ", ".join(sorted(self._known - {f"{k}_env" for k in self._known}))
+                known = ", ".join(sorted(self._known - _ways(self._known)))
                 self.fault(option, f"is no option of {kind}; there are: {known or 'none'}")
         if self._violations:
             raise InvalidArgument(f"{self._path} cannot be used as it is", tuple(self._violations))
@@ -174,25 +187,50 @@ class Options:
         return self._options.get(option)
 
     def _given(self, option: str) -> object:
-        by_name = f"{option}_env"
-        value, variable = self._take(option), self._take(by_name)
-        if variable is None:
-            return value
-        if value is not None:
-            self.fault(by_name, f"give either {option} or {by_name}")
-        return {"env": variable}
+        value = self._take(option)
+        for way in _WAYS:
+            named = self._take(f"{option}_{way}")
+            if named is None:
+                continue
+            if value is not None:
+                self.fault(
+                    f"{option}_{way}", f"give either {option}, {option}_env or {option}_file"
+                )
+            value = {way: named}
+        return value
 
     def _resolved(self, option: str, value: object) -> str:
         if isinstance(value, str):
             return value
-        if not isinstance(value, Mapping) or set(value) != {"env"}:
-            self.fault(option, 'must be text, or {env = "NAME"}')
+        if not isinstance(value, Mapping) or len(value) != 1 or not set(value) <= set(_WAYS):
+            self.fault(option, 'must be text, {env = "NAME"} or {file = "PATH"}')
             return ""
+        return self._by_file(option, value) if "file" in value else self._by_name(option, value)
+
+    def _by_name(self, option: str, value: Mapping[str, object]) -> str:
         variable = value["env"]
         if not isinstance(variable, str) or not self._environ.get(variable):
             self.fault(option, f"environment variable {variable} is not set")
             return ""
         return self._environ[variable]
+
+    def _by_file(self, option: str, value: Mapping[str, object]) -> str:
+        path = value["file"]
+        if not isinstance(path, str) or not path:
+            self.fault(option, "must name a file")
+            return ""
+        try:
+            text = self._secrets.text(path)
+        except ValueError as error:
+            self.fault(option, f"{path}: {error}")
+            return ""
+        self.files.add(path)
+        return text
+
+
+def _ways(known: Iterable[str]) -> set[str]:
+    """Return what options may be called beside their names."""
+    return {f"{option}_{way}" for option in known for way in _WAYS}
 
 
 def _length_us(value: object) -> int:

@@ -19,7 +19,9 @@ async def prepared(
         return make(await files.fetch(content.attachments))
     except Unfetched as fault:
         detail = str(fault)
-        return Deferred(detail) if fault.again else Refused("ATTACHMENT_ERROR", detail)
+        if fault.again:
+            return Deferred(detail, of_message=True)
+        return Refused("ATTACHMENT_ERROR", detail)
     except Unsendable as fault:
         return Refused(fault.reason, fault.detail)
 

@@ -115,7 +115,7 @@ def _verdict(error: str) -> SendResult:
     if error in _BAD_TEXT:
         return Refused("PROVIDER_ERROR", words)
     # Tokens, scopes, an app that is in no such channel: it is ours to mend.
-    return Deferred(f"configuration: {words}")
+    return Deferred(f"configuration: {words}", of_message=error == "not_in_channel")
 
 
 def make(name: str, options: Options, home: Home) -> SlackProvider:

@@ -248,7 +248,10 @@ def _verdict(error: Exception, connection: _Connection | None) -> SendResult:
         return Deferred(words)
     match error:
         case SMTPRecipientsRefused():
-            return _answered(error.recipients[0].code, "BOUNCED", words, connection)
+            code = error.recipients[0].code
+            if 400 <= code < 500:  # a full mailbox, a grey list; 421 shuts the door to everybody
+                return Deferred(words, of_message=code != 421)
+            return _answered(code, "BOUNCED", words, connection)
         case SMTPSenderRefused() | SMTPDataError():
             return _answered(error.code, "PROVIDER_ERROR", words, connection)
         case SMTPNotSupported() | ValueError() if not connection.data_begun:

@@ -39,6 +39,8 @@ _TOO_MANY: Final = 20429
 #: Credentials, permissions for a country, a trial account, faults of the sender's number: they are
 #: ours to mend, and another provider may do it meanwhile.
 _OURS: Final = frozenset({20003, 21408, 21606, 21608, 21612, 21659, 21660, 21703})
+#: Those of them that are about the recipient's number: others may be reached meanwhile.
+_OF_NUMBER: Final = frozenset({21408, 21608, 21612})
 _VALID_S: Final = 36_000
 
 
@@ -139,7 +141,7 @@ def _verdict(answer: Answer, code: int, words: str, now_us: int) -> SendResult:
     if answer.status >= 500 or answer.status < 400:
         return Unknown(words)
     if code in _OURS or answer.status in (401, 403, 404):
-        return Deferred(f"configuration: {words}")
+        return Deferred(f"configuration: {words}", of_message=code in _OF_NUMBER)
     if code == _STOPPED:
         return Refused("STOP", words)
     return Refused("INVALID_ADDRESS" if code in _BAD_NUMBER else "PROVIDER_ERROR", words)

@@ -106,6 +106,8 @@ class WebhookProvider:
         # Safe to repeat although the receiver may have begun: it knows the message by webhook-id.
         if status in (408, 429) or status >= 500:
             return Deferred(words, answer.retry_after_us(self._now_us()))
+        if status in (401, 403):
+            return Deferred(f"configuration: {words}")
         return Refused("PROVIDER_ERROR", words)
 
 

@@ -10,6 +10,7 @@ from upshotd.adapters.relay.posting import TIMEOUT_US
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.event import EVENT_NAME_MAX
 from upshotd.domain.outcome import OutcomeKind
+from upshotd.secret_files import SecretFiles
 
 #: What relays and subscriptions can be called.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -22,10 +23,19 @@ _TIMEOUT_MOST_US = 120_000_000
 class Reader:
     """The table of one relay. No fault repeats a secret."""
 
-    def __init__(self, path: str, table: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        table: Mapping[str, object],
+        environ: Mapping[str, str],
+        secrets: SecretFiles,
+    ) -> None:
         self._path = path
         self._table = dict(table)
         self._environ = environ
+        self._secrets = secrets
+        #: The files of secrets that were read.
+        self.files: list[str] = []
         self._faults: list[Violation] = []
 
     def fault(self, name: str, description: str) -> None:
@@ -44,9 +54,13 @@ class Reader:
         return self._table.pop(name, default)
 
     def secret(self, name: str, description: str) -> str:
-        """Return a text that is required, from the table or from the variable it names."""
+        """Return a text that is required: from the table, or a variable or a file that it names."""
         by_name = f"{name}_env"
-        text, variable = self.take(name), self.take(by_name)
+        text, variable, file = self.take(name), self.take(by_name), self.take(f"{name}_file")
+        if file is not None:
+            if text is not None or variable is not None:
+                self.fault(f"{name}_file", f"give either {name}, {by_name} or {name}_file")
+            return self._in_file(f"{name}_file", file)
         if text is None and isinstance(variable, str) and variable:
             text = self._environ.get(variable)
             if not text:
@@ -59,6 +73,15 @@ class Reader:
             return text
         self.fault(name, f"is required: {description}")
         return ""
+
+    def _in_file(self, name: str, file: object) -> str:
+        try:
+            text = self._secrets.text(file if isinstance(file, str) else "")
+        except ValueError as error:
+            self.fault(name, f"{file}: {error}")
+            return ""
+        self.files.append(str(file))
+        return text
 
     def address(self, name: str, example: str) -> str:
         """Return an http or https address."""

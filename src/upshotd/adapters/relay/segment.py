@@ -46,15 +46,19 @@ class Segment:
     advice = "check write key and endpoint"
     limits = LIMITS
 
-    def __init__(self, settings: SegmentSettings, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        settings: SegmentSettings,
+        now_us: Callable[[], int],
+        current: Callable[[], SegmentSettings] | None = None,
+    ) -> None:
+        """*current* returns the settings as they are at each time: the write key may change."""
         rules = settings.rules
         self._rules = rules
+        self._current = current or (lambda: settings)
         self._engagements = LastEngagements(rules) if settings.identify else None
-        headers = {
-            "authorization": "Basic " + b64encode(f"{settings.write_key}:".encode()).decode(),
-            "user-agent": f"upshot/{rules.version}",
-        }
-        self._posting = Posting(settings.endpoint, headers, settings.timeout_us, _UNFIT, now_us)
+        agent = {"user-agent": f"upshot/{rules.version}"}
+        self._posting = Posting(settings.endpoint, agent, settings.timeout_us, _UNFIT, now_us)
 
     def items(self, outcome: pb.Outcome) -> tuple[Item, ...] | NotExported:
         """Return the track call of *outcome*, and the identify call after it."""
@@ -66,7 +70,8 @@ class Segment:
 
     async def post(self, items: Sequence[Item]) -> Verdict:
         """Post *items* in one request."""
-        return await self._posting.post(request_body(items))
+        key = b64encode(f"{self._current().write_key}:".encode()).decode()
+        return await self._posting.post(request_body(items), {"authorization": f"Basic {key}"})
 
     async def close(self) -> None:
         """Close the connections that are kept open."""

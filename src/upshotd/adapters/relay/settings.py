@@ -14,6 +14,7 @@ from upshotd.adapters.relay.segment import SegmentSettings
 from upshotd.adapters.relay.webhook import WebhookSettings
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.outcome import OutcomeKind
+from upshotd.secret_files import SecretFiles
 from upshotd.signing import keys_of
 
 #: Region -> where Segment takes batches. What goes to the wrong one is lost without an error.
@@ -29,6 +30,7 @@ SEGMENT: Final = "segment"
 #: What a relay can write to.
 KINDS: Final = ("segment", "webhook", "file")
 
+_KEY_ELSEWHERE = ("write_key_env", "write_key_file")
 _WRITE_KEY = re.compile(r"[\x21-\x39\x3b-\x7e]{1,256}")  # no colon: it ends the name in Basic
 _NAMINGS = ("courier", "semantic")
 
@@ -48,6 +50,8 @@ class RelaySettings:
     #: Where outcomes are kept that the far end does not take; None: only the log tells of them.
     dead_letters: Path | None
     far_end: FarEndSettings
+    #: The files that its secrets are from.
+    files: tuple[str, ...] = ()
 
 
 def relay_settings(
@@ -56,16 +60,20 @@ def relay_settings(
     environ: Mapping[str, str],
     overrides: Mapping[str, object | None],
     version: str,
+    secrets: SecretFiles | None = None,
 ) -> RelaySettings:
     """Return the settings of relay *name*; *overrides* go over its table, None is not given.
 
+    *secrets* are the files that a table may name in place of secrets.
     Raises InvalidArgument with every fault; none of them repeats a secret.
     """
     table = _table(name, tables)
     given = {key: value for key, value in overrides.items() if value is not None}
     if "endpoint" in given:
         table = {key: value for key, value in table.items() if key != "region"}
-    reader = Reader(f"relay.{name}", {**table, **given}, environ)
+    if "write_key" in given:
+        table = {key: value for key, value in table.items() if key not in _KEY_ELSEWHERE}
+    reader = Reader(f"relay.{name}", {**table, **given}, environ, secrets or SecretFiles())
     make = _MAKERS[str(reader.take("kind", name))]
     subscription, dead_letters = reader.name("subscription", name), reader.file("dead_letters")
     _check_apart(reader, name, tables, subscription, dead_letters)
@@ -73,7 +81,8 @@ def relay_settings(
     include_recipient = reader.flag("include_recipient")
     far_end = make(reader, version, kinds, include_recipient)
     reader.check()
-    return RelaySettings(name, subscription, kinds, include_recipient, dead_letters, far_end)
+    files = tuple(reader.files)
+    return RelaySettings(name, subscription, kinds, include_recipient, dead_letters, far_end, files)
 
 
 def _table(name: str, tables: Mapping[str, object]) -> Mapping[str, object]:

@@ -40,9 +40,16 @@ class Webhook:
     advice = "check url and secret"
     limits = LIMITS
 
-    def __init__(self, settings: WebhookSettings, now_us: Callable[[], int]) -> None:
-        """*now_us* is the wall clock: receivers refuse a timestamp minutes away."""
+    def __init__(
+        self,
+        settings: WebhookSettings,
+        now_us: Callable[[], int],
+        current: Callable[[], WebhookSettings] | None = None,
+    ) -> None:
+        """*now_us* is the wall clock: receivers refuse a timestamp minutes away. *current* returns
+        the settings as they are at each time: the keys may change."""
         self._settings = settings
+        self._current = current or (lambda: settings)
         self._now_us = now_us
         agent = {"user-agent": f"upshot/{settings.version}"}
         self._posting = Posting(settings.url, agent, settings.timeout_us, _UNFIT, now_us)
@@ -62,7 +69,7 @@ class Webhook:
         headers = {
             "webhook-id": outcome_id,
             "webhook-timestamp": second,
-            "webhook-signature": signature(self._settings.keys, outcome_id, second, item.body),
+            "webhook-signature": signature(self._current().keys, outcome_id, second, item.body),
         }
         return await self._posting.post(item.body, headers)
 

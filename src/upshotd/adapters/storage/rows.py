@@ -276,6 +276,10 @@ def content_of(document: list[Any] | None) -> Content | None:
     return content
 
 
+#: What a message has whose row was written before there was a place for it.
+_LATER: list[Any] = [False, None, "", 0]
+
+
 def message_row(message: Message) -> Row:
     """Return *message* as `MESSAGE_COLUMNS`, with the next row version; then its owner, and where
     answers to it come from."""
@@ -285,7 +289,7 @@ def message_row(message: Message) -> Row:
     body = dump(
         [m.step_id, m.workflow_version, int(m.channel), int(m.state), m.recipient, m.reason]
         + [m.detail, m.attempt, m.owner, m.possible_duplicate, m.create_us, m.facts]
-        + [m.unsure, m.expire_us, m.template_id]
+        + [m.unsure, m.expire_us, m.template_id, m.spared]
     )
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
@@ -300,8 +304,8 @@ def message_of(row: Row) -> Message:
     due_us, row_version, body, *content = row[6:]
     step_id, version, channel, state, recipient, reason = body[:6]
     detail, attempt, owner, possible_duplicate, create_us, facts, *later = body[6:]
-    # Those written before channels had several providers do not have them.
-    unsure, expire_us, template_id = later or (False, None, "")
+    # Those written before channels had several providers, or breakers, do not have them all.
+    unsure, expire_us, template_id, spared = later + _LATER[len(later) :]
     return Message(
         message_id,
         run_id,
@@ -324,6 +328,7 @@ def message_of(row: Row) -> Message:
         unsure=unsure,
         expire_us=expire_us,
         template_id=template_id,
+        spared=spared,
         create_us=create_us,
         facts=facts,
         row_version=row_version,

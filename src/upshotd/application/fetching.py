@@ -1,0 +1,92 @@
+"""Asks what runs want to know: outside any transaction, with bounded concurrency."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from upshotd.domain.fetching import Fetch, FetchResult, Unfetched
+from upshotd.domain.stimulus import FetchSettled
+
+log = structlog.get_logger()
+
+#: Takes the result of an attempt: (workspace_id, result).
+Settle = Callable[[str, FetchSettled], None]
+
+
+class Fetcher(Protocol):
+    """Asks addresses and models."""
+
+    async def fetch(self, fetch: Fetch) -> FetchResult:
+        """Make one attempt within its time and say what came of it. Never raises for what others
+        do: that is an Unfetched."""
+
+    async def close(self) -> None:
+        """Release connections; nothing is under way any more."""
+
+
+class Fetchers:
+    """Makes committed attempts, at most `concurrency` at once."""
+
+    def __init__(self, fetcher: Fetcher, settle: Settle, *, concurrency: int = 32) -> None:
+        self._fetcher = fetcher
+        self._settle = settle
+        self._concurrency = concurrency
+        self._queue: deque[tuple[str, Fetch]] = deque()
+        self._in_flight: set[tuple[str, str]] = set()
+        self._workers: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are queued or being made."""
+        return len(self._in_flight)
+
+    def holds(self, workspace_id: str, run_id: str) -> bool:
+        """Return whether an attempt of a run is queued or being made here."""
+        return (workspace_id, run_id) in self._in_flight
+
+    def submit(self, workspace_id: str, fetches: Sequence[Fetch]) -> None:
+        """Take committed attempts."""
+        for fetch in fetches:
+            self._in_flight.add((workspace_id, fetch.run_id))
+            self._queue.append((workspace_id, fetch))
+        for _ in range(min(len(fetches), self._concurrency - len(self._workers))):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def close(self, grace_s: float) -> None:
+        """Let what is being made finish within *grace_s* seconds; then cut it off and close.
+
+        What was not made, or not answered, comes again by the timer of its run.
+        """
+        self._queue.clear()
+        workers = tuple(self._workers)
+        if workers:
+            await asyncio.wait(workers, timeout=grace_s)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        await self._fetcher.close()
+
+    async def _work(self) -> None:
+        while self._queue:
+            workspace_id, fetch = self._queue.popleft()
+            result = await self._made(fetch)
+            self._in_flight.discard((workspace_id, fetch.run_id))
+            settled = FetchSettled(fetch.run_id, fetch.step_id, fetch.attempt, result)
+            self._settle(workspace_id, settled)
+
+    async def _made(self, fetch: Fetch) -> FetchResult:
+        try:
+            async with asyncio.timeout(fetch.timeout_us / 1_000_000):
+                return await self._fetcher.fetch(fetch)
+        except TimeoutError:
+            took = f"no answer within {fetch.timeout_us / 1_000_000:g} s"
+            return Unfetched("TIMEOUT", took, again=True)
+        except Exception:
+            # A fault of ours: it may cost this one attempt and nothing else.
+            log.exception("fetch.broke", run_id=fetch.run_id, step_id=fetch.step_id)
+            return Unfetched("INTERNAL", "the server's log says why")

@@ -1,0 +1,70 @@
+"""What is wrong with a step that asks something outside. Pure."""
+
+import re
+from typing import Final
+
+from upshotd.domain.fetching import Method, Secret
+from upshotd.domain.findings import Findings
+from upshotd.domain.steps.fetch import FetchStep, Generate, parts
+
+HEADERS_MAX: Final = 20
+ATTEMPTS_MAX: Final = 10
+TOKENS_MAX: Final = 8_000
+#: What an attempt may take at most, in microseconds.
+FETCH_MAX_US: Final = 30_000_000
+GENERATE_MAX_US: Final = 120_000_000
+#: Characters of a model's name.
+MODEL_MAX: Final = 100
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+#: What says where a request goes and how long it is.
+_OURS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "te"}
+)
+
+
+def fetch(step: FetchStep, path: str, findings: Findings) -> None:
+    """Note what is wrong with a fetch."""
+    _required(step.url, f"{path}.url", findings)
+    if "${secrets." in step.url or "${secrets." in step.body:
+        findings.fault(f"{path}.headers", "secrets stand in headers only")
+    if step.body and step.method is Method.GET:
+        findings.fault(f"{path}.body", "a GET has none")
+    findings.template(f"{path}.body", step.body)
+    _headers(step, f"{path}.headers", findings)
+    _time(step.timeout_us, FETCH_MAX_US, f"{path}.timeout", findings)
+    findings.count(f"{path}.max_attempts", step.attempts, ATTEMPTS_MAX)
+
+
+def generate(step: Generate, path: str, findings: Findings) -> None:
+    """Note what is wrong with a question to a model."""
+    _required(step.prompt, f"{path}.prompt", findings)
+    findings.template(f"{path}.system", step.system)
+    if step.schema.get("type") != "object":
+        findings.fault(f"{path}.schema", "must be a JSON Schema of the type object")
+    if len(step.model) > MODEL_MAX or not step.model.isprintable():
+        findings.fault(f"{path}.model", f"must be printable, at most {MODEL_MAX} characters")
+    findings.count(f"{path}.max_tokens", step.most_tokens, TOKENS_MAX)
+    _time(step.timeout_us, GENERATE_MAX_US, f"{path}.timeout", findings)
+    findings.count(f"{path}.max_attempts", step.attempts, ATTEMPTS_MAX)
+
+
+def _headers(step: FetchStep, path: str, findings: Findings) -> None:
+    if len(step.headers) > HEADERS_MAX:
+        findings.fault(path, f"{len(step.headers)} given; at most {HEADERS_MAX} are taken")
+    for name, source in step.headers.items():
+        if not _HEADER.fullmatch(name) or name.lower() in _OURS:
+            findings.fault(f"{path}.{name}", "is no header that a workflow may set")
+        for part in parts(source):
+            if not isinstance(part, Secret):
+                findings.template(f"{path}.{name}", part)
+
+
+def _required(source: str, path: str, findings: Findings) -> None:
+    if not source:
+        findings.fault(path, "is required")
+    findings.template(path, source)
+
+
+def _time(span_us: int, most_us: int, path: str, findings: Findings) -> None:
+    if not 0 < span_us <= most_us:
+        findings.fault(path, f"must be above 0 and at most {most_us // 1_000_000} s")

@@ -1,0 +1,163 @@
+"""fetch and generate: ask something outside and go on with its answer.
+
+A run that asks holds. The attempt is committed before it is made; who made it may die, so that the
+run's timer comes when an answer would be too late, and another attempt begins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from upshotd.domain.errors import TemplateError
+from upshotd.domain.fetching import (
+    Fetch,
+    Fetched,
+    FetchResult,
+    HttpRequest,
+    Method,
+    ModelRequest,
+    Parts,
+    Request,
+    Secret,
+    Unfetched,
+)
+from upshotd.domain.retry import next_attempt_us
+from upshotd.domain.steps.move import NEXT, Hold, Into, Move
+
+if TYPE_CHECKING:
+    from upshotd.domain.journey import Journey
+    from upshotd.domain.workflow import Step
+
+TIMEOUT_DEFAULT_US: Final = 10_000_000
+ATTEMPTS_DEFAULT: Final = 3
+TOKENS_DEFAULT: Final = 1_000
+#: How much longer than the attempt itself its process may take to say what came of it.
+SLACK_US: Final = 20_000_000
+
+_SECRET = re.compile(r"\$\{secrets\.([a-z][a-z0-9_]{0,62})\}")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchStep:
+    """Asks an address; what it answers is in `steps.<id>.data`."""
+
+    #: Template.
+    url: str
+    method: Method = Method.GET
+    #: Templates, with `${secrets.NAME}` where a secret of the settings stands.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: Template.
+    body: str = ""
+    timeout_us: int = TIMEOUT_DEFAULT_US
+    attempts: int = ATTEMPTS_DEFAULT
+    on_failure: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Asks a language model; its answer, of the schema, is in `steps.<id>.data`."""
+
+    #: Template.
+    prompt: str
+    #: JSON Schema of an object.
+    schema: Mapping[str, object]
+    #: Template.
+    system: str = ""
+    model: str = ""
+    most_tokens: int = TOKENS_DEFAULT
+    timeout_us: int = 3 * TIMEOUT_DEFAULT_US
+    attempts: int = ATTEMPTS_DEFAULT
+    on_failure: tuple[Step, ...] = ()
+
+
+def enter(step: Step, kind: FetchStep | Generate, journey: Journey) -> Move:
+    """Begin the next attempt; the first one, or one after another that came to nothing."""
+    attempt = _attempts(journey, step.step_id) + 1
+    if attempt > kind.attempts:
+        detail = f"no answer to attempt {attempt - 1}"
+        return _failed(step, kind, journey, Unfetched("NO_ANSWER", detail))
+    try:
+        request = _request(kind, journey)
+    except TemplateError as error:
+        return _failed(step, kind, journey, Unfetched("TEMPLATE_ERROR", str(error)))
+    journey.leave(step.step_id, attempt=attempt)
+    journey.draft.changes.fetches.append(
+        Fetch(journey.run.run_id, step.step_id, attempt, request, kind.timeout_us)
+    )
+    journey.note("asking", _words(request))
+    return Hold(journey.now_us + kind.timeout_us + SLACK_US)
+
+
+def settled(
+    step: Step, kind: FetchStep | Generate, journey: Journey, attempt: int, result: FetchResult
+) -> Move | None:
+    """Go on with the answer to an attempt, or make another one later; None for a stale one."""
+    if attempt != _attempts(journey, step.step_id):
+        return None
+    if isinstance(result, Fetched):
+        journey.leave(step.step_id, ok=True, data=dict(result.data))
+        journey.note("answered")
+        return NEXT
+    if not result.again or attempt >= kind.attempts:
+        return _failed(step, kind, journey, result)
+    journey.note("retrying", f"{result.reason}: {result.detail}")
+    draft = journey.draft
+    wait_us, fraction = result.retry_after_us, draft.ids.fraction()
+    policy = draft.definitions.policy
+    return Hold(next_attempt_us(journey.now_us, attempt, wait_us, policy, fraction))
+
+
+def parts(source: str) -> Parts:
+    """Return a header's template in parts: templates, and the secrets between them."""
+    pieces = _SECRET.split(source)
+    found = (Secret(piece) if at % 2 else piece for at, piece in enumerate(pieces))
+    return tuple(part for part in found if part)
+
+
+def _attempts(journey: Journey, step_id: str) -> int:
+    made = journey.steps.get(step_id, {}).get("attempt", 0)
+    return made if isinstance(made, int) else 0
+
+
+def _failed(step: Step, kind: FetchStep | Generate, journey: Journey, result: Unfetched) -> Move:
+    journey.leave(step.step_id, ok=False, reason=result.reason)
+    journey.note("unanswered", f"{result.reason}: {result.detail}" if result.detail else "")
+    return Into(kind.on_failure) if kind.on_failure else NEXT
+
+
+def _request(kind: FetchStep | Generate, journey: Journey) -> Request:
+    names, templates = journey.names(), journey.draft.definitions.templates
+
+    def text(source: str) -> str:
+        return templates.render(source, names) if source else ""
+
+    if isinstance(kind, Generate):
+        schema = json.dumps(kind.schema, sort_keys=True)
+        return ModelRequest(
+            text(kind.prompt), text(kind.system), schema, kind.model, kind.most_tokens
+        )
+    url = text(kind.url).strip()
+    if not url.startswith(("http://", "https://")):
+        raise TemplateError("the address is not of http or https")
+    headers = {
+        name: tuple(p if isinstance(p, Secret) else _line(text(p)) for p in parts(source))
+        for name, source in kind.headers.items()
+    }
+    return HttpRequest(kind.method, url, headers, text(kind.body))
+
+
+def _line(text: str) -> str:
+    """Return *text* on one line; spaces at its ends may stand before a secret."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def _words(request: Request) -> str:
+    """Return what a timeline may say of a request: an address may be a secret behind its host."""
+    if isinstance(request, ModelRequest):
+        return "the model"
+    host = request.url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return f"{request.method.name} {host}"

@@ -1,0 +1,96 @@
+"""HTTP to addresses that others chose: only hosts of the internet, and no way around it.
+
+An address may be made of what a person said. So the address that is connected to is the very one
+that was looked at, and no name can change what it means in between. Whoever follows a redirect
+looks at it first, as at any other address.
+"""
+
+import socket
+from ipaddress import IPv6Network, ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+#: Addresses of the old protocol inside the new one, whatever they lead to.
+_TRANSLATED: Final = IPv6Network("64:ff9b::/96")
+
+
+class NotPublic(OSError):
+    """An address or a name that leads to a host which is not public."""
+
+
+def session(hosts: frozenset[str]) -> aiohttp.ClientSession:
+    """Return a client that reaches public hosts, and *hosts* (`name:port`) whatever they are.
+
+    It does not look at addresses in numbers: `look_at` does.
+    """
+    connector = aiohttp.TCPConnector(
+        resolver=_PublicResolver(hosts), use_dns_cache=False, force_close=True
+    )
+    return aiohttp.ClientSession(
+        connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+    )
+
+
+def look_at(url: str, hosts: frozenset[str]) -> None:
+    """Raise ValueError for what is no web address, NotPublic for one in numbers that is not public.
+
+    What a name means the session's resolver looks at.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+        raise ValueError("is no http or https address")
+    if not url.isprintable():
+        raise ValueError("is no http or https address")
+    if f"{host}:{port}" in hosts:
+        return
+    try:
+        public = is_public(host)
+    except ValueError:
+        return
+    if not public:
+        raise NotPublic("is not public")
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is one of the internet; ValueError where it is none."""
+    found = ip_address(address.partition("%")[0])
+    if found.version == 6:
+        if found in _TRANSLATED or found.sixtofour is not None or found.teredo is not None:
+            return False
+        if found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+    return found.is_global and not found.is_multicast
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return what lies behind an error of aiohttp: the NotPublic that it wraps, for example."""
+    inner = getattr(error, "os_error", None) or error.__cause__
+    return inner if isinstance(inner, OSError) else error
+
+
+class _PublicResolver(AbstractResolver):
+    """Finds the addresses of names, and leaves out those that are not public."""
+
+    def __init__(self, hosts: frozenset[str]) -> None:
+        self._hosts = hosts
+        self._system = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._system.resolve(host, port, family)
+        if f"{host}:{port}" in self._hosts:
+            return found
+        public = [one for one in found if is_public(one["host"])]
+        if not public:
+            raise NotPublic(f"{host} is not public")
+        return public
+
+    async def close(self) -> None:
+        await self._system.close()

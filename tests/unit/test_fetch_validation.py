@@ -1,0 +1,82 @@
+"""What a step that asks something outside may not say, by path."""
+
+import pytest
+
+from tests.unit.test_validation import BAD, Languages
+from upshotd.adapters.grpc import fetch_codec
+from upshotd.adapters.grpc.reading import Reading
+from upshotd.adapters.zones import zone
+from upshotd.domain.event import EventType
+from upshotd.domain.fetching import Method
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.fetch import FetchStep, Generate
+from upshotd.domain.validation import validate
+from upshotd.domain.workflow import Step, StepKind, Trigger, Workflow
+
+SECOND = 1_000_000
+OBJECT = {"type": "object"}
+URL = "https://a.example"
+
+
+def faults(kind: StepKind) -> list[str]:
+    step = Step("ask", kind)
+    workflow = Workflow("w", Trigger(EventType.TRACK, "Go"), (step,))
+    found = validate(workflow, Languages(), Languages(), zone)
+    return [f.field.removeprefix("workflow.steps[0].") for f in found.violations]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (FetchStep(""), "fetch.url"),
+        (FetchStep(BAD), "fetch.url"),
+        (FetchStep("https://a.example/${secrets.key}"), "fetch.headers"),
+        (FetchStep(URL, Method.POST, body="${secrets.key}"), "fetch.headers"),
+        (FetchStep(URL, body="x"), "fetch.body"),
+        (FetchStep(URL, Method.POST, body=BAD), "fetch.body"),
+        (FetchStep(URL, headers={"x": BAD}), "fetch.headers.x"),
+        (FetchStep(URL, headers={"x": "${secrets.a}" + BAD}), "fetch.headers.x"),
+        (FetchStep(URL, headers={"Host": "x"}), "fetch.headers.Host"),
+        (FetchStep(URL, headers={"a b": "x"}), "fetch.headers.a b"),
+        (FetchStep(URL, headers={f"x{n}": "" for n in range(21)}), "fetch.headers"),
+        (FetchStep(URL, timeout_us=0), "fetch.timeout"),
+        (FetchStep(URL, timeout_us=31 * SECOND), "fetch.timeout"),
+        (FetchStep(URL, attempts=11), "fetch.max_attempts"),
+        (FetchStep(URL, on_failure=(Step("inner", Exit("no")),)),
+         "fetch.on_failure[0].exit.reason"),
+        (Generate("", OBJECT), "generate.prompt"),
+        (Generate(BAD, OBJECT), "generate.prompt"),
+        (Generate("x", OBJECT, BAD), "generate.system"),
+        (Generate("x", {}), "generate.schema"),
+        (Generate("x", {"type": "array"}), "generate.schema"),
+        (Generate("x", OBJECT, model="x" * 101), "generate.model"),
+        (Generate("x", OBJECT, most_tokens=8001), "generate.max_tokens"),
+        (Generate("x", OBJECT, timeout_us=121 * SECOND), "generate.timeout"),
+        (Generate("x", OBJECT, attempts=0), "generate.max_attempts"),
+        (Generate("x", OBJECT, on_failure=(Step("ask", Exit()),)),
+         "generate.on_failure[0].step_id"),
+    ],
+)  # fmt: skip
+def test_each_fault_has_its_path(kind: StepKind, path: str) -> None:
+    assert faults(kind) == [path]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FetchStep(URL, headers={"Authorization": "Bearer ${secrets.key}"}),
+        FetchStep(URL, Method.PATCH, body="{}", timeout_us=30 * SECOND, attempts=10),
+        Generate("x", OBJECT, "y", "z", 8000, 120 * SECOND, 10),
+    ],
+)
+def test_what_is_well_is_taken(kind: StepKind) -> None:
+    assert faults(kind) == []
+
+
+def test_a_schema_that_is_none_is_told_when_it_is_read() -> None:
+    reading = Reading()
+    message = fetch_codec.generate_message(Generate("x", {"type": "object", "required": 7}))
+    fetch_codec.generate(message, "generate", reading)
+    (fault,) = reading.violations
+    assert fault.field == "generate.schema"
+    assert "is no JSON Schema" in fault.description

@@ -24,6 +24,7 @@ from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.application.schedules import Schedules
+from upshotd.domain import addresses
 from upshotd.domain.breaker import Rules
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
@@ -235,6 +236,18 @@ class World:
         engagement_id = str(fields.pop("engagement_id", "") or self.next_event_id())
         engagement = Engagement(engagement_id, kind, self.clock.now_us(), message_id)
         (answer,) = await self.loop.engage(WORKSPACE, [replace(engagement, **fields)])
+        return answer
+
+    async def answer(self, number: str, body: str, engagement_id: str = "") -> EngagementResult:
+        """Let somebody text back from *number*."""
+        engagement = Engagement(
+            engagement_id or self.next_event_id(),
+            EngagementKind.REPLIED,
+            self.clock.now_us(),
+            recipient=addresses.key(Channel.SMS, number),
+            data={"body": body},
+        )
+        (answer,) = await self.loop.engage(WORKSPACE, [engagement])
         return answer
 
     async def settle(self) -> None:

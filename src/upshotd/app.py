@@ -338,7 +338,7 @@ class _Start:
         await keys.refresh()
         self._beside(keys.run())
         services = Services(
-            upshot=UpshotService(loop, workflows, streams, clock, erasing.wake),
+            upshot=UpshotService(loop, workflows, streams, clock, rules, erasing.wake),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
             admin=AdminService(
                 Admin(store),

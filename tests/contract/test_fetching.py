@@ -18,8 +18,8 @@ from upshotd.domain.fetching import (
     Fetch,
     Fetched,
     FetchResult,
+    HttpMethod,
     HttpRequest,
-    Method,
     ModelRequest,
     Parts,
     Secret,
@@ -101,7 +101,7 @@ async def far_end() -> AsyncIterator[FarEnd]:
 async def ask(
     far_end: FarEnd,
     url: str,
-    method: Method = Method.GET,
+    method: HttpMethod = HttpMethod.GET,
     headers: dict[str, Parts] | None = None,
     body: str = "",
     hosts: frozenset[str] | None = None,
@@ -126,8 +126,10 @@ async def test_an_object_comes_back(far_end: FarEnd) -> None:
     assert "idempotency-key" not in headers
 
 
-@pytest.mark.parametrize("method", [Method.POST, Method.PUT, Method.PATCH])
-async def test_what_changes_something_can_be_known_again(far_end: FarEnd, method: Method) -> None:
+@pytest.mark.parametrize("method", [HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH])
+async def test_what_changes_something_can_be_known_again(
+    far_end: FarEnd, method: HttpMethod
+) -> None:
     await ask(far_end, far_end.url(), method, body='{"a": 1}')
     ((name, _, headers, body),) = far_end.requests
     assert (name, body) == (method.name, b'{"a": 1}')
@@ -193,7 +195,7 @@ async def test_a_redirect_to_another_host_takes_no_secret_along(far_end: FarEnd)
 
 
 async def test_what_changes_something_follows_no_redirect(far_end: FarEnd) -> None:
-    found = await ask(far_end, far_end.url(f"to/?url={far_end.url()}"), Method.POST)
+    found = await ask(far_end, far_end.url(f"to/?url={far_end.url()}"), HttpMethod.POST)
     assert isinstance(found, Unfetched)
     assert len(far_end.requests) == 1
 
@@ -264,7 +266,7 @@ async def test_nor_does_a_name_that_means_something_else_after_the_look(
     names = Rebinding()
     monkeypatch.setattr(public_hosts, "ThreadedResolver", lambda: names)
     fetcher = WebFetcher(frozenset(), lambda name: name)
-    request = HttpRequest(Method.GET, f"http://rebinding.example:{far_end.port}/price")
+    request = HttpRequest(HttpMethod.GET, f"http://rebinding.example:{far_end.port}/price")
     for _ in range(3):
         try:
             async with asyncio.timeout(1):

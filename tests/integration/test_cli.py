@@ -150,8 +150,19 @@ def test_engagement_by_the_providers_id_may_come_first(ask: Ask) -> None:
     assert "UNKNOWN_MESSAGE" in ask("engage", "nothing", "opened", code=4).stderr
     assert ask.rows("engage", *words[1:])[0]["state"]
     for wrong in (["opened"], ["a", "b", "opened"], ["a", "sung"], ["", "opened"],
-                  ["opened", "--provider", "p"]):  # fmt: skip
+                  ["opened", "--provider", "p"], ["a", "replied", "--to", "+15550001"],
+                  [*words[1:], "--to", "+15550001"]):  # fmt: skip
         ask("engage", *wrong, code=2)
+
+
+def test_an_answer_is_given_by_the_number_it_comes_from(ask: Ask) -> None:
+    answer = ("engage", "replied", "--to", "+41 79 000 00 00", "--body")
+    assert "UNKNOWN_MESSAGE" in ask(*answer, "hello", code=4).stderr
+    assert ask(*answer, "STOP").stdout == "recorded\n"
+    assert "+41790000000" in ask("suppressions").stdout
+    assert ask(*answer, "start").stdout == "recorded\n"
+    assert "+41790000000" not in ask("suppressions").stdout
+    assert "INVALID_TARGET" in ask("engage", "replied", "--to", "Bank", code=4).stderr
 
 
 def test_runs_are_canceled_one_by_one_or_by_key(ask: Ask, tmp_path: Path) -> None:

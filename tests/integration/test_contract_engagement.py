@@ -11,6 +11,7 @@ import pytest
 from tests.sinks import Gateway, sms_gateway
 from tests.wire import (
     DAY_S,
+    NOWHERE,
     PATIENCE_S,
     Watch,
     Wire,
@@ -26,7 +27,7 @@ from tests.wire import (
     track,
     workflow,
 )
-from upshot.v1 import admin_pb2, engagement_pb2
+from upshot.v1 import admin_pb2, engagement_pb2, outcome_pb2
 from upshot.v1 import service_pb2 as pb
 
 RECORDED, PENDING = pb.ENGAGEMENT_STATE_RECORDED, pb.ENGAGEMENT_STATE_PENDING
@@ -191,3 +192,47 @@ async def test_a_callback_with_our_id_is_acceptance(database: Path, watched_stre
         (message,) = await wire.messages()
         assert message.provider_message_id == "theirs-1"
         assert len(gateway.message_ids) == 1
+
+
+def by_number(number: str, engagement_id: str, body: str = "") -> engagement_pb2.Engagement:
+    target = engagement_pb2.Recipient(channel=outcome_pb2.CHANNEL_SMS, address=number)
+    made = fact("REPLIED", "", engagement_id, recipient=target)
+    made.data.update({"body": body})
+    return made
+
+
+async def test_an_answer_finds_its_message_by_the_number_however_it_is_written(
+    database: Path, watched_stream: Watch
+) -> None:
+    async with running(database, 'default_region = "CH"\n' + NOWHERE) as wire:
+        await wire.define(workflow("nudge", "Signed Up", sms()))
+        await wire.ingest(identify("i1", phone="+41790000000"), track("e1"))
+        await wire.advance()
+        (message,) = await wire.messages()
+        results = await wire.engage(
+            by_number("079 000 00 00", "a1", "gladly"),
+            by_number("+41 79 000 00 00", "a2", "Stop!"),
+            by_number("+41790000000", "a2", "Stop!"),
+            by_number("+41790000001", "a3", "gladly"),
+            by_number("+41790000001", "a4", "stop"),
+            by_number("79", "a5", "stop"),
+            by_number("+41790000000", "", "stop"),
+        )
+        assert [(r.state, r.reason, r.message_id) for r in results] == [
+            (RECORDED, "", message.message_id),
+            (RECORDED, "", message.message_id),
+            (AGAIN, "", ""),
+            (REFUSED, "UNKNOWN_MESSAGE", ""),
+            (RECORDED, "", ""),
+            (REFUSED, "INVALID_TARGET", ""),
+            (REFUSED, "INVALID_ENGAGEMENT_ID", ""),
+        ]
+        listed = await wire.admin.ListSuppressions(admin_pb2.ListSuppressionsRequest())
+        assert sorted(entry.phone_number for entry in listed.entries) == [
+            "", "+41790000000", "+41790000001",
+        ]  # fmt: skip
+        answers = [o for o in await watched_stream.all(wire) if kinds([o]) == ["MESSAGE_REPLIED"]]
+        assert [dict(o.properties) for o in answers] == [
+            {"body": "gladly"},
+            {"body": "Stop!", "keyword": "STOP"},
+        ]

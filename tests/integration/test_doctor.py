@@ -89,6 +89,7 @@ async def test_good_credentials_are_good(tmp_path: Path, url: str) -> None:
     assert said.count(" good") == 4, said
     assert "https://up.example/callbacks/sendgrid/mail" in said
     assert "https://up.example/callbacks/twilio/texts/" in said
+    assert "https://up.example/callbacks/twilio/texts/inbound/default\n" in said
     assert "https://up.example/inbound/segment/KEY" in said
     assert "webhook_key is not set" in said
     assert "auth.required is not set" in said

@@ -32,6 +32,11 @@ def mailboxes(workspace_id: str, user_id: str) -> tuple[str, str, str]:
     return own, f"new-{own}", f"family@{workspace_id}.example"
 
 
+def number(workspace_id: str, user_id: str) -> str:
+    """Return the phone number that a person has."""
+    return "+1555000" + user_id[-1] + ("1" if workspace_id == "north" else "2")
+
+
 class Client:
     """An application: sends events, each again and again until it is acknowledged."""
 
@@ -104,7 +109,7 @@ class Client:
         if self._chance.random() < 0.3:
             traits["locale"] = self._chance.choice(("de-CH", "fr"))
         if self._chance.random() < 0.8:
-            traits["phone"] = "+1555000" + user_id[-1] + ("1" if workspace_id == "north" else "2")
+            traits["phone"] = number(workspace_id, user_id)
         event.identify.traits.update(traits)
         if self._chance.random() < 0.4:
             self._by_app(workspace_id, event)
@@ -323,7 +328,8 @@ class Operator:
         asked = [SuppressionSet(held, owner, held=True)]
         if self._chance.random() < 0.6:
             listed = await self._sim.database.suppressions(workspace_id, "", 1000)
-            known = (one for one in listed if addresses.of_key(one.owner)[1])
+            # A number is its owner's to take off.
+            known = (o for o in listed if addresses.of_key(o.owner)[0] is Channel.EMAIL)
             asked = [SuppressionSet(one.suppression, one.owner, held=False) for one in known]
         try:
             await self._sim.node().call(lambda server: server.loop.ask(workspace_id, asked))

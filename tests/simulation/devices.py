@@ -60,8 +60,9 @@ class Devices:
                 self._begun(where, then, message)
                 learned |= self._off(where, message, self._answer(where, then, message) - told)
         for engagement, message_id in changes.engagements.values():
-            about = self.sim.database._tables(where).messages[message_id]
-            if about.channel is Channel.PUSH:
+            # An answer by number may be about no message.
+            about = self.sim.database._tables(where).messages.get(message_id)
+            if about is not None and about.channel is Channel.PUSH:
                 named = devices.named(about, engagement.data)
                 learned |= self._off(where, about, set(named) - told)
         self.off |= {(where, token) for token in learned}

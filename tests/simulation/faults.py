@@ -21,11 +21,18 @@ FAULTS = {
     "send_deferred": 0.5,
     "send_refused": 0.5,
     "send_unclear": 0.4,
+    # what runs ask
+    "fetch_lost_before": 0.4,
+    "fetch_lost_after": 0.4,
+    "fetch_busy": 0.4,
     # callbacks
     "callback_twice": 0.5,
     "callback_early": 0.5,
     "callback_late": 0.5,
     "callback_lost": 0.3,
+    # people who text back
+    "text": 0.6,
+    "text_twice": 0.5,
     # clients and the network to them
     "request_lost": 0.5,
     "response_lost": 0.5,

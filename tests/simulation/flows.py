@@ -9,6 +9,7 @@ from upshotd.domain.caps import Cap
 from upshotd.domain.consent import TopicDefault
 from upshotd.domain.definitions import Policy
 from upshotd.domain.event import EventType
+from upshotd.domain.fetching import HttpMethod
 from upshotd.domain.message import Channel, Content, Email, Purpose, Push, Sms, Webhook
 from upshotd.domain.names import instant
 from upshotd.domain.outcome import EngagementKind
@@ -20,6 +21,7 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
@@ -187,6 +189,23 @@ def a_digest(scope: Scope) -> StepKind:
     return Digest(window_us, most_us, key, max_items=scope.chance.choice((2, 3, 100)))
 
 
+def a_fetch(scope: Scope) -> StepKind:
+    """From an address that may be busy or silent; now and then it cannot be made."""
+    return FetchStep(
+        f"https://shop.example/{_text(scope).replace(' ', '')}",
+        scope.chance.choice((HttpMethod.GET, HttpMethod.POST)),
+        attempts=scope.chance.randint(1, 3),
+        on_failure=steps(scope.inner(), 0, 1) if scope.depth < DEPTH else (),
+    )
+
+
+def a_question(scope: Scope) -> StepKind:
+    """To a model that may be busy or silent."""
+    inner = steps(scope.inner(), 0, 1) if scope.depth < DEPTH else ()
+    schema = {"type": "object"}
+    return Generate(_text(scope), schema, attempts=scope.chance.randint(1, 2), on_failure=inner)
+
+
 def an_update(scope: Scope) -> StepKind:
     """A trait that conditions look at, and one that now and then has no value."""
     plan = scope.chance.choice(('"pro"', '"x"'))
@@ -226,6 +245,8 @@ GENERATORS: dict[type, tuple[Callable[[Scope], StepKind], int]] = {
     Branch: (a_branch, 3),
     Throttle: (a_throttle, 2),
     Digest: (a_digest, 3),
+    FetchStep: (a_fetch, 2),
+    Generate: (a_question, 1),
     UpdateProfile: (an_update, 1),
     Emit: (an_emit, 2),
     Enroll: (an_enroll, 2),

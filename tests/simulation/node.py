@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tests.fakes import SeededIds
 from tests.sim import PlainLinks, email, phone
 from tests.simulation.database import OUTSIDE, SimStore
+from tests.simulation.fetching import SimFetcher
 from tests.simulation.virtual import Process
 from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.grpc import topic_codec
@@ -20,6 +21,7 @@ from upshotd.application.breakers import Breakers
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
+from upshotd.application.fetching import Fetchers
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
@@ -103,6 +105,7 @@ class Server:
     clock: SimClock
     loop: Loop
     dispatcher: Dispatcher
+    fetchers: Fetchers
     streams: OutcomeStreams
     subscriptions: Subscriptions
     workflows: Workflows
@@ -165,6 +168,7 @@ class Node:
         server.streams.drain()
         server.loop.drain()
         await server.dispatcher.close(GRACE_S)
+        await server.fetchers.close(GRACE_S)
         server.loop.stop()
         await asyncio.wait([server.working], timeout=GRACE_S)
         with suppress(UpshotError):
@@ -213,7 +217,8 @@ class Node:
             concurrency=8,
             may_send=store.holds_lease,
         )
-        loop.attach(dispatcher)
+        fetchers = Fetchers(SimFetcher(sim.far_end), loop.settle, concurrency=8)
+        loop.attach(dispatcher, fetchers)
         in_flight = InFlight(store, loop, clock)
         schedules = Schedules(store, loop, clock, sim.codec, book)
         erasing = Erasing(store.erased_rows, loop, clock, OpaqueLog(), settle_us=sim.settle_us)
@@ -241,6 +246,7 @@ class Node:
             clock=clock,
             loop=loop,
             dispatcher=dispatcher,
+            fetchers=fetchers,
             streams=OutcomeStreams(store, clock, wakeups),
             subscriptions=Subscriptions(store, clock),
             workflows=Workflows(

@@ -10,18 +10,20 @@ from tests.simulation import flows
 from tests.simulation.database import SimDatabase
 from tests.simulation.faults import FAULTS, Faults
 from tests.simulation.node import SimClock
+from tests.simulation.phones import Phone
 from tests.simulation.virtual import Process, Stuck, VirtualLoop
 from tests.simulation.world import play
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
-from upshotd.domain import devices, messages, sending
+from upshotd.domain import choices, devices, messages, sending
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.steps import digest, send, throttle
 from upshotd.domain.validation import validate
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import StepKind
 
 
@@ -66,13 +68,15 @@ INVARIANTS = {
     "another channel although it may have come": "I14",
     "never too late": "I14",
     "given up in silence": "I15",
-    "a gone device kept": "I17",
-    "a gone device asked again": "I17",
+    "a gone device kept": "I18",
+    "a gone device asked again": "I18",
+    "a number that is not listed": "I19",
+    "an answer that is not remembered": "I19",
 }
 
 
 @pytest.mark.parametrize("fault", INVARIANTS)
-def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901
+def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901, PLR0912
     match fault:
         case "no fence":
             monkeypatch.setattr(SimDatabase, "fenced", lambda *_: False)
@@ -99,6 +103,10 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901
             monkeypatch.setattr(devices, "forget", lambda *_: 0)
         case "a gone device asked again":
             monkeypatch.setattr(devices, "left", lambda _, message: message.recipient)
+        case "a number that is not listed":
+            monkeypatch.setattr(choices, "_hold_listed", lambda *_: None)
+        case "an answer that is not remembered":
+            monkeypatch.setattr(Phone, "_told", _renamed(Phone._told))
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 
@@ -119,6 +127,17 @@ def _quietly(append):
             append(draft, message, kind, **fields)
 
     return told
+
+
+def _renamed(told):
+    """Tell everything under another name each time: nothing is known to be a repetition."""
+
+    async def anew(self, engagement):
+        self.told = getattr(self, "told", 0) + 1
+        name = f"{engagement.engagement_id}-{self.told}"
+        return await told(self, replace(engagement, engagement_id=name))
+
+    return anew
 
 
 def _an_hour_ahead(follow):

@@ -1,4 +1,4 @@
-"""The invariants I1 to I17 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I20 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.

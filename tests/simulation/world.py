@@ -12,11 +12,13 @@ from typing import Any
 
 from tests.sim import START
 from tests.simulation import flows
-from tests.simulation.clients import WORKSPACES, Client, Operator, Relay
+from tests.simulation.clients import USERS, WORKSPACES, Client, Operator, Relay
 from tests.simulation.database import OUTSIDE, SimDatabase
 from tests.simulation.devices import Devices
 from tests.simulation.faults import Faults
+from tests.simulation.fetching import FarEnd
 from tests.simulation.node import Node
+from tests.simulation.phones import Phone
 from tests.simulation.providers import Providers
 from tests.simulation.virtual import VirtualLoop
 from tests.simulation.watcher import Watcher
@@ -128,6 +130,7 @@ class Simulation:
         self.watcher = Watcher(self)
         self.database.watching = self.watcher
         self.providers = Providers(self, self._fork())
+        self.far_end = FarEnd(self, self._fork())
         self.nodes = [Node(self, f"node-{n}") for n in range(max(shape.replicas, 1))]
         self.validators = {name: StreamValidator() for name in WORKSPACES}
         self.clients = [Client(self, f"client-{n}", self._fork()) for n in range(5)]
@@ -136,6 +139,9 @@ class Simulation:
             Relay(self, name, f"relay-{n}", self._fork()) for n, name in enumerate(readers)
         ]
         self._operator = Operator(self, self._fork())
+        self.phones = [
+            Phone(self, name, user_id, self._fork()) for name in WORKSPACES for user_id in USERS
+        ]
         #: What others do that comes to an end.
         self._ending: list[asyncio.Task[Any]] = []
         self._plans: dict[tuple[str, int, bytes], Plan] = {}
@@ -219,6 +225,8 @@ class Simulation:
         for client in self.clients:
             self.outside(client.run(until_us, self.shape.pause_s))
         self.outside(self._operator.run(until_us, span_s / 12))
+        for phone in self.phones:
+            self.outside(phone.run(until_us, span_s / 6))
         self.outside(self._break_things(span_s / 15), ends=False)
         while self.now_us() < until_us and not self.watcher.findings:
             await asyncio.sleep(span_s / 60)
@@ -226,6 +234,8 @@ class Simulation:
         await self._settle()
         if not self.watcher.findings:
             self.watcher.final()
+            for phone in self.phones:
+                phone.holds()
         return self._report()
 
     async def _break_things(self, pause_s: float) -> None:

@@ -6,7 +6,8 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from upshot.v1 import engagement_pb2, event_pb2
+from tests.sim import phone
+from upshot.v1 import engagement_pb2, event_pb2, outcome_pb2
 from upshotd.adapters.grpc import (
     engagement_codec,
     event_codec,
@@ -137,7 +138,7 @@ def opened(**fields: object) -> engagement_pb2.Engagement:
 
 
 def engagement(message: engagement_pb2.Engagement) -> Engagement:
-    read = engagement_codec.engagement(message, NOW_US)
+    read = engagement_codec.engagement(message, NOW_US, phone)
     assert isinstance(read, Engagement)
     return read
 
@@ -154,7 +155,7 @@ def test_an_engagement_is_read() -> None:
         data=structs.struct({"a": 1}),
     )
     assert engagement(message) == Engagement(
-        "x", EngagementKind.CLICKED, NOW_US - 5, "", "p", "1", "https://a.example/", "r" * 500,
+        "x", EngagementKind.CLICKED, NOW_US - 5, "", "p", "1", "", "https://a.example/", "r" * 500,
         True, {"a": 1},
     )  # fmt: skip
     assert engagement(opened()).occur_us == NOW_US
@@ -176,8 +177,23 @@ def test_the_same_fact_without_an_id_is_recognised_and_another_is_not() -> None:
     ids = [engagement(fact).engagement_id for fact in facts]
     assert len(set(ids)) == len(facts)
     assert all(id.startswith("derived-") and len(id) <= 200 for id in ids)
-    later = [engagement_codec.engagement(fact, NOW_US + 9) for fact in facts]
+    later = [engagement_codec.engagement(fact, NOW_US + 9, phone) for fact in facts]
     assert [one.engagement_id for one in later if isinstance(one, Engagement)] == ids
+
+
+def answered(**fields: object) -> engagement_pb2.Engagement:
+    base = {
+        "engagement_id": "a",
+        "recipient": {"channel": outcome_pb2.CHANNEL_SMS, "address": "+1 555 0001"},
+        "kind": engagement_pb2.ENGAGEMENT_KIND_REPLIED,
+    }
+    return engagement_pb2.Engagement(**(base | fields))  # type: ignore[arg-type]
+
+
+def test_an_answer_names_the_number_as_messages_go_to_it() -> None:
+    read = engagement(answered())
+    assert (read.recipient, read.message_id, read.provider) == ("sms:+15550001", "", "")
+    assert engagement(opened()).recipient == ""
 
 
 NAN = Struct()
@@ -192,6 +208,24 @@ NAN["a"] = math.nan
         (opened(message_id=""), "MISSING_TARGET", "target"),
         (engagement_pb2.Engagement(kind=1), "MISSING_TARGET", "target"),  # type: ignore[arg-type]
         (opened(provider_message={"provider": "p"}), "MISSING_TARGET", "provider_message"),
+        (
+            answered(recipient={"channel": outcome_pb2.CHANNEL_EMAIL, "address": "a@b.example"}),
+            "INVALID_TARGET",
+            "recipient.channel",
+        ),
+        (answered(recipient={"address": "+15550001"}), "INVALID_TARGET", "recipient.channel"),
+        (
+            answered(recipient={"channel": outcome_pb2.CHANNEL_SMS, "address": "Bank"}),
+            "INVALID_TARGET",
+            "recipient.address",
+        ),
+        (
+            answered(recipient={"channel": outcome_pb2.CHANNEL_SMS}),
+            "INVALID_TARGET",
+            "recipient.address",
+        ),
+        (answered(kind=engagement_pb2.ENGAGEMENT_KIND_OPENED), "INVALID_KIND", "kind"),
+        (answered(engagement_id=""), "INVALID_ENGAGEMENT_ID", "engagement_id"),
         (opened(kind=0), "MISSING_KIND", "kind"),
         (opened(kind=77), "INVALID_KIND", "kind"),
         (opened(link_url="x" * 2049), "INVALID_LINK_URL", "link_url"),
@@ -202,7 +236,7 @@ NAN["a"] = math.nan
 def test_an_engagement_that_cannot_be_taken(
     message: engagement_pb2.Engagement, reason: str, field: str
 ) -> None:
-    refused = engagement_codec.engagement(message, NOW_US)
+    refused = engagement_codec.engagement(message, NOW_US, phone)
     assert isinstance(refused, RefusedEngagement)
     assert refused.reason == reason
     assert [violation.field for violation in refused.violations] == [f"engagement.{field}"]

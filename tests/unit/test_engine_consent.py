@@ -4,7 +4,7 @@ import pytest
 
 from tests.flows import delay, track
 from tests.sim import DAY, Sim
-from upshotd.domain.consent import Preference, Topic, TopicDefault, keyword, preference
+from upshotd.domain.consent import Keyword, Preference, Topic, TopicDefault, keyword, preference
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Channel, Email, MessageState, Sms
 from upshotd.domain.outcome import EngagementKind
@@ -171,22 +171,54 @@ def test_of_two_who_are_one_the_opt_out_counts():
     assert go(sim) == ["EMAIL OPTED_OUT", "SMS OPTED_OUT"]
 
 
+STOP, START, HELP = Keyword.STOP, Keyword.START, Keyword.HELP
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("STOP", "stop"),
-        (" stop. ", "stop"),
-        ("Unsubscribe", "stop"),
-        ("stop it", ""),
-        ("Start!", "start"),
-        ("yes", "start"),
-        ("hello", ""),
+        ("STOP", STOP),
+        (" stop. ", STOP),
+        ("'Stop'!!", STOP),
+        ("stop \N{OCTAGONAL SIGN}", STOP),
+        ("Stop all", STOP),
+        ("stopall", STOP),
+        ("Unsubscribe", STOP),
+        ("CANCEL", STOP),
+        ("end", STOP),
+        ("Quit\n", STOP),
+        ("opt-out", STOP),
+        ("Opt out", STOP),
+        ("revoke", STOP),
+        ("stop it", None),
+        ("please stop", None),
+        ("Start!", START),
+        ("yes", START),
+        ("YES.", START),
+        ("un-stop", START),
+        ("yes please", None),
+        ("help", HELP),
+        ("INFO?", HELP),
+        ("help me", None),
+        ("hello", None),
+        ("", None),
+        ("\N{OCTAGONAL SIGN}", None),
     ],
 )
-def test_words_of_replies(text: str, word: str):
-    assert keyword({"body": text}) == word
-    assert keyword({"text": text}) == word
-    assert keyword({"body": 3}) == ""
+def test_words_of_replies(text: str, word: Keyword | None):
+    assert keyword({"body": text}) is word
+    assert keyword({"text": text}) is word
+
+
+def test_what_the_provider_has_understood_wins():
+    """Twilio's Advanced Opt-Out knows words of other languages, and may have had STOP taken out."""
+    assert keyword({"body": "arrêt", "opt_out_type": "STOP"}) is STOP
+    assert keyword({"body": "STOP", "opt_out_type": "start"}) is START
+    assert keyword({"body": "hilfe", "opt_out_type": "HELP"}) is HELP
+    assert keyword({"body": "stop", "opt_out_type": "later"}) is STOP, "a word nobody knows"
+    assert keyword({"body": "stop", "opt_out_type": 3}) is STOP
+    assert keyword({"body": 3}) is None
+    assert keyword({}) is None
 
 
 def test_stop_holds_text_messages_back_and_start_lets_them_through():

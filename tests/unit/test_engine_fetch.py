@@ -8,8 +8,8 @@ from upshotd.domain.fetching import (
     Fetch,
     Fetched,
     FetchResult,
+    HttpMethod,
     HttpRequest,
-    Method,
     ModelRequest,
     Secret,
     Unfetched,
@@ -177,7 +177,7 @@ def test_secrets_stand_between_templates():
 
 
 def test_only_get_has_no_body_and_no_key():
-    post = FetchStep("https://a.example", Method.POST, body='{"name": "{{ traits.name }}"}')
+    post = FetchStep("https://a.example", HttpMethod.POST, body='{"name": "{{ traits.name }}"}')
     (fetch,) = fetches(asking(post))
     assert isinstance(fetch.request, HttpRequest)
-    assert (fetch.request.method, fetch.request.body) == (Method.POST, '{"name": "Ana"}')
+    assert (fetch.request.method, fetch.request.body) == (HttpMethod.POST, '{"name": "Ana"}')

@@ -7,7 +7,7 @@ from upshotd.adapters.grpc import fetch_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
-from upshotd.domain.fetching import Method
+from upshotd.domain.fetching import HttpMethod
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.validation import validate
@@ -31,9 +31,9 @@ def faults(kind: StepKind) -> list[str]:
         (FetchStep(""), "fetch.url"),
         (FetchStep(BAD), "fetch.url"),
         (FetchStep("https://a.example/${secrets.key}"), "fetch.headers"),
-        (FetchStep(URL, Method.POST, body="${secrets.key}"), "fetch.headers"),
+        (FetchStep(URL, HttpMethod.POST, body="${secrets.key}"), "fetch.headers"),
         (FetchStep(URL, body="x"), "fetch.body"),
-        (FetchStep(URL, Method.POST, body=BAD), "fetch.body"),
+        (FetchStep(URL, HttpMethod.POST, body=BAD), "fetch.body"),
         (FetchStep(URL, headers={"x": BAD}), "fetch.headers.x"),
         (FetchStep(URL, headers={"x": "${secrets.a}" + BAD}), "fetch.headers.x"),
         (FetchStep(URL, headers={"Host": "x"}), "fetch.headers.Host"),
@@ -65,7 +65,7 @@ def test_each_fault_has_its_path(kind: StepKind, path: str) -> None:
     "kind",
     [
         FetchStep(URL, headers={"Authorization": "Bearer ${secrets.key}"}),
-        FetchStep(URL, Method.PATCH, body="{}", timeout_us=30 * SECOND, attempts=10),
+        FetchStep(URL, HttpMethod.PATCH, body="{}", timeout_us=30 * SECOND, attempts=10),
         Generate("x", OBJECT, "y", "z", 8000, 120 * SECOND, 10),
     ],
 )

@@ -36,6 +36,7 @@ def loaded() -> State:
     state.by_cancellation_key["order-1"] = ["run"]
     state.messages["m"] = a_message(message_id="m", run_id="run", profile_id="p-ana")
     state.provider_messages["smtp", "x-1"] = "m"
+    state.by_recipient["sms:+1555"] = "m"
     return state
 
 
@@ -63,6 +64,7 @@ OF_ANA: list[Stimulus] = [
     CancelRequested(cancellation_key="order-1"),
     engaged(message_id="m"),
     engaged(message_id="", provider="smtp", provider_message_id="x-1"),
+    engaged(message_id="", provider="", provider_message_id="", recipient="sms:+1555"),
 ]
 
 
@@ -117,6 +119,18 @@ def test_a_message_that_its_provider_names_waits_for_that_name() -> None:
     assert touched(written) & set(
         about(engaged(message_id="", provider="smtp", provider_message_id="x-1"), State())
     )
+
+
+def test_an_answer_waits_for_messages_to_its_number_and_for_its_place_on_the_list() -> None:
+    answer = engaged(message_id="", provider="", provider_message_id="", recipient="sms:+1555")
+    text = a_message(channel=Channel.SMS, recipient="+1555", profile_id="p-ben")
+    taken = a_message(channel=Channel.SMS, recipient="+1555", profile_id="p-ben", facts={"sent": 1})
+    assert not touched(changes(text)) & set(about(answer, State())), "nobody has it yet"
+    assert touched(changes(taken)) & set(about(answer, State()))
+    held = Suppression(Channel.SMS, reason="STOP")
+    listed = Changes("default", suppressions={("sms:+1555", held.scope): held})
+    assert touched(listed) & set(about(answer, State()))
+    assert "" not in touched(changes(a_message(facts={"sent": 1})))
 
 
 def test_what_names_nobody_known_is_about_its_own_ids_alone() -> None:

@@ -1,4 +1,4 @@
-"""Twilio's status callbacks as engagements, and its signature beside the maker's own library."""
+"""What Twilio tells as engagements, and its signature beside the maker's own library."""
 
 import hashlib
 from base64 import b64decode, b64encode
@@ -11,7 +11,8 @@ from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
 from upshot.v1 import engagement_pb2 as pb
-from upshotd.adapters.http.twilio import facts, is_signed
+from upshot.v1.outcome_pb2 import CHANNEL_SMS
+from upshotd.adapters.http.twilio import answer, facts, is_signed
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 URL = "https://up.example/callbacks/twilio/sms/a-token"
@@ -140,6 +141,28 @@ def test_a_status_that_says_nothing_of_a_message_of_ours_is_passed_over(status: 
     assert told("delivered", MessageSid="S" * 101) == []
 
 
-@given(st.dictionaries(st.sampled_from(["MessageSid", "MessageStatus", "ErrorCode"]), st.text()))
+NAMES = ["MessageSid", "MessageStatus", "ErrorCode", "From", "Body", "OptOutType", "MediaUrl0"]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"))))
 def test_nothing_that_comes_breaks_it(form: dict[str, str]) -> None:
     list(facts("t", form))
+    answer(form)
+    answer({**form, "MessageSid": "SM1", "From": "+15550001"})
+
+
+def test_an_answer_says_who_answers_and_what_and_no_more() -> None:
+    form = {"MessageSid": "SM1", "From": "+15550001", "To": "+15550009", "Body": "", "FromZip": "1"}
+    said = answer(form)
+    assert said == pb.Engagement(
+        engagement_id="twilio:SM1:reply",
+        kind=pb.ENGAGEMENT_KIND_REPLIED,
+        recipient=pb.Recipient(channel=CHANNEL_SMS, address="+15550001"),
+        data=said.data if said is not None else None,
+    )
+    assert said is not None
+    assert dict(said.data) == {"body": ""}
+    many = {f"MediaUrl{n}": f"https://m.example/{n}" for n in range(20)}
+    said = answer({**form, **many})
+    assert said is not None
+    assert len(said.data["media_urls"]) == 10

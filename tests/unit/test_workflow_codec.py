@@ -18,7 +18,7 @@ from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application.codec import Codec
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
-from upshotd.domain.fetching import Method as HttpMethod
+from upshotd.domain.fetching import HttpMethod
 from upshotd.domain.message import (
     CHANNELS,
     Attachment,

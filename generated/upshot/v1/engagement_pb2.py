@@ -24,19 +24,22 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from upshot.v1 import outcome_pb2 as upshot_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aupshot/v1/engagement.proto\x12\tupshot.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x02\n\nEngagement\x12\x15\n\rengagement_id\x18\x01 \x01(\t\x12\x14\n\nmessage_id\x18\x02 \x01(\tH\x00\x12\x36\n\x10provider_message\x18\x03 \x01(\x0b\x32\x1a.upshot.v1.ProviderMessageH\x00\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.upshot.v1.EngagementKind\x12.\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08link_url\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\x08\x12%\n\x04\x64\x61ta\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06target\"@\n\x0fProviderMessage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x1b\n\x13provider_message_id\x18\x02 \x01(\t*\x84\x03\n\x0e\x45ngagementKind\x12\x1f\n\x1b\x45NGAGEMENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45NGAGEMENT_KIND_DELIVERED\x10\x01\x12\x1c\n\x18\x45NGAGEMENT_KIND_DEFERRED\x10\x02\x12\x1b\n\x17\x45NGAGEMENT_KIND_BOUNCED\x10\x03\x12\x1f\n\x1b\x45NGAGEMENT_KIND_UNDELIVERED\x10\x04\x12\x1a\n\x16\x45NGAGEMENT_KIND_OPENED\x10\x05\x12\x1b\n\x17\x45NGAGEMENT_KIND_CLICKED\x10\x06\x12\x1b\n\x17\x45NGAGEMENT_KIND_REPLIED\x10\x07\x12 \n\x1c\x45NGAGEMENT_KIND_UNSUBSCRIBED\x10\x08\x12 \n\x1c\x45NGAGEMENT_KIND_RESUBSCRIBED\x10\t\x12\x1e\n\x1a\x45NGAGEMENT_KIND_COMPLAINED\x10\n\x12\x1c\n\x18\x45NGAGEMENT_KIND_ACCEPTED\x10\x0f\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aupshot/v1/engagement.proto\x12\tupshot.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17upshot/v1/outcome.proto\"\xd9\x02\n\nEngagement\x12\x15\n\rengagement_id\x18\x01 \x01(\t\x12\x14\n\nmessage_id\x18\x02 \x01(\tH\x00\x12\x36\n\x10provider_message\x18\x03 \x01(\x0b\x32\x1a.upshot.v1.ProviderMessageH\x00\x12)\n\trecipient\x18\n \x01(\x0b\x32\x14.upshot.v1.RecipientH\x00\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.upshot.v1.EngagementKind\x12.\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08link_url\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\x08\x12%\n\x04\x64\x61ta\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06target\"@\n\x0fProviderMessage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x1b\n\x13provider_message_id\x18\x02 \x01(\t\"A\n\tRecipient\x12#\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x12.upshot.v1.Channel\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t*\x84\x03\n\x0e\x45ngagementKind\x12\x1f\n\x1b\x45NGAGEMENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45NGAGEMENT_KIND_DELIVERED\x10\x01\x12\x1c\n\x18\x45NGAGEMENT_KIND_DEFERRED\x10\x02\x12\x1b\n\x17\x45NGAGEMENT_KIND_BOUNCED\x10\x03\x12\x1f\n\x1b\x45NGAGEMENT_KIND_UNDELIVERED\x10\x04\x12\x1a\n\x16\x45NGAGEMENT_KIND_OPENED\x10\x05\x12\x1b\n\x17\x45NGAGEMENT_KIND_CLICKED\x10\x06\x12\x1b\n\x17\x45NGAGEMENT_KIND_REPLIED\x10\x07\x12 \n\x1c\x45NGAGEMENT_KIND_UNSUBSCRIBED\x10\x08\x12 \n\x1c\x45NGAGEMENT_KIND_RESUBSCRIBED\x10\t\x12\x1e\n\x1a\x45NGAGEMENT_KIND_COMPLAINED\x10\n\x12\x1c\n\x18\x45NGAGEMENT_KIND_ACCEPTED\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'upshot.v1.engagement_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENGAGEMENTKIND']._serialized_start=476
-  _globals['_ENGAGEMENTKIND']._serialized_end=864
-  _globals['_ENGAGEMENT']._serialized_start=105
-  _globals['_ENGAGEMENT']._serialized_end=407
-  _globals['_PROVIDERMESSAGE']._serialized_start=409
-  _globals['_PROVIDERMESSAGE']._serialized_end=473
+  _globals['_ENGAGEMENTKIND']._serialized_start=611
+  _globals['_ENGAGEMENTKIND']._serialized_end=999
+  _globals['_ENGAGEMENT']._serialized_start=130
+  _globals['_ENGAGEMENT']._serialized_end=475
+  _globals['_PROVIDERMESSAGE']._serialized_start=477
+  _globals['_PROVIDERMESSAGE']._serialized_end=541
+  _globals['_RECIPIENT']._serialized_start=543
+  _globals['_RECIPIENT']._serialized_end=608
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from upshot.v1 import outcome_pb2 as _outcome_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -40,7 +41,10 @@ class _EngagementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engage
     ENGAGEMENT_KIND_CLICKED: _EngagementKind.ValueType  # 6
     """A link in it was followed."""
     ENGAGEMENT_KIND_REPLIED: _EngagementKind.ValueType  # 7
-    """It was answered."""
+    """It was answered, with the text in `data.body`. An SMS answered with one of the words for STOP
+    or START changes what the number and the person get, as `data.opt_out_type` does where the
+    provider has understood it already; STOP and HELP meet no wait.
+    """
     ENGAGEMENT_KIND_UNSUBSCRIBED: _EngagementKind.ValueType  # 8
     """The person wants no more of its topic, or of its channel where it has no topic."""
     ENGAGEMENT_KIND_RESUBSCRIBED: _EngagementKind.ValueType  # 9
@@ -70,7 +74,10 @@ ENGAGEMENT_KIND_OPENED: EngagementKind.ValueType  # 5
 ENGAGEMENT_KIND_CLICKED: EngagementKind.ValueType  # 6
 """A link in it was followed."""
 ENGAGEMENT_KIND_REPLIED: EngagementKind.ValueType  # 7
-"""It was answered."""
+"""It was answered, with the text in `data.body`. An SMS answered with one of the words for STOP
+or START changes what the number and the person get, as `data.opt_out_type` does where the
+provider has understood it already; STOP and HELP meet no wait.
+"""
 ENGAGEMENT_KIND_UNSUBSCRIBED: EngagementKind.ValueType  # 8
 """The person wants no more of its topic, or of its channel where it has no topic."""
 ENGAGEMENT_KIND_RESUBSCRIBED: EngagementKind.ValueType  # 9
@@ -92,6 +99,7 @@ class Engagement(_message.Message):
     ENGAGEMENT_ID_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_MESSAGE_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     LINK_URL_FIELD_NUMBER: _builtins.int
@@ -100,7 +108,7 @@ class Engagement(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     engagement_id: _builtins.str
     """Dedupe key, 1 to 200 characters: the provider's own event id. Empty: one is
-    derived from target, kind, link and time.
+    derived from target, kind, link and time; with a recipient it is required.
     """
     message_id: _builtins.str
     """By our id."""
@@ -119,6 +127,10 @@ class Engagement(_message.Message):
         """By the provider's id."""
 
     @_builtins.property
+    def recipient(self) -> Global___Recipient:
+        """By where an answer came from; for REPLIED alone."""
+
+    @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When; unset means on receipt, a future time is clamped to it."""
 
@@ -132,6 +144,7 @@ class Engagement(_message.Message):
         engagement_id: _builtins.str = ...,
         message_id: _builtins.str = ...,
         provider_message: Global___ProviderMessage | None = ...,
+        recipient: Global___Recipient | None = ...,
         kind: Global___EngagementKind.ValueType = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         link_url: _builtins.str = ...,
@@ -139,11 +152,11 @@ class Engagement(_message.Message):
         machine: _builtins.bool = ...,
         data: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "message_id", b"message_id", "occur_time", b"occur_time", "provider_message", b"provider_message", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "message_id", b"message_id", "occur_time", b"occur_time", "provider_message", b"provider_message", "recipient", b"recipient", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "engagement_id", b"engagement_id", "kind", b"kind", "link_url", b"link_url", "machine", b"machine", "message_id", b"message_id", "occur_time", b"occur_time", "provider_message", b"provider_message", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "engagement_id", b"engagement_id", "kind", b"kind", "link_url", b"link_url", "machine", b"machine", "message_id", b"message_id", "occur_time", b"occur_time", "provider_message", b"provider_message", "reason", b"reason", "recipient", b"recipient", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["message_id", "provider_message"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["message_id", "provider_message", "recipient"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
@@ -174,3 +187,31 @@ class ProviderMessage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderMessage: _TypeAlias = ProviderMessage  # noqa: Y015
+
+@_typing.final
+class Recipient(_message.Message):
+    """The newest message that a provider has taken for an address. Where there is none, REPLIED with
+    STOP or START is taken all the same, and everything else is REJECTED, UNKNOWN_MESSAGE.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    channel: _outcome_pb2.Channel.ValueType
+    """SMS; no other channel is answered by address."""
+    address: _builtins.str
+    """A phone number: with its country code, or as of the settings' default region."""
+    def __init__(
+        self,
+        *,
+        channel: _outcome_pb2.Channel.ValueType = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recipient: _TypeAlias = Recipient  # noqa: Y015

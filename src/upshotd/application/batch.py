@@ -100,6 +100,9 @@ def _want_engagement(want: Wanted, engagement: Engagement) -> None:
     want.engagement_ids.add(engagement.engagement_id)
     if engagement.message_id:
         want.message_ids.add(engagement.message_id)
+    elif engagement.recipient:
+        want.recipients.add(engagement.recipient)
+        want.addresses.update(forms(engagement.recipient))
     else:
         want.provider_keys.add((engagement.provider, engagement.provider_message_id))
 

@@ -37,7 +37,8 @@ LABEL_MAX: Final = 100
 _PREFIX: Final = "key/"
 _SECRET_BYTES: Final = 32
 _TEXT = re.compile(r"up_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
-_WORKSPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+#: What a workspace may be called.
+WORKSPACE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class Scope(StrEnum):
@@ -114,8 +115,8 @@ class Keys:
             faults.append(Violation("label", text))
         if not 0 <= rate <= RATE_MAX:
             faults.append(Violation("rate", f"must be 1 to {RATE_MAX} a second, or 0 for none"))
-        if not _WORKSPACE.fullmatch(workspace_id):
-            faults.append(Violation("workspace_id", f"must match {_WORKSPACE.pattern}"))
+        if not WORKSPACE.fullmatch(workspace_id):
+            faults.append(Violation("workspace_id", f"must match {WORKSPACE.pattern}"))
         if faults:
             raise InvalidArgument.of(faults)
         secret = secrets.token_urlsafe(_SECRET_BYTES)

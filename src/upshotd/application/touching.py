@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TypeAlias, assert_never
 
 from upshotd.application.batch import provider_key_of, wanted_identities
+from upshotd.domain import addresses
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import Changes, Identity, State
@@ -46,6 +47,9 @@ def touched(changes: Changes) -> set[Key]:
             keys.add(run.cancellation_key)
     for message in changes.messages.values():
         keys.update((message.profile_id, (message.provider, message.provider_message_id)))
+        answering = addresses.answering(message)
+        if answering:
+            keys.add(answering)
     keys.update(changes.engagements, changes.pending, changes.applied_pending)
     keys.update((e.provider, e.provider_message_id) for e in changes.pending.values())
     keys.update(profile_id for profile_id, _ in changes.suppressions)
@@ -99,6 +103,10 @@ def _engagement(engagement: Engagement, state: State) -> Iterator[Key]:
     yield engagement.engagement_id
     if engagement.message_id:
         yield from _message(engagement.message_id, state)
+        return
+    if engagement.recipient:
+        yield engagement.recipient
+        yield from _message(state.by_recipient.get(engagement.recipient, ""), state)
         return
     key = (engagement.provider, engagement.provider_message_id)
     yield key

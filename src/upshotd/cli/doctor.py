@@ -144,8 +144,13 @@ def _at_provider(table: ProviderTable, base: str) -> Iterator[str]:
         yield "     all events; Signature Verification on; its public key as webhook_key"
     if table.kind == "twilio":
         yield ""
-        yield f"At Twilio, for {table.name}: nothing. Each message names where it tells:"
-        yield f"  {base}/callbacks/twilio/{table.name}/..."
+        yield f"At Twilio, for {table.name}:"
+        yield "  1. Nothing for what becomes of messages: each one names where it tells,"
+        yield f"     {base}/callbacks/twilio/{table.name}/..."
+        yield "  2. For answers (STOP too), at the number or its Messaging Service:"
+        yield "     A message comes in, Webhook, HTTP POST, URL"
+        yield f"     {base}/callbacks/twilio/{table.name}/inbound/default"
+        yield "     with the workspace they are for in place of default"
     if table.kind == "twilio_notify":
         yield ""
         yield f"At Twilio, for {table.name}:"

@@ -1,10 +1,11 @@
 """`upshot engage`: what a provider's callback would say, said by hand."""
 
 import sys
+from uuid import uuid4
 
 import click
 
-from upshot.v1 import engagement_pb2, service_pb2
+from upshot.v1 import engagement_pb2, outcome_pb2, service_pb2
 from upshotd.cli import client, output
 
 _PREFIX = "ENGAGEMENT_KIND_"
@@ -29,6 +30,7 @@ _KINDS = {
       upshot engage 0197a0c4-... opened
       upshot engage 0197a0c4-... clicked --link https://example.com/plan
       upshot engage bounced --provider mail --provider-message-id 250-abc --reason "no such user"
+      upshot engage replied --to +15550001 --body STOP
     """
 )
 @click.argument("words", nargs=-1, required=True, metavar="[MESSAGE_ID] KIND")
@@ -38,6 +40,8 @@ _KINDS = {
 @click.option("--engagement-id", default="", metavar="ID", help="Key by which a repeat is known.")
 @click.option("--provider", default="", metavar="NAME", help="With --provider-message-id.")
 @click.option("--provider-message-id", default="", metavar="ID", help="In place of MESSAGE_ID.")
+@click.option("--to", default="", metavar="NUMBER", help="In place of MESSAGE_ID: who answers.")
+@click.option("--body", default="", metavar="TEXT", help="The text of an answer.")
 @client.json_option
 @client.server_option
 def engage(
@@ -48,14 +52,23 @@ def engage(
     engagement_id: str,
     provider: str,
     provider_message_id: str,
+    to: str,
+    body: str,
     as_json: bool,
     server: str,
 ) -> None:
     """Record what became of a message, or what a person did with it.
 
-    The message is named by our id, or by the provider's: --provider and --provider-message-id.
+    The message is named by our id, or by the provider's: --provider and --provider-message-id; or
+    it is the last text message to a number that answers: --to.
     """
-    message_id, kind = _target_and_kind(words, provider, provider_message_id)
+    if bool(provider) != bool(provider_message_id):
+        raise click.UsageError("--provider and --provider-message-id go together")
+    if provider and to:
+        raise click.UsageError("give either --to or --provider and --provider-message-id")
+    message_id, kind = _target_and_kind(words, named=bool(provider or to))
+    if to and not engagement_id:
+        engagement_id = f"cli-{uuid4()}"
     fact = engagement_pb2.Engagement(
         engagement_id=engagement_id,
         kind=engagement_pb2.EngagementKind.ValueType(_KINDS[kind]),
@@ -63,8 +76,13 @@ def engage(
         reason=reason,
         machine=machine,
     )
+    if body:
+        fact.data["body"] = body
     if message_id:
         fact.message_id = message_id
+    elif to:
+        fact.recipient.channel = outcome_pb2.CHANNEL_SMS
+        fact.recipient.address = to
     else:
         fact.provider_message.provider = provider
         fact.provider_message.provider_message_id = provider_message_id
@@ -77,22 +95,17 @@ def engage(
     _tell(client.run(server, work), as_json)
 
 
-def _target_and_kind(
-    words: tuple[str, ...], provider: str, provider_message_id: str
-) -> tuple[str, str]:
-    """Return the message id, empty when the provider's is given, and the kind."""
-    by_provider = bool(provider or provider_message_id)
-    if by_provider and not (provider and provider_message_id):
-        raise click.UsageError("--provider and --provider-message-id go together")
-    if len(words) != (1 if by_provider else 2):
-        wanted = "KIND alone" if by_provider else "MESSAGE_ID and KIND"
+def _target_and_kind(words: tuple[str, ...], *, named: bool) -> tuple[str, str]:
+    """Return the message id, empty where options have *named* the message, and the kind."""
+    if len(words) != (1 if named else 2):
+        wanted = "KIND alone" if named else "MESSAGE_ID and KIND"
         raise click.UsageError(f"give {wanted}")
     kind = words[-1].lower()
     if kind not in _KINDS:
         raise click.UsageError(f"{words[-1]!r} is no KIND; there are {', '.join(_KINDS)}")
-    if not by_provider and not words[0]:
+    if not named and not words[0]:
         raise click.UsageError("MESSAGE_ID is empty")
-    return ("" if by_provider else words[0]), kind
+    return ("" if named else words[0]), kind
 
 
 def _tell(result: service_pb2.EngagementResult, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from upshotd.domain.message import Channel
+from upshotd.domain.message import Channel, Message
 
 #: The row that every change of the list writes and every send relies on, as it does on the row of
 #: its person. It is kept among the profiles, so that the same locks and versions hold; it sorts
@@ -50,6 +50,16 @@ def keys(contact: Mapping[str, str]) -> list[str]:
     """Return what the addresses of a person are listed under, in both forms."""
     found = (key(channel, contact.get(field, "")) for channel, field in FIELDS.items())
     return [form for listed in found for form in forms(listed)]
+
+
+def answering(message: Message) -> str:
+    """Return the key of the address that an answer to *message* comes from, naming only itself.
+
+    Empty where answers name their message, and for a message that no provider has taken.
+    """
+    if message.channel is not Channel.SMS or "sent" not in message.facts:
+        return ""
+    return key(message.channel, message.recipient)
 
 
 def of_key(listed: str) -> tuple[Channel, str]:

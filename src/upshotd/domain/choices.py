@@ -1,6 +1,7 @@
 """Who wants what, written: choices, unsubscriptions, STOP and START, the suppression list."""
 
 from upshotd.domain import addresses, consent, identity
+from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Channel, Message
 from upshotd.domain.outcome import Engagement, EngagementKind
@@ -16,6 +17,11 @@ from upshotd.domain.values import replace
 
 #: What a person can take back.
 _LIFTED = frozenset({"UNSUBSCRIBED", "COMPLAINED", "OPTED_OUT", "STOP", "OPTED_IN"})
+#: What START takes back: no complaint, no bounce, nothing that was listed by hand.
+_STARTED = frozenset({"UNSUBSCRIBED", "STOP"})
+#: What holds for good is not replaced by what weighs less: START after STOP would lift a complaint,
+#: and taking a bounce off the list a STOP. A number that texts STOP is not dead any more.
+_WEIGHTS = {"BOUNCED": 0, "UNSUBSCRIBED": 1, "STOP": 1, "SUPPRESSED": 2, "COMPLAINED": 3}
 
 
 def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
@@ -38,7 +44,7 @@ def prefer(draft: Draft, choice: PreferenceSet) -> PreferenceResult:
 def hold(draft: Draft, asked: SuppressionSet) -> SuppressionResult:
     """Put a person or an address on the suppression list, or take them off it."""
     if isinstance(asked.owner, str):
-        whose, listed = _listed_as(draft, asked), True
+        whose, listed = _listed_as(draft, asked.owner, asked.suppression.scope), True
     elif not asked.held and draft.profile_id(asked.owner) is None:
         return SuppressionResult(changed=False)
     else:
@@ -63,16 +69,18 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
     by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
     by_channel = Suppression(channel=message.channel)
     listed = addresses.key(message.channel, message.recipient)
-    kind, who = engagement.kind, run.profile_id
+    kind, who, wish = engagement.kind, run.profile_id, asked_for(message.channel, engagement)
     if kind is EngagementKind.UNSUBSCRIBED:
         draft.put_suppression(who, replace(by_topic, reason="UNSUBSCRIBED"))
         if topic:
             _lift(draft, who, {f"opt-in:{topic}"})
     elif kind is EngagementKind.BOUNCED and listed:
         # No wish of anybody: a send that was decided a moment before may still go.
-        draft.begin_list()
         bounced = replace(by_channel, reason="BOUNCED")
-        draft.changes.suppressions[listed, bounced.scope] = bounced
+        form = _listed_as(draft, listed, bounced.scope)
+        if not _outweighed(draft, form, bounced):
+            draft.begin_list()
+            draft.changes.suppressions[form, bounced.scope] = bounced
     elif kind is EngagementKind.COMPLAINED:
         _hold_both(draft, who, listed, replace(by_channel, reason="COMPLAINED"))
     elif kind is EngagementKind.RESUBSCRIBED:
@@ -81,13 +89,30 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
         known = draft.definitions.topics.get(topic)
         if known is not None and known.default is consent.TopicDefault.OPTED_OUT:
             draft.put_suppression(who, Suppression(topic=topic, until_us=0, reason="OPTED_IN"))
-    elif kind is EngagementKind.REPLIED and message.channel is Channel.SMS:
-        word = consent.keyword(engagement.data)
-        if word == "stop":
-            _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
-        elif word == "start":
-            _lift(draft, who, {by_channel.scope})
-            _lift_address(draft, listed, by_channel.scope)
+    elif wish is Keyword.STOP:
+        _hold_both(draft, who, listed, replace(by_channel, reason="STOP"))
+    elif wish is Keyword.START:
+        _lift(draft, who, {by_channel.scope}, _STARTED)
+        _lift_address(draft, listed, by_channel.scope, _STARTED)
+
+
+def asked_for(channel: Channel, engagement: Engagement) -> Keyword | None:
+    """Return what an answer asks of whoever sent the message; None for any other answer."""
+    if engagement.kind is not EngagementKind.REPLIED or channel is not Channel.SMS:
+        return None
+    return consent.keyword(engagement.data)
+
+
+def told(draft: Draft, engagement: Engagement) -> bool:
+    """Take STOP or START of an address that nothing was sent to; False for everything else."""
+    channel, _ = addresses.of_key(engagement.recipient)
+    wish = asked_for(channel, engagement)
+    by_channel = Suppression(channel=channel)
+    if wish is Keyword.STOP:
+        _hold_listed(draft, engagement.recipient, replace(by_channel, reason="STOP"))
+    elif wish is Keyword.START:
+        _lift_address(draft, engagement.recipient, by_channel.scope, _STARTED)
+    return wish in (Keyword.STOP, Keyword.START)
 
 
 def refused(draft: Draft, message: Message, reason: str) -> None:
@@ -101,27 +126,42 @@ def refused(draft: Draft, message: Message, reason: str) -> None:
 
 def _hold_both(draft: Draft, profile_id: str, listed: str, suppression: Suppression) -> None:
     """Hold back from a person and from the address, which others may have as well."""
-    draft.put_suppression(profile_id, suppression)
+    if not _outweighed(draft, profile_id, suppression):
+        draft.put_suppression(profile_id, suppression)
     if listed:
+        _hold_listed(draft, listed, suppression)
+
+
+def _hold_listed(draft: Draft, listed: str, suppression: Suppression) -> None:
+    form = _listed_as(draft, listed, suppression.scope)
+    if not _outweighed(draft, form, suppression):
         draft.change_list()
-        draft.changes.suppressions[listed, suppression.scope] = suppression
+        draft.changes.suppressions[form, suppression.scope] = suppression
 
 
-def _listed_as(draft: Draft, asked: SuppressionSet) -> str:
+def _outweighed(draft: Draft, owner: str, suppression: Suppression) -> bool:
+    """Return whether something that weighs more holds the same back for good already."""
+    weight = _WEIGHTS[suppression.reason]
+    return any(
+        one.scope == suppression.scope and _WEIGHTS.get(one.reason, 0) > weight
+        for one in draft.suppressions(owner)
+        if one.until_us is None
+    )
+
+
+def _listed_as(draft: Draft, listed: str, scope: str) -> str:
     """Return the key that an address is, or comes to be, listed under."""
-    assert isinstance(asked.owner, str)
     known = draft.state.suppressions
-    scope = asked.suppression.scope
-    listed = (form for form in addresses.forms(asked.owner) if scope in known.get(form, ()))
-    return next(listed, asked.owner)
+    found = (form for form in addresses.forms(listed) if scope in known.get(form, ()))
+    return next(found, listed)
 
 
-def _lift_address(draft: Draft, listed: str, scope: str) -> None:
+def _lift_address(draft: Draft, listed: str, scope: str, reasons: frozenset[str] = _LIFTED) -> None:
     for form in addresses.forms(listed):
-        _lift(draft, form, {scope})
+        _lift(draft, form, {scope}, reasons)
 
 
-def _lift(draft: Draft, whose: str, scopes: set[str]) -> None:
+def _lift(draft: Draft, whose: str, scopes: set[str], reasons: frozenset[str] = _LIFTED) -> None:
     for held in draft.suppressions(whose):
-        if held.scope in scopes and held.reason in _LIFTED:
+        if held.scope in scopes and held.reason in reasons:
             draft.changes.suppressions[whose, held.scope] = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 
 from upshotd.domain.message import Channel
@@ -105,13 +105,36 @@ def chosen(
     return rows
 
 
-#: Words that a person answers a text message with; in any case, alone.
-STOP: Final = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit"})
-START: Final = frozenset({"start", "yes", "unstop"})
+class Keyword(StrEnum):
+    """What an answer to a text message asks of whoever sent it."""
+
+    #: No more text messages.
+    STOP = "STOP"
+    #: Text messages again.
+    START = "START"
+    #: Who this is, and how to stop it.
+    HELP = "HELP"
 
 
-def keyword(data: Mapping[str, object]) -> str:
-    """Return what a reply asks for: `stop`, `start` or nothing."""
+_KEYWORDS: Final[Mapping[str, Keyword]] = {str(keyword): keyword for keyword in Keyword}
+#: Words that mean it when they are all there is, as Twilio's, the carriers' and the FCC's rules
+#: have them; letters and digits alone, so that OPT-OUT and "Stop!" are among them.
+_WORDS: Final[Mapping[str, Keyword]] = {
+    **dict.fromkeys(
+        ("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"),
+        Keyword.STOP,
+    ),
+    **dict.fromkeys(("start", "yes", "unstop"), Keyword.START),
+    **dict.fromkeys(("help", "info"), Keyword.HELP),
+}
+
+
+def keyword(data: Mapping[str, object]) -> Keyword | None:
+    """Return what a reply asks for: what the provider has found, else what its text says."""
+    found = _KEYWORDS.get(str(data.get("opt_out_type", "")).upper())
+    if found is not None:
+        return found
     text = data.get("body", data.get("text", ""))
-    word = text.strip().strip(".!").lower() if isinstance(text, str) else ""
-    return "stop" if word in STOP else "start" if word in START else ""
+    if not isinstance(text, str):
+        return None
+    return _WORDS.get("".join(filter(str.isalnum, text)).casefold())

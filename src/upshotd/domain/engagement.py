@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from upshotd.domain import choices, devices, messages
+from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.journey import Journey, resume
@@ -26,12 +27,16 @@ OUTCOMES = {
     EngagementKind.COMPLAINED: OutcomeKind.MESSAGE_COMPLAINED,
 }
 FAILURES = frozenset({EngagementKind.BOUNCED, EngagementKind.UNDELIVERED})
+#: Said to whoever sends, not in answer to what was sent: no wait for REPLIED is met.
+_NO_ANSWERS = frozenset({Keyword.STOP, Keyword.HELP})
 
 
 def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
     """Record one fact; the runs that waited for it go on."""
     if engagement.engagement_id in draft.state.engagement_ids:
         return EngagementResult(EngagementState.DUPLICATE, message_id=engagement.message_id)
+    if engagement.recipient:
+        return _answered(draft, engagement)
     key = (engagement.provider, engagement.provider_message_id)
     message_id = engagement.message_id or draft.state.provider_messages.get(key, "")
     taken = engagement.kind is EngagementKind.ACCEPTED
@@ -54,6 +59,22 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.RECORDED, "", message_id)
     resumed = _record(draft, message, engagement)
     return EngagementResult(EngagementState.RECORDED, "", message_id, resumed)
+
+
+def _answered(draft: Draft, engagement: Engagement) -> EngagementResult:
+    """Record an answer that names no message but the address it came from.
+
+    It is about the newest message that a provider has taken for the address: that one needs no
+    acceptance. Where there is none, what the person wants of us counts all the same.
+    """
+    message = draft.message(draft.state.by_recipient.get(engagement.recipient, ""))
+    if message is not None and message.reason != ERASED:
+        resumed = _record(draft, message, engagement)
+        return EngagementResult(EngagementState.RECORDED, "", message.message_id, resumed)
+    if not choices.told(draft, engagement):
+        return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE")
+    draft.changes.engagements[engagement.engagement_id] = (engagement, "")
+    return EngagementResult(EngagementState.RECORDED)
 
 
 def _arrived(message: Message, engagement: Engagement) -> bool:
@@ -134,13 +155,14 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
             reason=engagement.kind.name if engagement.kind in FAILURES else "",
             link_url=engagement.link_url,
             machine=engagement.machine,
-            properties=_properties(engagement),
+            properties=_properties(message, engagement),
         )
     run = draft.run(message.run_id)
     if run is None:
         return ()
     choices.engaged(draft, message, run, engagement)
-    return _tell(draft, message, run, engagement, word)
+    answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
+    return _tell(draft, message, run, engagement, word if answers else "")
 
 
 def _corrected(left: Mapping[str, object]) -> dict[str, object]:
@@ -148,10 +170,14 @@ def _corrected(left: Mapping[str, object]) -> dict[str, object]:
     return {"sent": True, "undeliverable": False} if left.get("undeliverable") else {}
 
 
-def _properties(engagement: Engagement) -> dict[str, object]:
-    if not engagement.reason:
-        return dict(engagement.data)
-    return {**engagement.data, "detail": engagement.reason}
+def _properties(message: Message, engagement: Engagement) -> dict[str, object]:
+    found = dict(engagement.data)
+    if engagement.reason:
+        found["detail"] = engagement.reason
+    asked = choices.asked_for(message.channel, engagement)
+    if asked is not None:
+        found["keyword"] = str(asked)
+    return found
 
 
 def _with_failure(message: Message, engagement: Engagement) -> Message:
@@ -171,11 +197,11 @@ def _with_failure(message: Message, engagement: Engagement) -> Message:
 def _tell(
     draft: Draft, message: Message, run: Run, engagement: Engagement, word: str
 ) -> tuple[str, ...]:
-    """Let the run know, and go on where it waited for this."""
+    """Let the run know, and go on where it waited for this; an empty *word* meets no wait."""
     journey = resume(draft, run)
     if journey is None:
         return ()
-    left: dict[str, object] = {word: True}
+    left: dict[str, object] = {word: True} if word else {}
     if message.state is MessageState.ACCEPTED:
         left |= _corrected(journey.steps.get(message.step_id, {}))
     if message.state is MessageState.UNDELIVERABLE:
@@ -184,7 +210,7 @@ def _tell(
             left |= {"undeliverable": True}
     journey.leave(message.step_id, **left)
     step = journey.plan.steps[run.step_id]
-    if isinstance(step.kind, Wait):
+    if word and isinstance(step.kind, Wait):
         move = wait.engaged(step, step.kind, journey, message, engagement.kind, engagement.machine)
         if move is not None:
             journey.follow(move)

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from upshotd.domain.fetching import Method, Secret
+from upshotd.domain.fetching import HttpMethod, Secret
 from upshotd.domain.findings import Findings
 from upshotd.domain.steps.fetch import FetchStep, Generate, parts
 
@@ -27,7 +27,7 @@ def fetch(step: FetchStep, path: str, findings: Findings) -> None:
     _required(step.url, f"{path}.url", findings)
     if "${secrets." in step.url or "${secrets." in step.body:
         findings.fault(f"{path}.headers", "secrets stand in headers only")
-    if step.body and step.method is Method.GET:
+    if step.body and step.method is HttpMethod.GET:
         findings.fault(f"{path}.body", "a GET has none")
     findings.template(f"{path}.body", step.body)
     _headers(step, f"{path}.headers", findings)

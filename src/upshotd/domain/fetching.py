@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 from upshotd.domain.values import NOTHING
 
 
-class Method(IntEnum):
+class HttpMethod(IntEnum):
     """How an address is asked; the contract's numbers."""
 
     GET = 1
@@ -29,7 +29,7 @@ Parts: TypeAlias = tuple[str | Secret, ...]
 class HttpRequest(NamedTuple):
     """A request whose answer is a JSON object."""
 
-    method: Method
+    method: HttpMethod
     url: str
     headers: Mapping[str, Parts] = NOTHING
     #: Empty for GET.

@@ -115,7 +115,7 @@ CHOICES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """A fact about a message after it was sent; exactly one of the two targets is set."""
+    """A fact about a message after it was sent; exactly one of the three targets is set."""
 
     #: Dedupe key in the workspace.
     engagement_id: str
@@ -127,6 +127,8 @@ class Engagement:
     #: Target by the provider's configured name and id.
     provider: str = ""
     provider_message_id: str = ""
+    #: Target by the address that an answer came from, by its key in `addresses`.
+    recipient: str = ""
     link_url: str = ""
     #: Provider's own words, bounded.
     reason: str = ""

@@ -91,6 +91,8 @@ class Wanted:
     #: Of the wanted messages, those whose rendered content is needed too.
     content_ids: set[str] = field(default_factory=set)
     provider_keys: set[ProviderKey] = field(default_factory=set)
+    #: Addresses that answers came from, by their keys in `addresses`: the newest message to each.
+    recipients: set[str] = field(default_factory=set)
     engagement_ids: set[str] = field(default_factory=set)
     cancellation_keys: set[str] = field(default_factory=set)
     #: Workflows with a cooldown or ONCE_EVER: the starts of the profiles in them.
@@ -110,6 +112,7 @@ class Wanted:
             + len(self.run_ids)
             + len(self.message_ids)
             + len(self.provider_keys)
+            + len(self.recipients)
             + len(self.engagement_ids)
             + len(self.cancellation_keys)
             + len(self.addresses)
@@ -146,6 +149,8 @@ class State:
     by_cancellation_key: dict[str, list[str]] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
+    #: By `addresses.answering`, the newest of its messages.
+    by_recipient: dict[str, str] = field(default_factory=dict)
     #: Recorded before.
     engagement_ids: set[str] = field(default_factory=set)
     #: Engagements that came before the message was known by its provider's id.
@@ -211,6 +216,10 @@ class State:
             if message.provider_message_id:
                 key = (message.provider, message.provider_message_id)
                 self.provider_messages[key] = message.message_id
+            answering = addresses.answering(message)
+            if answering:
+                newest = self.by_recipient.get(answering, "")
+                self.by_recipient[answering] = max(newest, message.message_id)
         self.engagement_ids.update(changes.engagements)
         for engagement in changes.pending.values():
             self.engagement_ids.add(engagement.engagement_id)

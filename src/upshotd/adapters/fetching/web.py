@@ -8,7 +8,7 @@ import aiohttp
 
 from upshotd import public_hosts
 from upshotd.adapters.fetching.answers import answer
-from upshotd.domain.fetching import FetchResult, HttpRequest, Method, Parts, Secret, Unfetched
+from upshotd.domain.fetching import FetchResult, HttpMethod, HttpRequest, Parts, Secret, Unfetched
 
 #: Longest answer, in bytes: it becomes a part of the run.
 ANSWER_BYTES_MAX: Final = 64 * 1024
@@ -33,7 +33,7 @@ class WebFetcher:
         except KeyError as missing:
             return Unfetched("NO_SECRET", f"the settings have no secret {missing.args[0]}")
         headers = {"accept": "application/json", "user-agent": "upshot", **_lower(headers)}
-        if request.method is not Method.GET:
+        if request.method is not HttpMethod.GET:
             headers = {"content-type": "application/json", "idempotency-key": key, **headers}
         try:
             return await self._followed(request, headers)
@@ -61,7 +61,7 @@ class WebFetcher:
                 headers=headers,
                 allow_redirects=False,
             ) as response:
-                if response.status not in _REDIRECTS or request.method is not Method.GET:
+                if response.status not in _REDIRECTS or request.method is not HttpMethod.GET:
                     return await answer(response, ANSWER_BYTES_MAX)
                 there = urljoin(url, response.headers.get("Location", ""))
             if _origin(there) != _origin(url):

@@ -2,12 +2,16 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from upshot.v1 import engagement_pb2 as pb
 from upshotd.adapters.grpc import structs
 from upshotd.adapters.grpc.times import instant_us
+from upshotd.domain import addresses
 from upshotd.domain.errors import Violation
+from upshotd.domain.message import Channel
 from upshotd.domain.outcome import Engagement, EngagementKind
 
 ENGAGEMENT_ID_MAX = 200
@@ -15,6 +19,11 @@ LINK_URL_MAX = 2048
 REASON_MAX = 500
 #: Largest `data`, serialized, in bytes.
 DATA_BYTES_MAX = 32 * 1024
+
+#: Returns a phone number as messages go to it, or None.
+Usable: TypeAlias = Callable[[str], str | None]
+#: Takes the word of a fault, the field below `engagement`, and what is wrong with it.
+Fault: TypeAlias = Callable[[str, str, str], None]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KINDS = {int(kind): kind for kind in EngagementKind}
@@ -30,9 +39,15 @@ class RefusedEngagement:
     violations: tuple[Violation, ...]
 
 
-def engagement(message: pb.Engagement, receive_us: int) -> Engagement | RefusedEngagement:
-    """Return the engagement that came at *receive_us*, or why it is none."""
-    faults = _faults(message)
+def engagement(
+    message: pb.Engagement, receive_us: int, usable: Usable
+) -> Engagement | RefusedEngagement:
+    """Return the engagement that came at *receive_us*, or why it is none.
+
+    *usable* makes a phone number one that messages go to.
+    """
+    number = usable(message.recipient.address) if message.recipient.address else None
+    faults = _faults(message, number)
     if faults:
         return RefusedEngagement(faults[0][0], tuple(violation for _, violation in faults))
     occur_us = receive_us
@@ -45,6 +60,7 @@ def engagement(message: pb.Engagement, receive_us: int) -> Engagement | RefusedE
         message_id=message.message_id,
         provider=message.provider_message.provider,
         provider_message_id=message.provider_message.provider_message_id,
+        recipient=addresses.key(Channel.SMS, number or ""),
         link_url=message.link_url,
         reason=message.reason[:REASON_MAX],
         machine=message.machine,
@@ -75,7 +91,7 @@ def derived_id(message: pb.Engagement) -> str:
     return "derived-" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def _faults(message: pb.Engagement) -> list[tuple[str, Violation]]:
+def _faults(message: pb.Engagement, number: str | None) -> list[tuple[str, Violation]]:
     found: list[tuple[str, Violation]] = []
 
     def fault(word: str, field: str, text: str) -> None:
@@ -85,17 +101,7 @@ def _faults(message: pb.Engagement) -> list[tuple[str, Violation]]:
     if len(given) > ENGAGEMENT_ID_MAX or _CONTROL.search(given):
         text = f"at most {ENGAGEMENT_ID_MAX} characters are taken, and no control characters"
         fault("INVALID_ENGAGEMENT_ID", "engagement_id", text)
-    target = message.provider_message
-    match message.WhichOneof("target"):
-        case "message_id" if message.message_id:
-            pass
-        case "provider_message" if target.provider and target.provider_message_id:
-            pass
-        case "provider_message":
-            text = "provider and provider_message_id are both required"
-            fault("MISSING_TARGET", "provider_message", text)
-        case _:
-            fault("MISSING_TARGET", "target", "message_id or provider_message is required")
+    _check_target(message, number, fault)
     if not _KINDS.get(message.kind):
         text = f"one of the kinds is required; {message.kind} is none this server knows"
         fault("INVALID_KIND" if message.kind else "MISSING_KIND", "kind", text)
@@ -109,3 +115,33 @@ def _faults(message: pb.Engagement) -> list[tuple[str, Violation]]:
     if wrong:
         fault("INVALID_DATA", "data", wrong)
     return found
+
+
+def _check_target(message: pb.Engagement, number: str | None, fault: Fault) -> None:
+    target = message.provider_message
+    match message.WhichOneof("target"):
+        case "message_id" if message.message_id:
+            pass
+        case "provider_message" if target.provider and target.provider_message_id:
+            pass
+        case "provider_message":
+            text = "provider and provider_message_id are both required"
+            fault("MISSING_TARGET", "provider_message", text)
+        case "recipient":
+            _check_recipient(message, number, fault)
+        case _:
+            text = "message_id, provider_message or recipient is required"
+            fault("MISSING_TARGET", "target", text)
+
+
+def _check_recipient(message: pb.Engagement, number: str | None, fault: Fault) -> None:
+    if int(message.recipient.channel) != Channel.SMS:
+        text = "must be CHANNEL_SMS: answers on other channels name their message"
+        fault("INVALID_TARGET", "recipient.channel", text)
+    elif number is None:
+        fault("INVALID_TARGET", "recipient.address", "is no usable phone number")
+    if int(message.kind) != EngagementKind.REPLIED:
+        fault("INVALID_KIND", "kind", "must be REPLIED: a recipient answers, and does nothing else")
+    if not message.engagement_id:
+        text = "is required with a recipient: people answer more than once"
+        fault("INVALID_ENGAGEMENT_ID", "engagement_id", text)

@@ -5,7 +5,7 @@ from upshotd import schemas
 from upshotd.adapters.grpc import structs
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.times import duration
-from upshotd.domain.fetching import Method
+from upshotd.domain.fetching import HttpMethod
 from upshotd.domain.steps.fetch import (
     ATTEMPTS_DEFAULT,
     TIMEOUT_DEFAULT_US,
@@ -19,7 +19,9 @@ def fetch(message: pb.Fetch, path: str, reading: Reading) -> FetchStep:
     """Return the fetch at *path*; faults go into *reading*."""
     return FetchStep(
         message.url,
-        reading.enum(Method, message.method or Method.GET, f"{path}.method", Method.GET),
+        reading.enum(
+            HttpMethod, message.method or HttpMethod.GET, f"{path}.method", HttpMethod.GET
+        ),
         dict(message.headers),
         message.body,
         _timeout_us(message, TIMEOUT_DEFAULT_US, path, reading),

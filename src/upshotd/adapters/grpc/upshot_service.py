@@ -23,6 +23,7 @@ from upshotd.application.ports import Clock
 from upshotd.application.workflows import Workflows
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.event import Event, EventType
+from upshotd.domain.profile import ContactRules
 from upshotd.domain.stimulus import EngagementResult, IngestResult
 from upshotd.domain.workflow import Workflow
 
@@ -39,6 +40,7 @@ class UpshotService:
         workflows: Workflows,
         streams: OutcomeStreams,
         clock: Clock,
+        rules: ContactRules,
         erased: Callable[[], None],
     ) -> None:
         """*erased* is called after somebody was erased by an event."""
@@ -46,6 +48,7 @@ class UpshotService:
         self._workflows = workflows
         self._streams = streams
         self._clock = clock
+        self._rules = rules
         self._erased = erased
 
     async def Ingest(self, workspace_id: str, request: pb.IngestRequest) -> pb.IngestResponse:
@@ -107,7 +110,10 @@ class UpshotService:
         _check_count("engagements", len(request.engagements))
         failpoint("engagement.received")
         receive_us = self._clock.now_us()
-        facts = [engagement_codec.engagement(fact, receive_us) for fact in request.engagements]
+        facts = [
+            engagement_codec.engagement(fact, receive_us, self._rules.phone)
+            for fact in request.engagements
+        ]
         good = [fact for fact in facts if not isinstance(fact, RefusedEngagement)]
         recorded = iter(await self._loop.engage(workspace_id, good) if good else ())
         return pb.RecordEngagementResponse(

@@ -22,6 +22,7 @@ from upshotd.adapters.http import sendgrid, twilio, twilio_notify
 from upshotd.adapters.http.answers import Refusal, body_of, json_response, refusal_of
 from upshotd.adapters.http.facts import Fact
 from upshotd.adapters.http.links import LinkReader
+from upshotd.application.keys import WORKSPACE
 
 if TYPE_CHECKING:
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
@@ -34,6 +35,8 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 RECORD_S: Final = 10.0
 #: Most parameters of a form.
 _FIELDS_MAX: Final = 200
+#: TwiML by which nothing is answered.
+_SILENCE: Final = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 #: Engagements of one call.
 _PER_CALL: Final = 1000
 
@@ -71,6 +74,8 @@ class Callbacks:
         app.router.add_post("/callbacks/sendgrid/{provider}", self._sendgrid)
         app.router.add_post("/callbacks/twilio/{provider}/{token}", self._twilio)
         app.router.add_post("/callbacks/twilio_notify/{provider}/{token}", self._twilio_notify)
+        inbound = f"inbound/{{workspace:{WORKSPACE.pattern}}}"
+        app.router.add_post(f"/callbacks/twilio/{{provider}}/{inbound}", self._inbound)
 
     async def _sendgrid(self, request: web.Request) -> web.StreamResponse:
         keys = self._keys().sendgrid.get(request.match_info["provider"])
@@ -97,6 +102,17 @@ class Callbacks:
         form = await self._signed_by_twilio(request)
         await self._record(twilio_notify.facts(request.match_info["token"], form))
         return web.Response(status=204)
+
+    async def _inbound(self, request: web.Request) -> web.StreamResponse:
+        """Take a text message that somebody sent to a number of ours; say nothing to it."""
+        engagement = twilio.answer(dict(await self._signed_by_twilio(request)))
+        if engagement is None:
+            log.info("callback.no_answer")
+        else:
+            # The whole address is signed: whoever holds the account has chosen the workspace.
+            token = self._links.callback_token(request.match_info["workspace"], "")
+            await self._call(token, [engagement])
+        return web.Response(body=_SILENCE, content_type="text/xml")
 
     async def _signed_by_twilio(self, request: web.Request) -> twilio.Form:
         """Return the form that Twilio posted; refuses what it did not sign."""

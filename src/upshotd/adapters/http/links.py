@@ -55,6 +55,9 @@ class LinkReader(Protocol):
     def preferences_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address of the page where people choose."""
 
+    def callback_token(self, workspace_id: str, message_id: str) -> str:
+        """Return the token by which a callback names a message; without one, its workspace."""
+
 
 class MailLinks:
     """The routes /o, /c and /u. *stub* is a client of our own server."""

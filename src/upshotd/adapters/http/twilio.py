@@ -1,4 +1,4 @@
-"""Twilio's status callbacks: whether they are its own, and what they say as engagements. Pure.
+"""What Twilio calls us with: whether it is its own, and what it says as engagements. Pure.
 
 A callback is a form, signed with HMAC-SHA1 over the address that Twilio called and all parameters.
 It has no time in it: what is told twice has the same id, and counts once.
@@ -6,18 +6,24 @@ It has no time in it: what is told twice has the same id, and counts once.
 
 import hashlib
 import hmac
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from upshot.v1 import engagement_pb2 as pb
+from upshot.v1.outcome_pb2 import CHANNEL_SMS
 from upshotd.adapters.http.facts import Fact
 
 SIGNATURE: Final = "X-Twilio-Signature"
 _BODY_HASH: Final = "bodySHA256"
 _PORTS: Final = {"https": 443, "http": 80}
 _SID_CHARS: Final = 100
+#: Files that may come with one message.
+_MEDIA_MAX: Final = 10
+#: Who answers: neither a short code nor somebody on WhatsApp.
+_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 
 _KINDS: Final = {
     **dict.fromkeys(
@@ -85,6 +91,24 @@ def facts(token: str, form: Mapping[str, str]) -> Iterator[Fact]:
     yield Fact(token, _engagement(sid, status, kind, code))
     if code == _STOPPED:
         yield Fact(token, _engagement(sid, "stop", pb.ENGAGEMENT_KIND_UNSUBSCRIBED, code))
+
+
+def answer(form: Mapping[str, str]) -> pb.Engagement | None:
+    """Return what somebody has texted, by their number; None where nobody has whom we text."""
+    sid, number = form.get("MessageSid", ""), form.get("From", "").removeprefix("rcs:")
+    # A status callback that came astray has no body, and is from ourselves.
+    if "Body" not in form or not 0 < len(sid) <= _SID_CHARS or not _NUMBER.fullmatch(number):
+        return None
+    told = pb.Engagement(engagement_id=f"twilio:{sid}:reply", kind=pb.ENGAGEMENT_KIND_REPLIED)
+    told.recipient.channel = CHANNEL_SMS
+    told.recipient.address = number
+    told.data.update({"body": form["Body"]})
+    if form.get("OptOutType"):
+        told.data.update({"opt_out_type": form["OptOutType"]})
+    media = [form[name] for n in range(_MEDIA_MAX) if (name := f"MediaUrl{n}") in form]
+    if media:
+        told.data.update({"media_urls": media})
+    return told
 
 
 def _engagement(sid: str, word: str, kind: pb.EngagementKind.ValueType, code: str) -> pb.Engagement:

@@ -191,12 +191,25 @@ class _Application:
     def _put_message(self, message: Message) -> None:
         tables, message_id = self._tables, message.message_id
         whose = self._into.get(message.profile_id, message.profile_id)
+        before = tables.messages.get(message_id)
         self._journal.put(tables.messages, message_id, replace(message, profile_id=whose))
         self._link(tables.messages_of, whose, message_id)
         self._link(tables.messages_of_run, message.run_id, message_id)
         if message.provider_message_id:
             key = (message.provider, message.provider_message_id)
             self._journal.put(tables.provider_messages, key, message_id)
+        self._index_answers(before, message)
+
+    def _index_answers(self, before: Message | None, message: Message) -> None:
+        old = addresses.answering(before) if before is not None else ""
+        new = addresses.answering(message)
+        index = self._tables.messages_to
+        if old and old != new:
+            self._unlink(index, old, message.message_id)
+            if not index[old]:  # the number of somebody who was erased
+                self._journal.drop(index, old)
+        if new and old != new:
+            self._link(index, new, message.message_id)
 
     # engagements
 

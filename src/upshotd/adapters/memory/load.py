@@ -36,6 +36,11 @@ def load(tables: Tables, wanted: Wanted) -> State:
 
 def _wanted_messages(tables: Tables, wanted: Wanted, state: State) -> None:
     message_ids = wanted.message_ids & tables.messages.keys()
+    for recipient in wanted.recipients:
+        newest = tables.newest_to(recipient)
+        if newest:
+            state.by_recipient[recipient] = newest
+            message_ids.add(newest)
     for key in wanted.provider_keys:
         if key in tables.provider_messages:
             message_ids.add(tables.provider_messages[key])

@@ -54,6 +54,8 @@ class Tables:
     messages_of: Index = field(default_factory=dict)
     messages_of_run: Index = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
+    #: By `addresses.answering`.
+    messages_to: Index = field(default_factory=dict)
     #: Every engagement id that was taken, recorded or pending, and when it came (us).
     engagements: dict[str, int] = field(default_factory=dict)
     #: By what they wait for, then by engagement_id.
@@ -61,6 +63,10 @@ class Tables:
     #: Versions of each workflow, oldest first.
     workflows: dict[str, tuple[StoredWorkflow, ...]] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+    def newest_to(self, recipient: str) -> str:
+        """Return the newest message whose answers come from there; empty where there is none."""
+        return max(self.messages_to.get(recipient, ()), default="")
 
     def runs_of_profile(self, profile_id: str) -> Iterator[Run]:
         """Yield all runs of a person, in order of start."""

@@ -36,9 +36,9 @@ _RUNS = upsert(
 _MESSAGES_OF = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "run_id", lock="UPDATE")
 _MESSAGES = upsert(
     messages,
-    (*rows.MESSAGE_COLUMNS, "claim_owner"),
+    (*rows.MESSAGE_COLUMNS, "claim_owner", "recipient"),
     ("workspace_id", "message_id"),
-    ("profile_id", "due_us", "claim_owner", "body", "content"),
+    ("profile_id", "due_us", "claim_owner", "recipient", "body", "content"),
 )
 _HELD = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
 _HIDDEN = Insert(

@@ -50,6 +50,14 @@ _PROVIDER_PLACES = Lookup(
     "provider_message_id",
     " AND provider_message_id <> ''",
 )
+_NEWEST = Lookup(
+    messages,
+    ("recipient", "message_id"),
+    "recipient",
+    " AND recipient <> ''",
+    source="(SELECT recipient, MAX(message_id) AS message_id "
+    "FROM messages{where} GROUP BY recipient) AS newest",
+)
 _MESSAGES = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "run_id")
 _CONTENTS = Lookup(messages, ("message_id", "content"), "message_id")
 _ENGAGEMENTS = Lookup(engagements, ("engagement_id",), "engagement_id")
@@ -100,7 +108,10 @@ class _Loading:
     def _places(self, wanted: Wanted) -> None:
         """Find the runs and people of wanted messages, cancellation keys and runs."""
         state = self.state
-        for _, run_id, profile_id in self._rows(_PLACES, wanted.message_ids):
+        for recipient, message_id in self._rows(_NEWEST, wanted.recipients):
+            state.by_recipient[recipient] = message_id
+        message_ids = wanted.message_ids.union(state.by_recipient.values())
+        for _, run_id, profile_id in self._rows(_PLACES, message_ids):
             self._run_ids.add(run_id)
             self._profile_ids.add(profile_id)
         self._provider_keys(wanted)

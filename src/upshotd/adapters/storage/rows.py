@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from upshotd.domain import addresses
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
@@ -280,7 +281,8 @@ _LATER: list[Any] = [False, None, "", 0]
 
 
 def message_row(message: Message) -> Row:
-    """Return *message* as `MESSAGE_COLUMNS`, with the next row version, and then its owner."""
+    """Return *message* as `MESSAGE_COLUMNS`, with the next row version; then its owner, and where
+    answers to it come from."""
     m = message
     # Written once: content is frozen from the first attempt on, and not loaded with the rest.
     content = None if m.row_version else content_document(m.content)
@@ -292,6 +294,7 @@ def message_row(message: Message) -> Row:
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
         *(m.provider_message_id, m.due_us, m.row_version + 1, body, content, m.owner),
+        addresses.answering(m),
     )
 
 

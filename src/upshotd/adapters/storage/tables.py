@@ -205,6 +205,8 @@ messages = Table(
     _document("body"),
     # Of a message that is being sent: who sends it.
     _claimed(),
+    # `addresses.answering`: of a text message that a provider took, where answers come from.
+    Column("recipient", Text, nullable=False, server_default=""),
     Index("ix_messages_run", "workspace_id", "run_id"),
     Index("ix_messages_due", "due_us", "message_id", **_where("due_us IS NOT NULL")),
     # Callbacks name a message so; not unique, a provider may repeat its ids.
@@ -212,6 +214,12 @@ messages = Table(
         "ix_messages_provider",
         *("workspace_id", "provider_message_id"),
         **_where("provider_message_id <> ''"),
+    ),
+    # Answers name the address that they come from: the newest message to it. E-mail is not here.
+    Index(
+        "ix_messages_recipient",
+        *("workspace_id", "recipient", "message_id"),
+        **_where("recipient <> ''"),
     ),
 )
 

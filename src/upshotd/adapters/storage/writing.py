@@ -53,9 +53,9 @@ _RUNS = upsert(
 )
 _MESSAGES = upsert(
     tables.messages,
-    (*rows.MESSAGE_COLUMNS, "claim_owner"),
+    (*rows.MESSAGE_COLUMNS, "claim_owner", "recipient"),
     ("workspace_id", "message_id"),
-    ("profile_id", "provider", "provider_message_id", "due_us", "claim_owner", "body"),
+    ("profile_id", "provider", "provider_message_id", "due_us", "claim_owner", "recipient", "body"),
 )
 _SUPPRESSIONS = Insert(
     tables.suppressions,

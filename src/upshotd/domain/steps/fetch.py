@@ -17,8 +17,8 @@ from upshotd.domain.fetching import (
     Fetch,
     Fetched,
     FetchResult,
+    HttpMethod,
     HttpRequest,
-    Method,
     ModelRequest,
     Parts,
     Request,
@@ -47,7 +47,7 @@ class FetchStep:
 
     #: Template.
     url: str
-    method: Method = Method.GET
+    method: HttpMethod = HttpMethod.GET
     #: Templates, with `${secrets.NAME}` where a secret of the settings stands.
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Template.

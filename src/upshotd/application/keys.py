@@ -129,7 +129,7 @@ class Keys:
         await self.refresh()
         key = self._known.get(key_id)
         if key is None or key.workspace_id != workspace_id:
-            raise NotFound("key", key_id)
+            raise NotFound("key")  # its id may be the text of one
         if key.revoke_us is None:
             key = replace(key, revoke_us=self._clock.now_us())
             await self._keep(key)

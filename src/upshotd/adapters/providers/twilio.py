@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
-from upshotd.adapters.providers.wording import detail_of
+from upshotd.adapters.providers.wording import Quoting
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -72,7 +72,9 @@ class TwilioProvider:
         self._home = home
         self._posting = Posting(settings.timeout_us)
         login = f"{settings.login}:{settings.secret}".encode()
-        self._authorization = f"Basic {base64.b64encode(login).decode()}"
+        coded = base64.b64encode(login).decode()
+        self._authorization = f"Basic {coded}"
+        self._quoting = Quoting(settings.secret, coded)
         self._url = f"{settings.base_url}/2010-04-01/Accounts/{settings.account}/Messages.json"
 
     async def send(self, delivery: Delivery) -> SendResult:
@@ -129,7 +131,7 @@ class TwilioProvider:
             code = 0
         words = f"HTTP {answer.status}" + (f", {code}" if code else "")
         if isinstance(told, str) and told:
-            words += f": {detail_of(_NUMBER.sub('<number>', told))}"
+            words += f": {self._quoting.detail(_NUMBER.sub('<number>', told))}"
         return _verdict(answer, code, words, self._home.now_us())
 
 

@@ -102,7 +102,8 @@ class _Reader:
         if key is None and isinstance(variable, str) and variable:
             key = self._environ.get(variable)
             if not key:
-                self._fault("write_key_env", f"the variable {variable} is not set")
+                # Its name is not told: it may be the key itself, put in the wrong place.
+                self._fault("write_key_env", "the variable that it names is not set")
                 return ""
         elif key is None and variable is not None:
             self._fault("write_key_env", "must be the name of a variable")

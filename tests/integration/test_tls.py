@@ -8,6 +8,12 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests import certificates
 from tests.certificates import Files, trusting
@@ -124,6 +130,20 @@ async def test_files_that_are_none_are_named(files: Files, database: Path, tmp_p
                 raise AssertionError("it started")
         named = {fault.field for fault in raised.value.violations}
         assert named <= {path, "tls.cert"}
+
+
+async def test_nobody_is_asked_for_the_pass_phrase_of_a_key(
+    files: Files, database: Path, tmp_path: Path
+):
+    key = load_pem_private_key(files.server_key.read_bytes(), None)
+    shut = tmp_path / "shut.pem"
+    phrase = BestAvailableEncryption(b"canary phrase")
+    shut.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, phrase))
+    with pytest.raises(InvalidArgument) as raised:
+        async with app.run(settings(files, database, **{"tls.key": str(shut)}), {}):
+            raise AssertionError("it started")
+    (fault,) = raised.value.violations
+    assert (fault.field, "encrypted" in fault.description) == ("tls.key", True)
 
 
 async def test_the_command_line_by_certificates(files: Files, database: Path):

@@ -11,14 +11,22 @@ messageId.
 
 import hashlib
 import hmac
-import json
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from upshotd.adapters.http import json_array
 from upshotd.adapters.http import segment_codec as codec
 from upshotd.adapters.http.answers import Metadata, Refusal, body_of, json_response
-from upshotd.adapters.http.segment import KEY_CHARS_MAX, bearer, ingest
+from upshotd.adapters.http.segment import (
+    BATCH_BYTES_MAX,
+    KEY_CHARS_MAX,
+    KNOCK_BYTES,
+    bearer,
+    beside,
+    ingest,
+    knock,
+)
 
 if TYPE_CHECKING:
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
@@ -45,26 +53,34 @@ class Inbound:
         app.router.add_post("/inbound/segment/{key}", self._by_address)
 
     async def _by_header(self, request: web.Request) -> web.StreamResponse:
-        return await self._take(await body_of(request, BODY_BYTES_MAX), bearer(request))
+        metadata = await self._known(request, bearer(request))
+        return await self._take(await body_of(request, BATCH_BYTES_MAX), metadata)
 
     async def _by_address(self, request: web.Request) -> web.StreamResponse:
+        metadata = await self._known(request, request.match_info["key"])
         body = await body_of(request, BODY_BYTES_MAX)
         if self._secret and not is_signed(self._secret, body, request.headers.get(SIGNATURE, "")):
             raise Refusal(401, "this was not signed with the secret of the destination")
-        return await self._take(body, request.match_info["key"])
+        return await self._take(body, metadata)
 
-    async def _take(self, body: bytes, key: str) -> web.StreamResponse:
-        try:
-            calls = codec.calls(body)
-        except codec.Malformed as fault:
-            raise Refusal(400, str(fault)) from None
-        if len(calls) > EVENTS_MAX:
-            raise Refusal(400, f"{len(calls)} events; at most {EVENTS_MAX} are taken")
+    async def _known(self, request: web.Request, key: str) -> Metadata:
+        """Return the credential; a large body is read only for one that may ingest."""
         if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
             raise Refusal(401, "the key is not known")
         metadata: Metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        named: list[str] = []
-        for events in codec.requests(calls):
+        length, packed = request.content_length, "Content-Encoding" in request.headers
+        if packed or length is None or length > KNOCK_BYTES:
+            await knock(self._stub, metadata)
+        return metadata
+
+    async def _take(self, body: bytes, metadata: Metadata) -> web.StreamResponse:
+        size = len(body)
+        try:
+            calls = await beside(size, codec.calls, body, EVENTS_MAX)
+        except codec.Malformed as fault:
+            raise Refusal(400, str(fault)) from None
+        requests, named = codec.requests(calls), list[str]()
+        while (events := await beside(size, next, requests, None)) is not None:
             results = await ingest(self._stub, events, metadata, INGEST_S)
             named += [result.event_id for result in results]
         return json_response({"messageId": named[0]}, status=202)
@@ -79,13 +95,9 @@ def is_signed(secret: str, body: bytes, signature: str) -> bool:
 
 def signed_part(body: bytes) -> bytes:
     """Return the bytes that Segment signs: it wrote the whole by one JSON.stringify."""
-    if not body.lstrip().startswith(b"["):
+    if not json_array.is_array(body):
         return body
     try:
-        text = body.decode()
-        begin = len(text) - len(text.lstrip()) + 1
-        begin += len(text[begin:]) - len(text[begin:].lstrip())
-        _, end = json.JSONDecoder().raw_decode(text, begin)
-    except (ValueError, RecursionError):  # no JSON: it is refused for that
+        return next(json_array.values(body), body)
+    except ValueError:  # no JSON: it is refused for that
         return body
-    return text[begin:end].encode()

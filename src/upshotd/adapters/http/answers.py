@@ -12,6 +12,8 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from upshotd.adapters.http.inflating import TooLarge, inflated
+
 #: A call to the server that failed.
 RpcError: TypeAlias = grpc.aio.AioRpcError
 #: Metadata of a call to the server.
@@ -60,15 +62,16 @@ async def body_of(request: web.Request, bytes_max: int) -> bytes:
     Raises Refusal where it is larger than this path takes, does not come, or is not what its
     headers say.
     """
-    close = {"Connection": "close"}
+    close, coding = {"Connection": "close"}, request.headers.get("Content-Encoding", "")
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.clone(client_max_size=bytes_max).read()
-    except web.HTTPRequestEntityTooLarge:
+            body = await request.clone(client_max_size=bytes_max).read()
+        return inflated(body, coding, bytes_max)
+    except (web.HTTPRequestEntityTooLarge, TooLarge):
         raise Refusal(413, f"at most {bytes_max} bytes are taken at once", close) from None
     except TimeoutError:
         raise Refusal(408, f"the body did not come within {BODY_S:g} s", close) from None
-    except (web.RequestPayloadError, PayloadEncodingError):
+    except (web.RequestPayloadError, PayloadEncodingError, ValueError):
         text = "the body is not what its headers say"
         raise Refusal(400, text, close) from None
 

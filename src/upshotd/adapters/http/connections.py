@@ -27,6 +27,7 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application, **options: Any) -> None:
         bounds = {
+            "auto_decompress": False,  # it would go on with a body that was refused
             "keepalive_timeout": IDLE_S,
             "lingering_time": LINGER_S,
             "max_line_size": LINE_BYTES_MAX,

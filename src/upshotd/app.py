@@ -346,9 +346,7 @@ class _Start:
 
     def _credentials(self, keys: Keys, links: LinkSigner) -> Credentials:
         auth = self._settings.network.auth
-        return KeyCredentials(
-            keys, links.workspace_of, root_key=auth.root_key, required=auth.required
-        )
+        return KeyCredentials(keys, links.read_any, root_key=auth.root_key, required=auth.required)
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)

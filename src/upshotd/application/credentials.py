@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from upshotd.application.keys import OF_KEYS, Keys, Scope
 from upshotd.domain.errors import Unauthenticated
+from upshotd.domain.language import Link
 
 #: Where everything lives while no keys are required.
 DEFAULT_WORKSPACE: Final = "default"
@@ -21,6 +22,8 @@ class Caller:
     scopes: frozenset[Scope]
     #: The key it has shown; empty without one.
     key_id: str = ""
+    #: The link it has shown, which bounds what it may speak of; None without one.
+    link: Link | None = None
 
 
 class Credentials(Protocol):
@@ -33,8 +36,8 @@ class Credentials(Protocol):
         """
 
 
-#: Returns the workspace that a signed link carries, or None.
-LinkWorkspace = Callable[[str], str | None]
+#: Returns what a token that we signed says, or None.
+ReadLink = Callable[[str], Link | None]
 
 
 class KeyCredentials:
@@ -45,14 +48,14 @@ class KeyCredentials:
     """
 
     def __init__(
-        self, keys: Keys, workspace_of_link: LinkWorkspace, *, root_key: str = "", required: bool
+        self, keys: Keys, read_link: ReadLink, *, root_key: str = "", required: bool
     ) -> None:
         """While no key is *required* whoever has none may do everything in `default`.
 
         *root_key* makes the first keys; empty for none.
         """
         self._keys = keys
-        self._workspace_of_link = workspace_of_link
+        self._read_link = read_link
         self._root_key = root_key.encode()
         self._required = required
 
@@ -60,7 +63,7 @@ class KeyCredentials:
         """Return whose key it is, or who holds a link."""
         scheme, token = _parts(authorization)
         if scheme == "link":
-            return _holder(self._workspace_of_link(token))
+            return _holder(self._read_link(token))
         if scheme == "bearer" and token:
             if self._root_key and hmac.compare_digest(self._root_key, token.encode()):
                 return Caller("", frozenset({Scope.ROOT}))
@@ -79,7 +82,8 @@ def _parts(authorization: str | None) -> tuple[str, str]:
     return scheme.lower(), token.strip()
 
 
-def _holder(workspace_id: str | None) -> Caller:
-    if workspace_id is None:
+def _holder(link: Link | None) -> Caller:
+    if link is None:
         raise Unauthenticated("the link was not signed by this server")
-    return Caller(workspace_id, frozenset({Scope.LINK}))
+    scope = Scope.CHOICE if link.kind == "p" else Scope.LINK
+    return Caller(link.workspace_id, frozenset({scope}), link=link)

@@ -47,14 +47,16 @@ class Scope(StrEnum):
     STREAM = "stream"
     WORKFLOW = "workflow"
     ADMIN = "admin"
-    #: Of whoever holds a signed link: about its message alone.
+    #: Of whoever holds a signed link: what became of its message, and of no other.
     LINK = "link"
+    #: Of whoever holds the link to the page of preferences: what its person wants.
+    CHOICE = "choice"
     #: Of the root key: makes keys in every workspace, and nothing else.
     ROOT = "root"
 
 
 #: Those that a key can have.
-OF_KEYS: Final = frozenset(Scope) - {Scope.LINK, Scope.ROOT}
+OF_KEYS: Final = frozenset(Scope) - {Scope.LINK, Scope.CHOICE, Scope.ROOT}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from upshotd.adapters.grpc import linked
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
 from upshotd.adapters.grpc.scopes import ALLOWED
 from upshotd.application.credentials import Caller, Credentials
@@ -160,6 +161,8 @@ class Boundary:
 
         async def answer(caller: Caller, raw: bytes, context: Context) -> bytes:
             request, workspace_id = _parsed(parse, raw), caller.workspace_id
+            if caller.link is not None:
+                linked.check(caller.link, request)
             if context.time_remaining() is not None:
                 return (await call(workspace_id, request)).SerializeToString()
             try:

@@ -111,7 +111,8 @@ def _fieldset(preference: pb.Preference) -> str:
     name = escape(topic.topic_id)
     about = f"<p>{escape(topic.description)}</p>" if topic.description else ""
     if topic.default == pb.TOPIC_DEFAULT_REQUIRED:
-        inputs = "<p>You always get these.</p>"
+        # So that a form without boxes that are ticked differs from no form at all.
+        inputs = f'<p>You always get these.<input type="hidden" name="{name}" value="in"></p>'
     else:
         wanted = preference.status == pb.PREFERENCE_STATUS_OPTED_IN
         yes = _input("radio", name, "in", "yes", checked=wanted)
@@ -141,7 +142,7 @@ def _choice(found: pb.Preference, given: Mapping[str, object]) -> pb.SetPreferen
     changed = False
     if status is not None and status != found.status:
         request.status, changed = status, True
-    if status is None and found.topic.default != pb.TOPIC_DEFAULT_REQUIRED:
+    if status is None:
         return None  # the form did not have it: a topic that was defined a moment ago
     before = set(found.channels_off)
     off = {channel for channel in CHANNELS if f"{topic_id}/{channel}" not in given}

@@ -1,6 +1,7 @@
 """The edge's connections: how many there are, for how long, and what strangers to HTTP are told."""
 
 import asyncio
+import resource
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ from upshotd.adapters.http.answers import Refusal
 
 log = structlog.get_logger("upshot.http")
 
-#: Most at a time; more are closed as they come, so that gRPC and the database keep theirs.
+#: Most at a time, and at most half of the files that this process may open: more are closed as
+#: they come, so that gRPC and the database keep theirs.
 CONNECTIONS_MAX: Final = 4_096
 #: Longest that a connection may stand without a whole request, in seconds.
 IDLE_S: Final = 75.0
@@ -48,13 +50,19 @@ class Runner(web.AppRunner):
 class _Server(web.Server):
     """Makes our connections, and counts them."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unbounded = files == resource.RLIM_INFINITY
+        self._most = CONNECTIONS_MAX if unbounded else min(CONNECTIONS_MAX, files // 2)
+
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._connections) > CONNECTIONS_MAX:
-            log.warning("http.crowded", connections=CONNECTIONS_MAX)
+        if len(self._connections) > self._most:
+            log.warning("http.crowded", connections=self._most)
             transport.abort()
 
 

@@ -1,6 +1,8 @@
 """Settings with one fault each, and secrets in all of them: no secret is told with the fault."""
 
 import itertools
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +78,34 @@ def test_no_fault_of_a_relay_tells_its_key(tmp_path: Path, how: str):
     changed = changed.replace("[relay.segment]\n", "[relay.segment]\nkinds = []\n")
     said = told(changed, tmp_path, "relay", "segment", "--once").encode()
     assert b"faults" in said
+    assert not canaries.hits(SECRETS, said), said
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://upshot:{secret}",
+        "postgresql://upshot:{secret}@db:nonsense/x",
+        "postgresql://upshot:{secret}@127.0.0.1:9/x?nonsense=1",
+        "postgresql://upshot:{secret}@127.0.0.1:9/x?password={secret}&nonsense=1",
+        "postgresql://upshot:{secret}@/x?host=/nowhere&port=nonsense",
+        "postgresql://upshot:{secret}@127.0.0.1:9/x?ssl=nonsense",
+        "postgresql://upshot:a/{secret}@127.0.0.1:9/x",
+    ],
+)
+def test_no_faulty_address_of_a_database_tells_its_password(tmp_path: Path, address: str):
+    named = address.format(secret=SECRETS["database"])
+    ports = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    done = subprocess.run(
+        [sys.executable, "-m", "upshotd", "serve", *ports, "--database", named],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode in (1, 2), said
+    assert b"Traceback" not in said, said
+    assert b"database" in said
     assert not canaries.hits(SECRETS, said), said
 
 

@@ -353,7 +353,7 @@ class _Start:
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
         )
-        boundary = doors.guarded(settings, keys, links.workspace_of, clock, self._ids)
+        boundary = doors.guarded(settings, keys, links.read_any, clock, self._ids)
         keys.on_revoked = boundary.revoke
         server = GrpcServer(
             settings.network.listen.host,

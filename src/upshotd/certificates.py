@@ -69,11 +69,23 @@ def _context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
     assert cert is not None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password=_no_phrase)
+    except _EncryptedError:
+        text = "is encrypted: it is read without a pass phrase, which nobody is asked for"
+        raise InvalidArgument.of([Violation("tls.key", text)]) from None
     except (OSError, ssl.SSLError) as error:
         text = f"is no certificate with this key: {error.__class__.__name__}"
         raise InvalidArgument.of([Violation("tls.cert", text)]) from None
     return context
+
+
+class _EncryptedError(Exception):
+    """A key wants a pass phrase."""
+
+
+def _no_phrase() -> str:
+    # Without this the library would ask whoever sits at the terminal, and wait.
+    raise _EncryptedError
 
 
 def _text(files: SecretFiles, path: Path | None, setting: str) -> bytes:

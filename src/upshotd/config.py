@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from types import MappingProxyType
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 from upshotd.application.housekeeping import KeepFor
 from upshotd.config_network import Network, network, url
@@ -34,6 +33,8 @@ LOG_FORMATS: Final = ("auto", "json", "console")
 SECRET_CHARS: Final = 16
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+#: User and password of a database. Not as in the web: a password may have any sign but @ in it.
+_CREDENTIALS = re.compile(r"^([^:/?@]*)(?::[^@]*)?@")
 _PROVIDER_LONGEST_US = 90_000_000
 E = TypeVar("E", Channel, Purpose)
 
@@ -118,12 +119,11 @@ class Settings:
     @property
     def database_shown(self) -> str:
         """The database as people may read it: without a password."""
-        if "://" not in self.database:
+        scheme, separator, rest = self.database.partition("://")
+        if not separator:
             return self.database
-        parts = urlsplit(self.database)
-        user, _, place = parts.netloc.rpartition("@")
-        name = user.partition(":")[0]
-        return f"{parts.scheme}://{name}{'@' if name else ''}{place}{parts.path}"
+        shown = _CREDENTIALS.sub(r"\1@", rest, count=1)
+        return f"{scheme}://{shown.partition('?')[0]}".replace("://@", "://")
 
 
 def load(

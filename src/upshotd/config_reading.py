@@ -53,7 +53,7 @@ class Reader:
         except ValueError as error:
             # An address may hold a password.
             secret = path in ("auth.root_key", "segment.webhook_secret") or (
-                isinstance(value, str) and "://" in value
+                isinstance(value, str) and ("://" in value or "@" in value)
             )
             self.fault(path, str(error) if secret else f"is {value!r}; {error}")
             return default

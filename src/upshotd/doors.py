@@ -3,7 +3,7 @@
 import socket
 
 from upshotd.adapters.grpc.boundary import Boundary
-from upshotd.application.credentials import KeyCredentials, LinkWorkspace
+from upshotd.application.credentials import KeyCredentials, ReadLink
 from upshotd.application.keys import Keys
 from upshotd.application.ports import Clock, Ids
 from upshotd.config import Settings
@@ -30,13 +30,13 @@ def bound(address: Address) -> socket.socket:
 
 
 def guarded(
-    settings: Settings, keys: Keys, workspace_of_link: LinkWorkspace, clock: Clock, ids: Ids
+    settings: Settings, keys: Keys, read_link: ReadLink, clock: Clock, ids: Ids
 ) -> Boundary:
     """Return what every call passes: by its key or its signed link, within its limits."""
     auth, limits = settings.network.auth, settings.limits
     credentials = KeyCredentials(
         keys,
-        workspace_of_link,
+        read_link,
         root_key=auth.root_key,
         required=auth.required,
         rate=auth.rate,

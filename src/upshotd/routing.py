@@ -132,14 +132,14 @@ def fetcher(settings: Settings, home: Home) -> OutsideFetcher:
         home.secrets.version()
         return home.secrets.text(what)
 
-    for name, (_, what) in outside.secrets.items():
+    for name in outside.secrets:
         try:
             secret(name)
         except KeyError:
-            text = f"environment variable {what} is not set"
+            text = "the environment variable that it names is not set"
             faults.append(Violation(f"secrets.{name}", text))
         except ValueError as error:
-            faults.append(Violation(f"secrets.{name}", f"{what}: {error}"))
+            faults.append(Violation(f"secrets.{name}", str(error)))
     model = outside.model
     if model is not None and model.secret and model.secret not in outside.secrets:
         faults.append(Violation("generate.secret", f"is {model.secret!r}, which is no [secrets]"))

@@ -17,6 +17,7 @@ from upshotd.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
+from upshotd.domain.language import Link
 
 ROOT = "root-" + "r" * 32
 
@@ -152,7 +153,8 @@ def test_only_the_root_key_names_a_workspace():
 
 
 def credentials(w: World, *, required: bool, root: str = ROOT) -> KeyCredentials:
-    return KeyCredentials(w.here, {"good": "linked"}.get, root_key=root, required=required)
+    signed = {"good": Link("k", "linked", "m"), "page": Link("p", "linked", "m")}
+    return KeyCredentials(w.here, signed.get, root_key=root, required=required)
 
 
 async def test_where_keys_are_required_a_call_is_a_key_a_link_or_nothing():
@@ -168,6 +170,9 @@ async def test_where_keys_are_required_a_call_is_a_key_a_link_or_nothing():
     assert (await known.caller(f"bearer {ROOT}")).scopes == {Scope.ROOT}
     link = await known.caller("Link good")
     assert (link.workspace_id, link.scopes) == ("linked", {Scope.LINK})
+    assert link.link == Link("k", "linked", "m")
+    page = await known.caller("Link page")
+    assert page.scopes == {Scope.CHOICE}
     wrong = (None, "", "Bearer", "Bearer x", f"Basic {text}", "Link bad", f"Bearer {ROOT}x")
     for authorization in wrong:
         with pytest.raises(Unauthenticated):

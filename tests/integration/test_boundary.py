@@ -29,6 +29,7 @@ from upshotd.adapters.grpc.upshot_service import UpshotService
 from upshotd.application.credentials import KeyCredentials
 from upshotd.application.keys import Keys, Scope
 from upshotd.domain.errors import FailedPrecondition, NotFound, Unavailable
+from upshotd.domain.language import Link
 
 ANSWER = pb.IngestResponse(results=[pb.IngestResult(event_id="e1")])
 NOTHING = pb.StreamOutcomesRequest()
@@ -38,9 +39,10 @@ LONG_US = 20_000_000
 
 @dataclass
 class Scripted:
-    """Stands where UpshotService does; tests say what Ingest and StreamOutcomes do."""
+    """Stands where UpshotService does; tests say what its calls and StreamOutcomes do."""
 
     ingest: Callable[[str, pb.IngestRequest], Any] | None = None
+    engage: Callable[[str, pb.RecordEngagementRequest], Any] | None = None
     pages: Callable[[], AsyncGenerator[bytes, None]] | None = None
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -52,7 +54,11 @@ class Scripted:
     async def DefineWorkflow(self, _workspace_id: str, _request: object) -> pb.IngestResponse:
         return ANSWER
 
-    async def RecordEngagement(self, _workspace_id: str, _request: object) -> pb.IngestResponse:
+    async def RecordEngagement(
+        self, workspace_id: str, request: pb.RecordEngagementRequest
+    ) -> pb.IngestResponse:
+        if self.engage is not None:
+            await self.engage(workspace_id, request)
         return ANSWER
 
     async def StreamOutcomes(
@@ -85,7 +91,11 @@ async def served(
     allowed: Mapping[str, Collection[Scope]] = ALLOWED,
 ) -> AsyncIterator[Served]:
     boundary = Boundary(
-        KeyCredentials(Keys(cast(Any, None), SystemClock()), {"good": "acme"}.get, required=False),
+        KeyCredentials(
+            Keys(cast(Any, None), SystemClock()),
+            {"good": Link("k", "acme", "m")}.get,
+            required=False,
+        ),
         SystemClock(),
         UuidIds(),
         unary_limit_us=unary_limit_us,
@@ -344,10 +354,10 @@ async def test_the_workspace_comes_from_the_credential() -> None:
     async def note(workspace_id: str, _request: object) -> None:
         seen.append(workspace_id)
 
-    async with served(Scripted(note), allowed={"UpshotService/Ingest": frozenset(Scope)}) as s:
+    async with served(Scripted(engage=note)) as s:
         for authorization in (None, "Basic abc", "Link good", "link good"):
             metadata = [("authorization", authorization)] if authorization else []
-            await s.stub.Ingest(pb.IngestRequest(), metadata=metadata)
+            await s.stub.RecordEngagement(pb.RecordEngagementRequest(), metadata=metadata)
         assert seen == ["default", "default", "acme", "acme"]
         forged = s.stub.Ingest(pb.IngestRequest(), metadata=[("authorization", "Link bad")])
         code, info = told(await refused(forged))

@@ -82,7 +82,9 @@ async def test_the_address_says_the_workspace() -> None:
         await text(there, path="/callbacks/twilio/sms/inbound/acme-2")
         (credential,) = there.server.credentials
         assert credential is not None
-        assert there.links.workspace_of(credential.removeprefix("Link ")) == "acme-2"
+        link = there.links.read_any(credential.removeprefix("Link "))
+        assert link is not None
+        assert link.workspace_id == "acme-2"
 
 
 async def test_what_twilio_has_understood_and_pictures_come_along() -> None:

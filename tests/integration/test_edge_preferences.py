@@ -57,7 +57,7 @@ async def test_the_page_shows_what_holds_and_changes_nothing(there: World) -> No
     assert f'name="news/{EMAIL}" value="on" checked' in shown
     assert f'name="news/{SMS}" value="on">' in shown
     assert "You always get these" in shown
-    assert 'name="bills"' not in shown
+    assert '<input type="hidden" name="bills" value="in">' in shown
     assert there.server.people.chosen == []
     token = address(there).removeprefix("/p/")
     assert there.server.people.credentials == [f"Link {token}"]
@@ -72,7 +72,7 @@ async def post(there: World, **fields: str) -> aiohttp.ClientResponse:
 
 
 async def test_what_is_changed_is_chosen_and_nothing_else(there: World) -> None:
-    everywhere = {f"bills_{channel}": "on" for channel in (EMAIL, SMS, PUSH)}
+    everywhere = {"bills": "in", **{f"bills_{channel}": "on" for channel in (EMAIL, SMS, PUSH)}}
     same = {f"news_{EMAIL}": "on", f"news_{PUSH}": "on", **everywhere}
     response = await post(there, news="in", **same)
     assert (response.status, response.headers["Location"]) == (303, address(there) + "?saved")
@@ -94,6 +94,32 @@ async def test_what_is_changed_is_chosen_and_nothing_else(there: World) -> None:
 
 async def test_a_form_that_does_not_know_a_topic_leaves_it(there: World) -> None:
     await post(there, **{f"bills_{channel}": "on" for channel in (EMAIL, SMS, PUSH)})
+    assert there.server.people.chosen == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "application/x-www-form-urlencoded"),
+        (b"news=perhaps&bills=&x=y", "application/x-www-form-urlencoded"),
+        (b'{"news": "out"}', "application/json"),
+        (b"news=out", "text/plain"),
+        (b"--x\r\n\r\nout\r\n--x--", "multipart/form-data; boundary=x"),
+        (b"\xff=\xff", "application/x-www-form-urlencoded; charset=nonsense"),
+        (b"a=1&" * 10_000, "application/x-www-form-urlencoded"),
+        (b" " * 100_000, "application/x-www-form-urlencoded"),
+    ],
+)
+async def test_what_is_not_the_form_of_the_page_changes_nothing(
+    there: World, body: bytes, kind: str
+) -> None:
+    async with there.http.post(
+        there.url + address(there),
+        data=body,
+        headers={"Content-Type": kind},
+        allow_redirects=False,
+    ) as response:
+        assert response.status in (303, 400, 413)
     assert there.server.people.chosen == []
 
 

@@ -63,11 +63,17 @@ class Guarded:
         request = key_pb2.CreateKeyRequest(scopes=scopes, **fields)
         return await self.keys.CreateKey(request, metadata=bearer(caller))
 
-    async def call(self, method: MethodDescriptor, authorization: str | None) -> grpc.StatusCode:
-        """Return how an empty request of *method* ends; OK for a stream that begins."""
+    async def call(
+        self, method: MethodDescriptor, authorization: str | None, message_id: str = ""
+    ) -> grpc.StatusCode:
+        """Return how a request of *method* ends that has nothing but a *message_id*, where it can;
+        OK for a stream that begins.
+        """
         path = f"/{method.containing_service.full_name}/{method.name}"
         parse = message_factory.GetMessageClass(method.output_type).FromString
         request = message_factory.GetMessageClass(method.input_type)()
+        if message_id and "message_id" in method.input_type.fields_by_name:
+            setattr(request, "message_id", message_id)  # noqa: B010  the stubs do not know it
         metadata = [("authorization", authorization)] if authorization is not None else []
         try:
             if method.server_streaming:
@@ -130,10 +136,13 @@ async def test_every_rpc_by_every_scope_in_two_workspaces(there: Guarded):
         who: f"Bearer {text}" for who, text in there.texts.items()
     }
     callers["", Scope.ROOT] = f"Bearer {ROOT}"
-    callers["acme", Scope.LINK] = "Link " + there.app.links.callback_token("acme", "m")
+    links = there.app.links
+    callers["acme", Scope.LINK] = "Link " + links.callback_token("acme", "m")
+    page = links.preferences_url("acme", "m").rpartition("/")[2]
+    callers["acme", Scope.CHOICE] = f"Link {page}"
     for name, method in METHODS.items():
         for (workspace, scope), authorization in callers.items():
-            code = await there.call(method, authorization)
+            code = await there.call(method, authorization, "m")
             denied = code is grpc.StatusCode.PERMISSION_DENIED
             assert denied is (scope not in ALLOWED[name]), (name, workspace, scope, code)
 

@@ -337,7 +337,9 @@ async def test_links_of_old_mail_go_on_working_after_a_restart(tmp_path: Path) -
         assert url.startswith(f"http://{s.app.http_address}/u/")
     token = url.rpartition("/")[2]
     async with running(database=database) as s:
-        listed = pb.RecordEngagementRequest(engagements=[engagement.Engagement()])
+        kind = engagement.ENGAGEMENT_KIND_UNSUBSCRIBED
+        fact = engagement.Engagement(message_id="m1", kind=kind)
+        listed = pb.RecordEngagementRequest(engagements=[fact])
         await s.upshot.RecordEngagement(listed, metadata=[("authorization", f"Link {token}")])
         forged = [("authorization", f"Link {token}x")]
         code, _, _ = await refused(s.upshot.RecordEngagement(listed, metadata=forged))

@@ -2,25 +2,21 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    generate_private_key,
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
 )
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
+from tests import certificates
+from tests.certificates import Files, trusting
 from tests.integration.cli_world import command
 from tests.integration.test_keys import CONFIG, ROOT
 from upshot.v1 import key_pb2
@@ -30,51 +26,9 @@ from upshotd.config import load
 from upshotd.domain.errors import InvalidArgument
 
 
-@dataclass
-class Files:
-    """An authority, and what it signed."""
-
-    folder: Path
-
-    def __getattr__(self, name: str) -> Path:
-        return self.folder / f"{name}.pem"
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _signed(
-    name: str, key: EllipticCurvePrivateKey, issuer: str, by: EllipticCurvePrivateKey
-) -> bytes:
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .issuer_name(_name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), critical=True)
-    )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(by, SHA256()).public_bytes(Encoding.PEM)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    found = Files(tmp_path_factory.mktemp("tls"))
-    for authority, names in (("ca", ("server", "client")), ("other", ("stranger",))):
-        by = generate_private_key(SECP256R1())
-        (found.folder / f"{authority}.pem").write_bytes(_signed(authority, by, authority, by))
-        for name in names:
-            key = generate_private_key(SECP256R1())
-            text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            (found.folder / f"{name}_key.pem").write_bytes(text)
-            (found.folder / f"{name}.pem").write_bytes(_signed(name, key, authority, by))
-    return found
+    return certificates.made(tmp_path_factory.mktemp("tls"))
 
 
 def settings(files: Files, database: Path, **more: object) -> Any:
@@ -94,15 +48,6 @@ def settings(files: Files, database: Path, **more: object) -> Any:
 async def there(files: Files, database: Path) -> AsyncIterator[app.App]:
     async with app.run(settings(files, database), {}) as running:
         yield running
-
-
-def trusting(files: Files, authority: str = "ca", client: str = "") -> grpc.ChannelCredentials:
-    pair = [None, None]
-    if client:
-        names = (f"{client}_key.pem", f"{client}.pem")
-        pair = [(files.folder / name).read_bytes() for name in names]
-    root = (files.folder / f"{authority}.pem").read_bytes()
-    return grpc.ssl_channel_credentials(root, *pair)
 
 
 async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:
@@ -185,6 +130,20 @@ async def test_files_that_are_none_are_named(files: Files, database: Path, tmp_p
                 raise AssertionError("it started")
         named = {fault.field for fault in raised.value.violations}
         assert named <= {path, "tls.cert"}
+
+
+async def test_nobody_is_asked_for_the_pass_phrase_of_a_key(
+    files: Files, database: Path, tmp_path: Path
+):
+    key = load_pem_private_key(files.server_key.read_bytes(), None)
+    shut = tmp_path / "shut.pem"
+    phrase = BestAvailableEncryption(b"canary phrase")
+    shut.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, phrase))
+    with pytest.raises(InvalidArgument) as raised:
+        async with app.run(settings(files, database, **{"tls.key": str(shut)}), {}):
+            raise AssertionError("it started")
+    (fault,) = raised.value.violations
+    assert (fault.field, "encrypted" in fault.description) == ("tls.key", True)
 
 
 async def test_the_command_line_by_certificates(files: Files, database: Path):

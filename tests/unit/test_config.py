@@ -283,6 +283,14 @@ def test_the_address_of_a_postgresql_is_shown_without_its_password() -> None:
     assert settings.database_shown == "postgresql+asyncpg://u@db:5432/x"
     socket = load("", {"UPSHOT_DATABASE": "postgresql:///x?host=/run"}, {})
     assert socket.database_shown == "postgresql:///x"
+    for address in ("postgresql:///x?password=hun@ter2", "postgresql://:hunter2@/x"):
+        assert "ter2" not in load("", {"UPSHOT_DATABASE": address}, {}).database_shown
+
+
+@pytest.mark.parametrize("password", ["hun/ter2", "hun?ter2", "hun#ter2", "hun:ter2", "/ter2"])
+def test_no_part_of_a_password_is_shown(password: str) -> None:
+    settings = load("", {"UPSHOT_DATABASE": f"postgresql://u:{password}@db:5432/x?a=b@c"}, {})
+    assert settings.database_shown == "postgresql://u@db:5432/x"
 
 
 def test_another_database_is_refused_and_its_password_is_not_repeated() -> None:

@@ -1,5 +1,6 @@
 """Providers out of the settings: every fault of a table is named at once, by path."""
 
+import base64
 import io
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from upshotd.adapters.providers.null import NullProvider
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.smtp import SmtpProvider, SmtpSettings
 from upshotd.adapters.providers.webhook import WebhookProvider, WebhookSettings
-from upshotd.adapters.providers.wording import DETAIL_LENGTH, detail_of
+from upshotd.adapters.providers.wording import DETAIL_LENGTH, Quoting
 from upshotd.application.ports import Provider
 from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.message import Accepted, Channel, Delivery, Email, Sms, Unknown
@@ -299,6 +300,27 @@ async def test_a_console_that_is_gone_is_no_exception() -> None:
 
 
 def test_a_providers_words_are_kept_short_and_name_nobody() -> None:
-    assert detail_of("550 <ana@example.com>\r\nno such") == "550 <<address>> no such"
-    assert detail_of("user ana@example.com\x07 gone") == "user <address> gone"
-    assert len(detail_of("x" * 1000)) == DETAIL_LENGTH
+    quoting = Quoting()
+    assert quoting.detail("550 <ana@example.com>\r\nno such") == "550 <<address>> no such"
+    assert quoting.detail("user ana@example.com\x07 gone") == "user <address> gone"
+    assert len(quoting.detail("x" * 1000)) == DETAIL_LENGTH
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the key SG.a+b/c is not known",
+        "the key sg.A+b/c is not known",
+        "Bearer SG.a+b/c?",
+        "key=SG.a%2Bb%2Fc",
+        f"who is {base64.b64encode(b'SG.a+b/c').decode()}",
+    ],
+)
+def test_a_providers_words_do_not_tell_what_it_was_shown(said: str) -> None:
+    told = Quoting("SG.a+b/c", "").detail(said)
+    assert "<secret>" in told
+    assert "a+b" not in told.lower()
+
+
+def test_a_key_that_begins_with_another_is_taken_out_whole() -> None:
+    assert Quoting("secret", "secret-and-more").detail("secret-and-more") == "<secret>"

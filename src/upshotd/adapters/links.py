@@ -98,11 +98,11 @@ class LinkSigner:
             return None
         return Link(kind, *parts)
 
-    def workspace_of(self, token: str) -> str | None:
-        """Return the workspace that a signed link of any kind carries; None for no such link."""
+    def read_any(self, token: str) -> Link | None:
+        """Return what a link of any kind says; None for no such link."""
         kinds: tuple[LinkKind, ...] = get_args(LinkKind)
         found = (self.read(kind, token) for kind in kinds)
-        return next((link.workspace_id for link in found if link is not None), None)
+        return next((link for link in found if link is not None), None)
 
     def decorate(self, email: Email, workspace_id: str, message_id: str) -> Email:
         """Return *email* with signed links in its HTML, a pixel and an unsubscribe URL.

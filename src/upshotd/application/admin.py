@@ -112,7 +112,7 @@ class Admin:
         """Return a person by an id from outside. Raises NotFound."""
         found = await self._store.profile(workspace_id, identity)
         if found is None:
-            raise NotFound("profile", identity[1])
+            raise NotFound("profile")
         profile, suppressions = found
         for address in addresses.keys(profile.contact):
             listed = await self._store.suppressions(workspace_id, f"{address} ", _SCOPES_MAX)

@@ -63,10 +63,11 @@ class Breakers:
         self._failing[provider] = breaker
         closed = before.since_us is None
         if breaker.since_us is not None and (closed or before.probing):
+            # Not in the provider's words: they may name the person whom it refused.
             log.warning(
                 "provider.opened",
                 provider=provider,
-                reason=breaker.detail,
+                after=type(result).__name__.lower(),
                 for_s=(breaker.until_us - now_us) / 1e6,
                 failures=breaker.failures,
             )

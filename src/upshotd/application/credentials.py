@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from upshotd.application.keys import OF_KEYS, Keys, Scope
 from upshotd.domain.errors import Unauthenticated
+from upshotd.domain.language import Link
 
 #: Where everything lives while no keys are required.
 DEFAULT_WORKSPACE: Final = "default"
@@ -25,6 +26,9 @@ class Caller:
     #: Its quota: events of Ingest and other calls, in a second; 0 for none.
     rate: int = 0
 
+    #: The link it has shown, which bounds what it may speak of; None without one.
+    link: Link | None = None
+
 
 #: What the caller of the call under way may do, for what depends on more than its method.
 SCOPES: Final[ContextVar[frozenset[Scope]]] = ContextVar("scopes", default=frozenset())
@@ -40,8 +44,8 @@ class Credentials(Protocol):
         """
 
 
-#: Returns the workspace that a signed link carries, or None.
-LinkWorkspace = Callable[[str], str | None]
+#: Returns what a token that we signed says, or None.
+ReadLink = Callable[[str], Link | None]
 
 
 class KeyCredentials:
@@ -54,7 +58,7 @@ class KeyCredentials:
     def __init__(
         self,
         keys: Keys,
-        workspace_of_link: LinkWorkspace,
+        read_link: ReadLink,
         *,
         root_key: str = "",
         required: bool,
@@ -65,7 +69,7 @@ class KeyCredentials:
         *root_key* makes the first keys; empty for none. *rate* is the quota of keys without one.
         """
         self._keys = keys
-        self._workspace_of_link = workspace_of_link
+        self._read_link = read_link
         self._root_key = root_key.encode()
         self._required = required
         self._rate = rate
@@ -74,7 +78,7 @@ class KeyCredentials:
         """Return whose key it is, or who holds a link."""
         scheme, token = _parts(authorization)
         if scheme == "link":
-            return _holder(self._workspace_of_link(token))
+            return _holder(self._read_link(token))
         if scheme == "bearer" and token:
             if self._root_key and hmac.compare_digest(self._root_key, token.encode()):
                 return Caller("", frozenset({Scope.ROOT}))
@@ -93,7 +97,8 @@ def _parts(authorization: str | None) -> tuple[str, str]:
     return scheme.lower(), token.strip()
 
 
-def _holder(workspace_id: str | None) -> Caller:
-    if workspace_id is None:
+def _holder(link: Link | None) -> Caller:
+    if link is None:
         raise Unauthenticated("the link was not signed by this server")
-    return Caller(workspace_id, frozenset({Scope.LINK}))
+    scope = Scope.CHOICE if link.kind == "p" else Scope.LINK
+    return Caller(link.workspace_id, frozenset({scope}), link=link)

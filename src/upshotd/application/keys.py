@@ -51,14 +51,16 @@ class Scope(StrEnum):
     ADMIN = "admin"
     #: Erasing people, also by events where it may ingest.
     ERASE = "erase"
-    #: Of whoever holds a signed link: about its message alone.
+    #: Of whoever holds a signed link: what became of its message, and of no other.
     LINK = "link"
+    #: Of whoever holds the link to the page of preferences: what its person wants.
+    CHOICE = "choice"
     #: Of the root key: makes keys in every workspace, and nothing else.
     ROOT = "root"
 
 
 #: Those that a key can have.
-OF_KEYS: Final = frozenset(Scope) - {Scope.LINK, Scope.ROOT}
+OF_KEYS: Final = frozenset(Scope) - {Scope.LINK, Scope.CHOICE, Scope.ROOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Keys:
         await self.refresh()
         key = self._known.get(key_id)
         if key is None or key.workspace_id != workspace_id:
-            raise NotFound("key", key_id)
+            raise NotFound("key")  # its id may be the text of one
         if key.revoke_us is None:
             key = replace(key, revoke_us=self._clock.now_us())
             await self._keep(key)

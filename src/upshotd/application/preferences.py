@@ -26,7 +26,7 @@ class Preferences:
         """Return what holds for a person, for each topic. Raises NotFound."""
         found = await self._store.profile(workspace_id, identity)
         if found is None:
-            raise NotFound("profile", identity[1])
+            raise NotFound("profile")
         now_us = self._clock.now_us()
         page = await self.topics.list(workspace_id, _ALL, "")
         return [preference(kept.thing, found[1], now_us) for kept in page.items]

@@ -73,7 +73,7 @@ class Suppressions:
         allowed = TOPIC_REASONS if suppression.topic else REASONS
         if suppression.reason not in allowed:
             words = ", ".join(sorted(allowed))
-            text = f"{suppression.reason!r} is none of {words}"
+            text = f"is none of {words}"
             faults.append(Violation(f"{path}.suppression.reason", text))
         if entry.identity is not None:
             if not suppression.topic and suppression.channel is Channel.UNSPECIFIED:
@@ -83,7 +83,7 @@ class Suppressions:
         field = addresses.FIELDS[entry.channel]
         usable = self._usable(field, entry.address)
         if usable is None:
-            faults.append(Violation(f"{path}.{field}", f"{entry.address!r} is no usable {field}"))
+            faults.append(Violation(f"{path}.{field}", f"is no usable {field}"))
         if suppression.channel not in (Channel.UNSPECIFIED, entry.channel):
             text = f"a {field} holds back {entry.channel.name} only"
             faults.append(Violation(f"{path}.suppression.channel", text))

@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -20,6 +22,8 @@ from upshotd.domain.errors import InvalidArgument, UpshotError
 SWITCH_S = 0.0005
 #: New objects after which the garbage collector looks at the young ones; a batch makes thousands.
 GC_OBJECTS = 200_000
+#: Open files that are asked of the system, where its usual bound is lower.
+FILES = 16_384
 #: Exit codes of `serve`.
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -91,7 +95,16 @@ def give_up(error: UpshotError, code: int) -> None:
     sys.exit(code)
 
 
+def _open_files() -> None:
+    """Let the process have as many connections as the system lets it, within reason."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+    with suppress(ValueError, OSError):  # some systems have bounds of their own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def _run(settings: Settings) -> None:
+    _open_files()
     # The database's thread waits this long for the interpreter, with every statement, while the
     # event loop is busy. The usual 5 ms are longer than most transactions.
     sys.setswitchinterval(SWITCH_S)

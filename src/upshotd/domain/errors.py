@@ -73,8 +73,10 @@ class NotFound(UpshotError):
 
     reason = "NOT_FOUND"
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"no {kind} {name!r}", resource_type=kind, resource_name=name)
+    def __init__(self, kind: str, name: str = "") -> None:
+        """Tell the *name* by which it was asked for, unless that may say who somebody is."""
+        text = f"no {kind} {name!r}" if name else f"no such {kind}"
+        super().__init__(text, resource_type=kind, resource_name=name)
 
 
 class AlreadyExists(UpshotError):

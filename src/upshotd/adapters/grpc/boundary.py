@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from upshotd.adapters.grpc import linked
 from upshotd.adapters.grpc.costs import COSTS, PLAIN
 from upshotd.adapters.grpc.errors import Answer, answer_to, internal
 from upshotd.adapters.grpc.scopes import ALLOWED
@@ -170,6 +171,8 @@ class Boundary:
 
         async def answer(caller: Caller, raw: bytes, context: Context) -> bytes:
             request = _parsed(parse, raw)
+            if caller.link is not None:
+                linked.check(caller.link, request)
             if caller.rate:
                 self._quotas.charge(caller, cost(request))
             if context.time_remaining() is not None:

@@ -10,8 +10,8 @@ _INGEST = frozenset({Scope.INGEST, Scope.ADMIN})
 _STREAM = frozenset({Scope.STREAM, Scope.ADMIN})
 _WORKFLOW = frozenset({Scope.WORKFLOW, Scope.ADMIN})
 _ADMIN = frozenset({Scope.ADMIN})
-#: Also by the signed links of a message: its page of preferences.
-_CHOICE = frozenset({Scope.ADMIN, Scope.LINK})
+#: Also by the signed link of a message to its page of preferences.
+_CHOICE = frozenset({Scope.ADMIN, Scope.CHOICE})
 #: Also asked of whoever sends a `delete` among events.
 ERASE: Final = frozenset({Scope.ERASE, Scope.ADMIN})
 _KEYS = frozenset({Scope.ADMIN, Scope.ROOT})

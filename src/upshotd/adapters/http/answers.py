@@ -1,14 +1,19 @@
 """What the edge answers: JSON without internals, and refusals that senders understand."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
 
 import grpc
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+
+from upshotd.adapters.http.inflating import TooLarge, inflated
 
 #: A call to the server that failed.
 RpcError: TypeAlias = grpc.aio.AioRpcError
@@ -18,6 +23,12 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 _RETRY_S: Final = 1
 #: Senders that wait long lose what they hold in memory.
 _RETRY_MAX_S: Final = 60
+
+
+#: Longest that a body may take to come, in seconds.
+BODY_S: Final = 15.0
+#: Most parameters of a form.
+_FIELDS_MAX: Final = 200
 
 
 class Refusal(Exception):
@@ -47,12 +58,36 @@ def json_response(
 
 
 async def body_of(request: web.Request, bytes_max: int) -> bytes:
-    """Return the body; raises Refusal where it is larger than this path takes."""
+    """Return the body, inflated.
+
+    Raises Refusal where it is larger than this path takes, does not come, or is not what its
+    headers say.
+    """
+    close, coding = {"Connection": "close"}, request.headers.get("Content-Encoding", "")
     try:
-        return await request.clone(client_max_size=bytes_max).read()
-    except web.HTTPRequestEntityTooLarge:
-        text = f"at most {bytes_max} bytes are taken at once"
-        raise Refusal(413, text, {"Connection": "close"}) from None
+        async with asyncio.timeout(BODY_S):
+            body = await request.clone(client_max_size=bytes_max).read()
+        return inflated(body, coding, bytes_max)
+    except (web.HTTPRequestEntityTooLarge, TooLarge):
+        raise Refusal(413, f"at most {bytes_max} bytes are taken at once", close) from None
+    except TimeoutError:
+        raise Refusal(408, f"the body did not come within {BODY_S:g} s", close) from None
+    except (web.RequestPayloadError, PayloadEncodingError, ValueError):
+        text = "the body is not what its headers say"
+        raise Refusal(400, text, close) from None
+
+
+def form_of(request: web.Request, body: bytes) -> list[tuple[str, str]]:
+    """Return the parameters of a form; none where the body is something else.
+
+    Raises Refusal for a form without bound or sense.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        return []
+    try:
+        return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        raise Refusal(400, "the body is no form") from None
 
 
 def refusal_of(error: RpcError) -> Refusal:

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl
 
 import grpc
 import orjson
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from upshot.v1 import engagement_pb2 as pb
 from upshot.v1 import service_pb2
 from upshotd.adapters.http import sendgrid, twilio, twilio_notify
-from upshotd.adapters.http.answers import Refusal, body_of, json_response, refusal_of
+from upshotd.adapters.http.answers import Refusal, body_of, form_of, json_response, refusal_of
 from upshotd.adapters.http.facts import Fact
 from upshotd.adapters.http.links import LinkReader
 from upshotd.application.keys import WORKSPACE
@@ -31,10 +30,11 @@ log = structlog.get_logger("upshot.http")
 
 #: Largest callback: SendGrid sends what has gathered at 768 KiB.
 BODY_BYTES_MAX: Final = 1024 * 1024
+#: Largest form: the longest text message takes 20 KiB in it. Reading one is work, and comes before
+#: it is known whose it is.
+FORM_BYTES_MAX: Final = 32 * 1024
 #: Longest that a recording takes, in seconds.
 RECORD_S: Final = 10.0
-#: Most parameters of a form.
-_FIELDS_MAX: Final = 200
 #: TwiML by which nothing is answered.
 _SILENCE: Final = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 #: Engagements of one call.
@@ -120,8 +120,8 @@ class Callbacks:
         tokens = keys.twilio.get(request.match_info["provider"])
         if tokens is None:
             raise Refusal(404, "no provider of this name tells anything")
-        body = await body_of(request, BODY_BYTES_MAX)
-        form = _form(request, body)
+        body = await body_of(request, FORM_BYTES_MAX)
+        form = form_of(request, body)
         # As Twilio called it: a proxy in front of us has changed the rest of the address.
         url = keys.public_url + request.raw_path
         signature = request.headers.get(twilio.SIGNATURE, "")
@@ -166,13 +166,3 @@ class Callbacks:
         ]
         if reasons:
             log.warning("callback.rejected", facts=len(reasons), reason=reasons[0])
-
-
-def _form(request: web.Request, body: bytes) -> list[tuple[str, str]]:
-    """Return the parameters of a form; none where the body is something else."""
-    if request.content_type != "application/x-www-form-urlencoded":
-        return []
-    try:
-        return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
-    except ValueError:
-        raise Refusal(400, "the body is no form") from None

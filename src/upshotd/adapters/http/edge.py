@@ -20,6 +20,7 @@ from upshot.v1.admin_pb2_grpc import AdminServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.http.answers import Refusal, json_response
 from upshotd.adapters.http.callbacks import Callbacks, Keys, no_keys
+from upshotd.adapters.http.connections import Runner
 from upshotd.adapters.http.links import LinkReader, MailLinks
 from upshotd.adapters.http.preferences import PreferencePage
 from upshotd.adapters.http.segment import BATCH_BYTES_MAX, CORS, TrackingApi
@@ -34,8 +35,6 @@ log = structlog.get_logger("upshot.http")
 
 #: What requests under way may take when the edge stops, in seconds.
 SHUTDOWN_S: Final = 5.0
-#: Longest first line and header: a link with the longest target fits.
-LINE_BYTES_MAX: Final = 20 * 1024
 
 Next: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,15 +72,8 @@ class Edge:
         self._preferences = PreferencePage(admin, links)
         self._callbacks = Callbacks(stub, links, keys)
         self._inbound = Inbound(stub, lambda: keys().segment)
-        self._runner = web.AppRunner(
-            self._app(stub),
-            handle_signals=False,
-            access_log=None,
-            logger=_protocol_log(),
-            shutdown_timeout=SHUTDOWN_S,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=LINE_BYTES_MAX,
-        )
+        app = self._app(stub)
+        self._runner = Runner(app, logger=_protocol_log(), shutdown_timeout=SHUTDOWN_S)
         #: Where it listens, once started.
         self.port = 0
 

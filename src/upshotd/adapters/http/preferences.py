@@ -13,7 +13,7 @@ from aiohttp import web
 
 from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import outcome_pb2
-from upshotd.adapters.http.answers import Metadata, RpcError, refusal_of
+from upshotd.adapters.http.answers import Metadata, RpcError, body_of, form_of, refusal_of
 from upshotd.adapters.http.links import LinkReader
 from upshotd.adapters.http.pages import PRIVATE, later, not_found, page
 
@@ -24,6 +24,8 @@ log = structlog.get_logger("upshot.http")
 
 #: Longest that the server is waited for, in seconds.
 CALL_S: Final = 10.0
+#: Largest form.
+FORM_BYTES_MAX: Final = 64 * 1024
 #: What can be chosen by topic, and what it is called; other channels are left as they are.
 CHANNELS: Final = {
     outcome_pb2.CHANNEL_EMAIL: "e-mail",
@@ -63,7 +65,7 @@ class PreferencePage:
         link = self._links.read("p", token)
         if link is None:
             return not_found()
-        given = dict((await request.post()).items())
+        given = dict(form_of(request, await body_of(request, FORM_BYTES_MAX)))
         try:
             for found in await self._preferences(link.message_id, token):
                 choice = _choice(found, given)
@@ -109,7 +111,8 @@ def _fieldset(preference: pb.Preference) -> str:
     name = escape(topic.topic_id)
     about = f"<p>{escape(topic.description)}</p>" if topic.description else ""
     if topic.default == pb.TOPIC_DEFAULT_REQUIRED:
-        inputs = "<p>You always get these.</p>"
+        # So that a form without boxes that are ticked differs from no form at all.
+        inputs = f'<p>You always get these.<input type="hidden" name="{name}" value="in"></p>'
     else:
         wanted = preference.status == pb.PREFERENCE_STATUS_OPTED_IN
         yes = _input("radio", name, "in", "yes", checked=wanted)
@@ -139,7 +142,7 @@ def _choice(found: pb.Preference, given: Mapping[str, object]) -> pb.SetPreferen
     changed = False
     if status is not None and status != found.status:
         request.status, changed = status, True
-    if status is None and found.topic.default != pb.TOPIC_DEFAULT_REQUIRED:
+    if status is None:
         return None  # the form did not have it: a topic that was defined a moment ago
     before = set(found.channels_off)
     off = {channel for channel in CHANNELS if f"{topic_id}/{channel}" not in given}

@@ -9,21 +9,21 @@ three differences, all so that nothing vanishes that was answered with 200:
 * a credential the server does not know is 401.
 """
 
+import asyncio
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import grpc
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import PayloadEncodingError
 
 from upshot.v1 import service_pb2 as pb
 from upshotd.adapters.http import segment_codec as codec
-from upshotd.adapters.http.answers import Metadata, Refusal, json_response, refusal_of
+from upshotd.adapters.http.answers import Metadata, Refusal, body_of, json_response, refusal_of
 
 if TYPE_CHECKING:
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
@@ -36,6 +36,8 @@ BATCH_BYTES_MAX: Final = 500 * 1024
 SINGLE_BYTES_MAX: Final = codec.EVENT_BYTES_MAX + 1024
 #: Below the 15 s after which SDKs give up, so that they hear why.
 INGEST_S: Final = 10.0
+#: Bodies larger than this are read into events only for a key that may ingest.
+KNOCK_BYTES: Final = 64 * 1024
 #: Longest write key that is passed on, in characters.
 KEY_CHARS_MAX: Final = 256
 
@@ -56,6 +58,8 @@ CORS: Final = {
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]*")
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -92,12 +96,14 @@ class TrackingApi:
     async def _batch(self, request: web.Request) -> web.StreamResponse:
         raw = await _body(request)
         try:
-            body = codec.parse(raw)
-            requests = codec.batch(body)
+            body = await beside(len(raw), codec.parse, raw)
+            metadata = _metadata(request, body)
+            if len(raw) > KNOCK_BYTES:
+                await knock(self._stub, metadata)
+            requests = await beside(len(raw), codec.batch, body)
         except codec.Malformed as fault:
             raise Refusal(400, str(fault)) from None
-        metadata = _metadata(request, body)
-        for events in requests:
+        while (events := await beside(len(raw), next, requests, None)) is not None:
             # One after the other: events of one person keep their order.
             await ingest(self._stub, events, metadata, INGEST_S)
         return json_response({"success": True})
@@ -117,6 +123,25 @@ async def ingest(
     return list(response.results)
 
 
+async def knock(stub: "UpshotServiceAsyncStub", metadata: Metadata) -> None:
+    """Return where the key may ingest, and raise Refusal where it may not. Ingests nothing.
+
+    What a stranger sends is not worth the work that a large body makes.
+    """
+    try:
+        await stub.Ingest(pb.IngestRequest(), timeout=INGEST_S, metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:  # what no events are
+            raise refusal_of(error) from None
+
+
+async def beside(size: int, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Do *work* on a body of *size* bytes; what takes long does not hold up everybody else."""
+    if size <= KNOCK_BYTES:
+        return work(*args, **more)
+    return await asyncio.to_thread(work, *args, **more)
+
+
 def _add(app: web.Application, path: str, take: Handler) -> None:
     for full in (f"/v1/{path}", f"/v1/{path}/"):
         resource = app.router.add_resource(full)
@@ -131,12 +156,13 @@ async def _preflight(_request: web.Request) -> web.StreamResponse:
 async def _body(request: web.Request) -> bytes:
     """Return the body, inflated. Raises Refusal when it is too large or cannot be inflated."""
     try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
+        return await body_of(request, BATCH_BYTES_MAX)
+    except Refusal as refusal:
+        if refusal.status != 413:
+            raise
+        # Segment's word for it, which its SDKs know.
         text = f"a batch has at most {BATCH_BYTES_MAX} bytes"
-        raise Refusal(400, text, {"Connection": "close"}) from None
-    except (web.RequestPayloadError, PayloadEncodingError):
-        raise Refusal(400, "the body is not what its Content-Encoding says") from None
+        raise Refusal(400, text, refusal.headers) from None
 
 
 def _metadata(request: web.Request, body: codec.Json) -> Metadata:
@@ -144,7 +170,9 @@ def _metadata(request: web.Request, body: codec.Json) -> Metadata:
     if not key:
         return ()
     if not _PRINTABLE.fullmatch(key):
-        key = quote(key)  # no key of ours, and metadata takes only printable ASCII
+        key = quote(
+            key, errors="replace"
+        )  # no key of ours, and metadata takes only printable ASCII
     return (("authorization", f"Bearer {key[:KEY_CHARS_MAX]}"),)
 
 

@@ -7,9 +7,10 @@ it is seen where rejected events are seen.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NoReturn, TypeAlias
 
 import orjson
@@ -17,6 +18,7 @@ from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
 from upshot.v1 import event_pb2 as pb
 from upshot.v1 import service_pb2
+from upshotd.adapters.http import json_array
 from upshotd.adapters.http.moments import put_moment
 
 #: Most calls in a batch, as Segment's.
@@ -128,22 +130,37 @@ def batch(body: Json) -> Iterator[service_pb2.IngestRequest]:
     return _requests(calls, shared)
 
 
-def calls(body: bytes) -> list[object]:
-    """Return the one call in *body*, or those of its array. Raises Malformed for anything else."""
+def calls(body: bytes, most: int) -> list[bytes]:
+    """Return the one call in *body*, or those of its array, as they are written.
+
+    Raises Malformed for anything else, and for more than *most*.
+    """
+    if not json_array.is_array(body):
+        if len(body) > json_array.VALUE_CHARS_MAX:
+            raise Malformed(f"an event has at most {EVENT_BYTES_MAX} bytes")
+        parse(body)
+        return [body]
     try:
-        value = _value(body)
-    except (ValueError, RecursionError):
-        raise Malformed("the body is no JSON") from None
-    if isinstance(value, dict):
-        return [value]
-    if not isinstance(value, list) or not value:
+        found = list(islice(json_array.values(body), most + 1))
+    except ValueError:
+        raise Malformed("the body is no array of events in JSON") from None
+    if not found:
         raise Malformed("the body must be an event, or an array of events")
-    return value
+    if len(found) > most:
+        raise Malformed(f"at most {most} events are taken")
+    return found
 
 
-def requests(calls: list[object]) -> Iterator[service_pb2.IngestRequest]:
+def requests(calls: Iterable[bytes]) -> Iterator[service_pb2.IngestRequest]:
     """Yield requests for *calls*, each of which says its own type, in order."""
-    return _requests(calls, _ALONE)
+    return _requests(map(_call, calls), _ALONE)
+
+
+def _call(text: bytes) -> object:
+    try:
+        return _value(text)
+    except (ValueError, RecursionError):
+        return None  # no object: it is told as a call that could not be read
 
 
 def _common(body: Json, name: str) -> Struct:
@@ -158,7 +175,7 @@ def _common(body: Json, name: str) -> Struct:
     return struct
 
 
-def _requests(calls: list[object], shared: _Shared) -> Iterator[service_pb2.IngestRequest]:
+def _requests(calls: Iterable[object], shared: _Shared) -> Iterator[service_pb2.IngestRequest]:
     request, size = service_pb2.IngestRequest(), 0
     for call in calls:
         event = request.events.add()

@@ -14,23 +14,24 @@ messageId.
 
 import hashlib
 import hmac
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import grpc
 from aiohttp import web
 
 from upshot.v1 import event_pb2, service_pb2
+from upshotd.adapters.http import json_array
 from upshotd.adapters.http import segment_codec as codec
-from upshotd.adapters.http.answers import (
-    Metadata,
-    Refusal,
-    body_of,
-    json_response,
-    refusal_of,
+from upshotd.adapters.http.answers import Metadata, Refusal, body_of, json_response
+from upshotd.adapters.http.segment import (
+    BATCH_BYTES_MAX,
+    KEY_CHARS_MAX,
+    KNOCK_BYTES,
+    bearer,
+    beside,
+    ingest,
+    knock,
 )
-from upshotd.adapters.http.segment import KEY_CHARS_MAX, bearer, ingest
 
 if TYPE_CHECKING:
     from upshot.v1.service_pb2_grpc import UpshotServiceAsyncStub
@@ -49,7 +50,7 @@ class Inbound:
     """The routes below /inbound. *stub* is a client of our own server."""
 
     def __init__(self, stub: "UpshotServiceAsyncStub", secret: Callable[[], str]) -> None:
-        """*secret* returns that of the Webhooks destination; empty where it has none."""
+        """*secret* returns that of the Webhooks destination, empty where it has none."""
         self._stub = stub
         self._secret = secret
 
@@ -63,25 +64,33 @@ class Inbound:
         app.router.add_post("/debug", self._debug)
 
     async def _by_header(self, request: web.Request) -> web.StreamResponse:
-        return await self._take(await body_of(request, BODY_BYTES_MAX), bearer(request))
+        metadata = await self._known(request, bearer(request))
+        return await self._take(await body_of(request, BATCH_BYTES_MAX), metadata)
 
     async def _by_address(self, request: web.Request) -> web.StreamResponse:
+        metadata = await self._known(request, request.match_info["key"])
         body = await body_of(request, BODY_BYTES_MAX)
         secret = self._secret()
         if secret and not is_signed(secret, body, request.headers.get(SIGNATURE, "")):
             raise Refusal(401, "this was not signed with the secret of the destination")
-        return await self._take(body, request.match_info["key"])
+        return await self._take(body, metadata)
 
-    async def _take(self, body: bytes, key: str) -> web.StreamResponse:
+    async def _known(self, request: web.Request, key: str) -> Metadata:
+        """Return the credential; a large body is read only for one that may ingest."""
+        metadata = _metadata(key)
+        length, packed = request.content_length, "Content-Encoding" in request.headers
+        if packed or length is None or length > KNOCK_BYTES:
+            await knock(self._stub, metadata)
+        return metadata
+
+    async def _take(self, body: bytes, metadata: Metadata) -> web.StreamResponse:
+        size = len(body)
         try:
-            calls = codec.calls(body)
+            calls = await beside(size, codec.calls, body, EVENTS_MAX)
         except codec.Malformed as fault:
             raise Refusal(400, str(fault)) from None
-        if len(calls) > EVENTS_MAX:
-            raise Refusal(400, f"{len(calls)} events; at most {EVENTS_MAX} are taken")
-        metadata = _metadata(key)
-        named: list[str] = []
-        for events in codec.requests(calls):
+        requests, named = codec.requests(calls), list[str]()
+        while (events := await beside(size, next, requests, None)) is not None:
             results = await ingest(self._stub, events, metadata, INGEST_S)
             named += [result.event_id for result in results]
         return json_response({"messageId": named[0]}, status=202)
@@ -100,15 +109,8 @@ class Inbound:
         return web.Response(status=204)
 
     async def _debug(self, request: web.Request) -> web.StreamResponse:
-        """Say whether the key may ingest: an empty call is refused for that, or for its key."""
-        metadata = _metadata(bearer(request))
-        try:
-            await self._stub.Ingest(
-                service_pb2.IngestRequest(), timeout=INGEST_S, metadata=metadata
-            )
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-                raise refusal_of(error) from None
+        """Say whether the key may ingest."""
+        await knock(self._stub, _metadata(bearer(request)))
         return json_response({"success": True})
 
 
@@ -127,13 +129,9 @@ def is_signed(secret: str, body: bytes, signature: str) -> bool:
 
 def signed_part(body: bytes) -> bytes:
     """Return the bytes that Segment signs: it wrote the whole by one JSON.stringify."""
-    if not body.lstrip().startswith(b"["):
+    if not json_array.is_array(body):
         return body
     try:
-        text = body.decode()
-        begin = len(text) - len(text.lstrip()) + 1
-        begin += len(text[begin:]) - len(text[begin:].lstrip())
-        _, end = json.JSONDecoder().raw_decode(text, begin)
-    except (ValueError, RecursionError):  # no JSON: it is refused for that
+        return next(json_array.values(body), body)
+    except ValueError:  # no JSON: it is refused for that
         return body
-    return text[begin:end].encode()

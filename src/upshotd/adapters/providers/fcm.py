@@ -21,7 +21,7 @@ from upshotd.adapters.providers.service_account import (
     service_account,
 )
 from upshotd.adapters.providers.several import GONE, MESSAGE_ID, together
-from upshotd.adapters.providers.wording import detail_of
+from upshotd.adapters.providers.wording import Quoting, shown
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -82,7 +82,7 @@ class FcmProvider:
             return Refused("PROVIDER_ERROR", "FCM carries push messages only")
         for key in content.data:
             if _RESERVED.fullmatch(key):
-                return Refused("PROVIDER_ERROR", f"data.{detail_of(key)} is reserved by FCM")
+                return Refused("PROVIDER_ERROR", f"data.{shown(key)[:100]} is reserved by FCM")
         devices = dict.fromkeys(delivery.recipient.split())
         try:
             bodies = {one: self._body(one, content, delivery.message_id) for one in devices}
@@ -99,7 +99,7 @@ class FcmProvider:
         message = {"topic": "upshot-doctor", "notification": {"title": "Upshot"}}
         answer = await self._ask(orjson.dumps({"validate_only": True, "message": message}))
         if isinstance(answer, Answer):
-            return "" if answer.status == 200 else _words(answer)
+            return "" if answer.status == 200 else _words(answer, self._quoting())
         return answer.detail
 
     async def close(self) -> None:
@@ -111,8 +111,12 @@ class FcmProvider:
         answer = await self._ask(body)
         if not isinstance(answer, Answer):
             return answer
-        result = _verdict(answer, self._home.now_us())
+        result = _verdict(answer, self._home.now_us(), self._quoting())
         return result._replace(detail=result.detail.replace(device, "<device>"))
+
+    def _quoting(self) -> Quoting:
+        """Return what takes the tokens that FCM was shown out of its words."""
+        return Quoting(*self._tokens.shown)
 
     async def _ask(self, body: bytes) -> Answer | Deferred | Unknown:
         """Post once; once more with another token where the first one is refused."""
@@ -137,10 +141,10 @@ class FcmProvider:
             apns["apns-expiration"] = str(self._home.now_us() // 1_000_000 + settings.ttl_s)
         if settings.priority:
             android["priority"] = settings.priority
-        shown = {"title": content.title, "body": content.body}
+        texts = {"title": content.title, "body": content.body}
         message = {
             "token": device,
-            "notification": {name: text for name, text in shown.items() if text},
+            "notification": {name: text for name, text in texts.items() if text},
             "data": {**content.data, MESSAGE_ID: message_id},
             "android": android,
             "apns": {"headers": apns},
@@ -169,10 +173,10 @@ def _code(answer: Answer) -> str:
     return words[0] if words else ""
 
 
-def _words(answer: Answer) -> str:
-    code, told = detail_of(_code(answer)), _error(answer).get("message")
+def _words(answer: Answer, quoting: Quoting) -> str:
+    code, told = quoting.detail(_code(answer)), _error(answer).get("message")
     words = f"HTTP {answer.status}" + (f", {code}" if code else "")
-    return f"{words}: {detail_of(told)}" if isinstance(told, str) and told else words
+    return f"{words}: {quoting.detail(told)}" if isinstance(told, str) and told else words
 
 
 def _refuses_token(answer: Answer) -> bool:
@@ -193,12 +197,12 @@ def _violations(detail: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _verdict(answer: Answer, now_us: int) -> SendResult:
+def _verdict(answer: Answer, now_us: int, quoting: Quoting) -> SendResult:
     status, code = answer.status, _code(answer)
     if 200 <= status < 300:
         name = answer.json().get("name")
         return Accepted(name[:200] if isinstance(name, str) else "")
-    words = _words(answer)
+    words = _words(answer, quoting)
     if status == 429:
         return Deferred(words, answer.retry_after_us(now_us) or _PEACE_US)
     if status == 503 and code == "UNAVAILABLE":

@@ -210,7 +210,8 @@ class Options:
     def _by_name(self, option: str, value: Mapping[str, object]) -> str:
         variable = value["env"]
         if not isinstance(variable, str) or not self._environ.get(variable):
-            self.fault(option, f"environment variable {variable} is not set")
+            # Its name is not told: it may well be the secret, put in the wrong place.
+            self.fault(option, "the environment variable that it names is not set")
             return ""
         return self._environ[variable]
 

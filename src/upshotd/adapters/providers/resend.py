@@ -17,7 +17,7 @@ from upshotd.adapters.providers.mime import recipient_of
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
 from upshotd.adapters.providers.preparing import headers_of, prepared, subject_of
-from upshotd.adapters.providers.wording import detail_of, has_controls
+from upshotd.adapters.providers.wording import Quoting, has_controls
 from upshotd.domain.message import Accepted, Deferred, Delivery, Email, Refused, SendResult
 
 API: Final = "https://api.resend.com"
@@ -50,6 +50,7 @@ class ResendProvider:
         self._settings = settings
         self._home = home
         self._posting = Posting(settings.timeout_us)
+        self._quoting = Quoting(settings.api_key)
         self._files = Files(settings.attachment_hosts)
 
     async def send(self, delivery: Delivery) -> SendResult:
@@ -110,7 +111,8 @@ class ResendProvider:
         if 200 <= status < 300:
             return Accepted(str(found.get("id") or "")[:200])
         name, told = str(found.get("name") or ""), found.get("message")
-        words = f"HTTP {status}" + (f": {detail_of(told)}" if isinstance(told, str) else "")
+        said = f": {self._quoting.detail(told)}" if isinstance(told, str) else ""
+        words = f"HTTP {status}{said}"
         if name == _TAKEN_BEFORE:
             return Accepted()
         # Safe to repeat although it may have been taken: Resend knows the key.

@@ -16,7 +16,7 @@ from upshotd.adapters.providers.mime import Unsendable, ascii_domain, recipient_
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
 from upshotd.adapters.providers.preparing import headers_of, prepared, subject_of
-from upshotd.adapters.providers.wording import detail_of, has_controls
+from upshotd.adapters.providers.wording import Quoting, has_controls
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -72,6 +72,7 @@ class SendGridProvider:
         self._settings = settings
         self._home = home
         self._posting = Posting(settings.timeout_us)
+        self._quoting = Quoting(settings.api_key)
         self._files = Files(settings.attachment_hosts)
 
     async def send(self, delivery: Delivery) -> SendResult:
@@ -142,7 +143,7 @@ class SendGridProvider:
         status = answer.status
         if status in (200, 202):  # 200 is what the sandbox says
             return Accepted(answer.headers.get("x-message-id", "")[:200])
-        words = f"HTTP {status}{_words(answer)}"
+        words = f"HTTP {status}{self._words(answer)}"
         if status == 429:
             return Deferred(words, self._pause_us(answer))
         if status in _OURS:
@@ -151,6 +152,11 @@ class SendGridProvider:
             about_recipient = any(field.startswith("personalizations") for field in _fields(answer))
             return Refused("INVALID_ADDRESS" if about_recipient else "PROVIDER_ERROR", words)
         return Unknown(words)
+
+    def _words(self, answer: Answer) -> str:
+        """Return what it says is wrong."""
+        told = [str(error.get("message") or "") for error in _errors(answer)]
+        return f": {self._quoting.detail('; '.join(told))}" if any(told) else ""
 
     def _pause_us(self, answer: Answer) -> int:
         """Return how long it asks to be left alone: by Retry-After, else until its limit is new."""
@@ -225,9 +231,3 @@ def _errors(answer: Answer) -> list[Mapping[str, object]]:
 
 def _fields(answer: Answer) -> list[str]:
     return [str(error.get("field") or "") for error in _errors(answer)]
-
-
-def _words(answer: Answer) -> str:
-    """Return what it says is wrong, without addresses."""
-    told = [str(error.get("message") or "") for error in _errors(answer)]
-    return f": {detail_of('; '.join(told))}" if any(told) else ""

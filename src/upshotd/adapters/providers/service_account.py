@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from upshotd.adapters.providers.posting import Answer, Posting
-from upshotd.adapters.providers.wording import detail_of
+from upshotd.adapters.providers.wording import Quoting
 from upshotd.domain.message import Deferred
 
 #: Where tokens are given out, unless the account or the settings say otherwise.
@@ -108,6 +108,8 @@ class AccessTokens:
         self._token = ""
         self._until_us = 0
         self._asking: asyncio.Task[str | Deferred] | None = None
+        #: The tokens that were shown last: nobody's words may repeat them.
+        self.shown: tuple[str, ...] = ()
 
     async def get(self) -> str | Deferred:
         """Return a token that is good for a while, or why there is none now."""
@@ -138,31 +140,32 @@ class AccessTokens:
             answer = await self._posting.post(self._url, body, headers)
             if not isinstance(answer, Answer):  # nothing was sent yet: it is only put off
                 return Deferred(f"no access token: {answer.detail}")
-            return self._taken(answer, now_us)
+            return self._taken(answer, now_us, Quoting(assertion))
         finally:
             self._asking = None
 
-    def _taken(self, answer: Answer, asked_us: int) -> str | Deferred:
+    def _taken(self, answer: Answer, asked_us: int, quoting: Quoting) -> str | Deferred:
         found = answer.json()
         token, lasts_s = found.get("access_token"), found.get("expires_in")
         if answer.status == 200 and isinstance(token, str) and token.isascii() and token:
             if not isinstance(lasts_s, int) or not 0 < lasts_s <= 86_400:
                 lasts_s = _LASTS_S
             self._token = token
+            self.shown = (*self.shown[-1:], token)
             # Of a short one half is used.
             spare_us = min(_SPARE_US, lasts_s * 500_000)
             self._until_us = asked_us + lasts_s * 1_000_000 - spare_us
             return token
-        words = f"no access token: HTTP {answer.status}{_told(found)}"
+        words = f"no access token: HTTP {answer.status}{_told(found, quoting)}"
         if answer.status == 429 or answer.status >= 500:
             return Deferred(words, answer.retry_after_us(asked_us))
         return Deferred(f"configuration: {words}")
 
 
-def _told(found: Mapping[str, object]) -> str:
+def _told(found: Mapping[str, object], quoting: Quoting) -> str:
     error, text = found.get("error"), found.get("error_description")
     words = ": ".join(part for part in (error, text) if isinstance(part, str) and part)
-    return f", {detail_of(words)}" if words else ""
+    return f", {quoting.detail(words)}" if words else ""
 
 
 def _base64(octets: bytes) -> bytes:

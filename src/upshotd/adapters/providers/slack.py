@@ -11,7 +11,7 @@ import orjson
 
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
-from upshotd.adapters.providers.wording import detail_of, has_controls
+from upshotd.adapters.providers.wording import Quoting, has_controls
 from upshotd.domain.message import (
     Accepted,
     Chat,
@@ -56,6 +56,7 @@ class SlackProvider:
         self._settings = settings
         self._home = home
         self._posting = Posting(settings.timeout_us)
+        self._quoting = Quoting(settings.token)
 
     async def send(self, delivery: Delivery) -> SendResult:
         """Post once; see the module for what an answer means."""
@@ -83,7 +84,9 @@ class SlackProvider:
         if not isinstance(answer, Answer):
             return f"not reached: {answer.detail}"
         found = answer.json()
-        return "" if found.get("ok") is True else str(found.get("error") or f"HTTP {answer.status}")
+        if found.get("ok") is True:
+            return ""
+        return self._quoting.detail(str(found.get("error") or f"HTTP {answer.status}"))
 
     async def close(self) -> None:
         """Close the connections that are kept open."""
@@ -101,11 +104,10 @@ class SlackProvider:
         if not isinstance(error, str):
             words = f"HTTP {status}"
             return Refused("PROVIDER_ERROR", words) if 400 <= status < 500 else Unknown(words)
-        return _verdict(error)
+        return _verdict(error, self._quoting.detail(error))
 
 
-def _verdict(error: str) -> SendResult:
-    words = detail_of(error)
+def _verdict(error: str, words: str) -> SendResult:
     if error in _IN_DOUBT:
         return Unknown(words)
     if error in _TOO_MANY or error == "service_unavailable":

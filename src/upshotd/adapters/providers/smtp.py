@@ -29,7 +29,7 @@ from upshotd.adapters.providers.attachments import Files
 from upshotd.adapters.providers.mime import Letter, compose
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.preparing import prepared
-from upshotd.adapters.providers.wording import detail_of, has_controls
+from upshotd.adapters.providers.wording import Quoting, has_controls
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -82,6 +82,8 @@ class SmtpProvider:
         self._settings = settings
         self._now_us = now_us
         self._idle: list[_Connection] = []
+        login = f"\0{settings.username}\0{settings.password}"
+        self._quoting = Quoting(*((settings.password, login) if settings.password else ()))
         self._files = Files(settings.attachment_hosts)
         encrypted = settings.tls != "none"
         self._context = ssl.create_default_context() if encrypted else None
@@ -117,7 +119,7 @@ class SmtpProvider:
                     recipients=[letter.recipient],
                 )
         except (SMTPException, OSError, ValueError) as error:
-            result = _verdict(error, connection)
+            result = _verdict(error, self._quoting.detail(_words(error)), connection)
             if connection and not isinstance(error, SMTPResponseException | SMTPRecipientsRefused):
                 connection.close()
         except BaseException:
@@ -241,8 +243,7 @@ class _Connection(aiosmtplib.SMTP):
             self.close()
 
 
-def _verdict(error: Exception, connection: _Connection | None) -> SendResult:
-    words = detail_of(_words(error))
+def _verdict(error: Exception, words: str, connection: _Connection | None) -> SendResult:
     if connection is None:
         # Not even logged in: a refusal here is about us or the server, not about this message.
         return Deferred(words)

@@ -16,7 +16,6 @@ from upshotd.adapters.providers.twilio_account import (
     TOO_MANY,
     TwilioAccount,
     account_of,
-    told,
 )
 from upshotd.domain.message import (
     Accepted,
@@ -121,7 +120,7 @@ class TwilioProvider:
         if 200 <= answer.status < 300:
             sid = answer.json().get("sid")
             return Accepted(sid if isinstance(sid, str) and len(sid) <= 100 else "")
-        code, words = told(answer)
+        code, words = self._settings.account.told(answer)
         return _verdict(answer, code, words, self._home.now_us())
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from upshotd.adapters.providers.options import Options
 from upshotd.adapters.providers.posting import Answer
-from upshotd.adapters.providers.wording import detail_of
+from upshotd.adapters.providers.wording import Quoting
 
 #: A number with its country code.
 NUMBER: Final = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -30,7 +30,23 @@ class TwilioAccount:
     @property
     def authorization(self) -> str:
         """The header of every request."""
-        return f"Basic {base64.b64encode(f'{self.login}:{self.secret}'.encode()).decode()}"
+        return f"Basic {self._coded}"
+
+    @property
+    def _coded(self) -> str:
+        return base64.b64encode(f"{self.login}:{self.secret}".encode()).decode()
+
+    def told(self, answer: Answer) -> tuple[int, str]:
+        """Return the code of an error, 0 without one, and Twilio's words without numbers."""
+        found = answer.json()
+        code, text = found.get("code"), found.get("message")
+        if not isinstance(code, int) or isinstance(code, bool):
+            code = 0
+        words = f"HTTP {answer.status}" + (f", {code}" if code else "")
+        if isinstance(text, str) and text:
+            quoting = Quoting(self.secret, self._coded)
+            words += f": {quoting.detail(NUMBER.sub('<number>', text))}"
+        return code, words
 
 
 def account_of(options: Options) -> TwilioAccount:
@@ -45,15 +61,3 @@ def account_of(options: Options) -> TwilioAccount:
     if key and not _KEY.fullmatch(key):
         options.fault("api_key", "must be SK and 32 hex digits")
     return TwilioAccount(sid, key or sid, secret if key else token)
-
-
-def told(answer: Answer) -> tuple[int, str]:
-    """Return the code of an error, 0 without one, and Twilio's words without anybody's number."""
-    found = answer.json()
-    code, text = found.get("code"), found.get("message")
-    if not isinstance(code, int) or isinstance(code, bool):
-        code = 0
-    words = f"HTTP {answer.status}" + (f", {code}" if code else "")
-    if isinstance(text, str) and text:
-        words += f": {detail_of(NUMBER.sub('<number>', text))}"
-    return code, words

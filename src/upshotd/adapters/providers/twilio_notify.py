@@ -20,7 +20,7 @@ import orjson
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.posting import Answer, Posting
 from upshotd.adapters.providers.several import MESSAGE_ID
-from upshotd.adapters.providers.twilio_account import TOO_MANY, TwilioAccount, account_of, told
+from upshotd.adapters.providers.twilio_account import TOO_MANY, TwilioAccount, account_of
 from upshotd.domain.message import (
     Accepted,
     Deferred,
@@ -165,7 +165,7 @@ class TwilioNotifyProvider:
             return Deferred(f"bindings not read: {answer.detail}")
         if answer.status != 200:
             return self._later(answer, "bindings not read") or Deferred(
-                f"configuration: bindings not read: {told(answer)[1]}"
+                f"configuration: bindings not read: {self._settings.account.told(answer)[1]}"
             )
         found = answer.json().get("bindings")
         found = found if isinstance(found, list) else []
@@ -183,11 +183,13 @@ class TwilioNotifyProvider:
             return Deferred(f"not bound: {answer.detail}")
         if 200 <= answer.status < 300:
             return None
-        return self._later(answer, "not bound") or Refused("INVALID_ADDRESS", told(answer)[1])
+        return self._later(answer, "not bound") or Refused(
+            "INVALID_ADDRESS", self._settings.account.told(answer)[1]
+        )
 
     def _later(self, answer: Answer, what: str) -> Deferred | None:
         """Return why a step before the notification is to be done again; None for never."""
-        code, words = told(answer)
+        code, words = self._settings.account.told(answer)
         if answer.status in _OURS:
             return Deferred(f"configuration: {what}: {words}")
         if answer.status == 429 or code == TOO_MANY or not 400 <= answer.status < 500:
@@ -206,7 +208,7 @@ class TwilioNotifyProvider:
         if 200 <= answer.status < 300:
             sid = answer.json().get("sid")
             return Accepted(sid if isinstance(sid, str) and len(sid) <= 100 else "", unbound)
-        code, words = told(answer)
+        code, words = self._settings.account.told(answer)
         if answer.status == 429 or code == TOO_MANY:
             return Deferred(words, answer.retry_after_us(self._home.now_us()))
         if answer.status >= 500 or answer.status < 400:

@@ -1,7 +1,9 @@
 """Rules about text that providers share: what may not enter a header, what a detail may say."""
 
+import base64
 import re
 import unicodedata
+from urllib.parse import quote
 
 #: Longest provider's answer that is kept, in characters.
 DETAIL_LENGTH = 200
@@ -31,6 +33,26 @@ def _visible(character: str, keep: str) -> str:
     return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{ord(character):04x}"
 
 
-def detail_of(words: str) -> str:
-    """A provider's own words, fit to be stored: bounded, on one line, addresses taken out."""
-    return shown(_ADDRESS.sub("<address>", " ".join(words.split())))[:DETAIL_LENGTH]
+class Quoting:
+    """Makes a provider's own words fit to be stored: bounded, on one line, addresses taken out.
+
+    What we showed it is taken out as well: there are servers that say which key they refuse.
+    """
+
+    def __init__(self, *secrets: str) -> None:
+        """*secrets* are what it is shown; each may also come back in base64 or in an address."""
+        forms = {form for secret in filter(None, secrets) for form in _forms(secret)}
+        # The longest first: one may begin with another.
+        found = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+        self._secret = re.compile(found, re.IGNORECASE) if found else None
+
+    def detail(self, words: str) -> str:
+        """Return *words* as they may be kept."""
+        if self._secret is not None:
+            words = self._secret.sub("<secret>", words)
+        return shown(_ADDRESS.sub("<address>", " ".join(words.split())))[:DETAIL_LENGTH]
+
+
+def _forms(secret: str) -> tuple[str, str, str]:
+    coded = base64.b64encode(secret.encode()).decode()
+    return secret, quote(secret, safe=""), coded

@@ -64,7 +64,8 @@ class Reader:
         if text is None and isinstance(variable, str) and variable:
             text = self._environ.get(variable)
             if not text:
-                self.fault(by_name, f"the variable {variable} is not set")
+                # Its name is not told: it may be the secret itself, put in the wrong place.
+                self.fault(by_name, "the variable that it names is not set")
                 return ""
         elif text is None and variable is not None:
             self.fault(by_name, "must be the name of a variable")

@@ -12,12 +12,13 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Callable, Coroutine
+from inspect import signature
 from typing import Any, TypeVar
 
 import asyncpg
 import structlog
 from sqlalchemy import URL, Connection, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -27,9 +28,11 @@ from upshotd.domain.errors import (
     Conflict,
     ConstraintFailure,
     FailedPrecondition,
+    InvalidArgument,
     ResourceExhausted,
     Unavailable,
     UpshotError,
+    Violation,
 )
 
 log = structlog.get_logger(__name__)
@@ -66,9 +69,29 @@ _FULL = frozenset({"53100", "53200", "53400"})
 _AWAY = (DBAPIError, PoolTimeout, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
+#: What an address may say beside what the driver takes.
+_OF_DIALECT = frozenset({"prepared_statement_cache_size"})
+
+
 def url_of(named: str) -> URL:
-    """Return the address of a PostgreSQL, for the driver used here; no matter which is named."""
-    return make_url(named).set(drivername="postgresql+asyncpg")
+    """Return the address of a PostgreSQL, for the driver used here; no matter which is named.
+
+    Raises InvalidArgument, which does not repeat it, for what the driver would stumble over.
+    """
+    try:
+        url = make_url(named).set(drivername="postgresql+asyncpg")
+        dialect: Any = url.get_dialect()()
+        _, options = dialect.create_connect_args(url)
+    except (ArgumentError, ValueError):
+        raise _faulty("is no address as postgresql://USER@HOST/NAME") from None
+    strange = options.keys() - signature(asyncpg.connect).parameters - _OF_DIALECT
+    if strange:
+        raise _faulty(f"has what the driver does not take: {', '.join(sorted(strange))}")
+    return url
+
+
+def _faulty(text: str) -> InvalidArgument:
+    return InvalidArgument.of([Violation("database", text)])
 
 
 class PostgresqlDatabase:

@@ -39,6 +39,7 @@ from upshotd.application.credentials import Credentials, KeyCredentials
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
+from upshotd.application.experiments import Experiments
 from upshotd.application.failpoints import failpoint
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
@@ -323,7 +324,14 @@ class _Start:
             upshot=UpshotService(loop, workflows, streams, clock, erasing.wake),
             subscriptions=SubscriptionService(Subscriptions(store, clock)),
             admin=AdminService(
-                Admin(store), workflows, templates, preferences, suppressions, erasing, loop
+                Admin(store),
+                workflows,
+                templates,
+                preferences,
+                suppressions,
+                erasing,
+                Experiments(store, workflows),
+                loop,
             ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from upshotd.domain import choices, messages
+from upshotd.domain import choices, goals, messages
 from upshotd.domain.draft import Draft
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.journey import Journey, resume
@@ -121,6 +121,9 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     run = draft.run(message.run_id)
     if run is None:
         return ()
+    if draft.profile(run.profile_id).trials:
+        goals.engaged(draft, run.profile_id, message, engagement)
+        run = draft.run(message.run_id) or run
     choices.engaged(draft, message, run, engagement)
     return _tell(draft, message, run, engagement, word)
 

@@ -24,31 +24,9 @@ from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
-from upshotd.domain.steps import (
-    branch,
-    delay,
-    digest,
-    emit,
-    enroll,
-    exit,
-    send,
-    suppress,
-    throttle,
-    update_profile,
-    wait,
-)
-from upshotd.domain.steps.branch import Branch
-from upshotd.domain.steps.delay import Delay
-from upshotd.domain.steps.digest import Digest
-from upshotd.domain.steps.emit import Emit
-from upshotd.domain.steps.enroll import Enroll
-from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps import digest, send
+from upshotd.domain.steps.entering import enter
 from upshotd.domain.steps.move import End, Hold, Into, Move, Next
-from upshotd.domain.steps.send import Send
-from upshotd.domain.steps.suppress import Suppress
-from upshotd.domain.steps.throttle import Throttle
-from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import ReentryMode, Step
 
@@ -192,6 +170,7 @@ class Journey:
                 reason=reason,
                 properties=properties or {},
                 event_id=run.event_id,
+                variant=self.plan.variants.get(step_id, "") if step_id else "",
             )
         )
 
@@ -278,35 +257,6 @@ class Journey:
             timeline=tuple(self.timeline),
         )
         self.draft.put_run(self._run)
-
-
-def enter(step: Step, journey: Journey) -> Move:  # noqa: C901, PLR0911
-    """Enter *step*: the one place that knows every kind."""
-    match step.kind:
-        case Send():
-            return send.enter(step, step.kind, journey)
-        case Delay():
-            return delay.enter(step.kind, journey)
-        case Wait():
-            return wait.enter(step, step.kind, journey)
-        case Branch():
-            return branch.enter(step.kind, journey)
-        case Throttle():
-            return throttle.enter(step, step.kind, journey)
-        case Digest():
-            return digest.enter(step, step.kind, journey)
-        case UpdateProfile():
-            return update_profile.enter(step.kind, journey)
-        case Emit():
-            return emit.enter(step, step.kind, journey)
-        case Enroll():
-            return enroll.enter(step, step.kind, journey)
-        case Suppress():
-            return suppress.enter(step.kind, journey)
-        case Exit():
-            return exit.enter(step.kind, journey)
-        case _:
-            assert_never(step.kind)
 
 
 def resume(draft: Draft, run: Run) -> Journey | None:

@@ -9,6 +9,7 @@ from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.experiment import EventGoal, Experiment
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
@@ -48,7 +49,7 @@ def _of_steps(steps: tuple[Step, ...]) -> Iterator[str]:
             yield from _of_steps(inner)
 
 
-def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901
+def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901, PLR0912
     match step.kind:
         case Send(contents=contents, template_id=template_id):
             if template_id:  # it may read anything
@@ -65,6 +66,10 @@ def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901
             yield key
         case Digest(key=key, by=by):
             yield from (key, by)
+        case Experiment(key=key, optimize=optimize):
+            yield key
+            if optimize is not None and isinstance(optimize.goal, EventGoal):
+                yield optimize.goal.condition
         case UpdateProfile(traits=traits):
             yield from traits.values()
         case Emit(properties=properties):

@@ -4,6 +4,7 @@ Both are of one workspace. Rows carry the version they were loaded with; the sto
 with the next one and refuses a row that has moved on meanwhile.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -15,6 +16,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement, Outcome
 from upshotd.domain.profile import Erasure, Group, Merge, Profile, Suppression
 from upshotd.domain.run import Run
+from upshotd.domain.trial import Tally, TallyKey
 from upshotd.domain.values import replace
 
 
@@ -98,6 +100,8 @@ class Wanted:
     addresses: set[str] = field(default_factory=set)
     #: Rows in which the runs of everybody are counted.
     counters: frozenset[str] = frozenset()
+    #: Experiments whose tallies decide, by `trial.name_of`.
+    experiments: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -137,6 +141,8 @@ class State:
     addresses: set[str] | None = None
     #: Rows of counts that were looked for, they stand among the profiles. None: all.
     counters: frozenset[str] | None = None
+    #: What came of wanted experiments; others may have counted since.
+    tallies: dict[TallyKey, Tally] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     #: Active runs by profile_id, in order of start.
@@ -203,6 +209,7 @@ class State:
             else:
                 held[scope] = suppression
         self.last_starts.update(changes.last_starts)
+        _add(self.tallies, changes.tallies)
 
     def _absorb_messages(self, changes: "Changes") -> None:
         for message in changes.messages.values():
@@ -279,6 +286,8 @@ class Changes:
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
     outcomes: list[Outcome] = field(default_factory=list)
+    #: Added to what the store has, whatever others have added meanwhile.
+    tallies: dict[TallyKey, Tally] = field(default_factory=dict)
     #: Not stored (the runs are): what a later decision of the batch must see.
     last_starts: dict[EntryKey, int] = field(default_factory=dict)
 
@@ -305,6 +314,7 @@ class Changes:
         self.suppressions.update(later.suppressions)
         self.outcomes += later.outcomes
         self.last_starts.update(later.last_starts)
+        _add(self.tallies, later.tallies)
 
     @property
     def empty(self) -> bool:
@@ -324,3 +334,8 @@ class Changes:
             or self.suppressions
             or self.outcomes
         )
+
+
+def _add(tallies: dict[TallyKey, Tally], more: Mapping[TallyKey, Tally]) -> None:
+    for key, tally in more.items():
+        tallies[key] = tallies[key].plus(tally) if key in tallies else tally

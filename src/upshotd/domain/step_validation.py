@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from upshotd.domain import send_validation
+from upshotd.domain import experiment_validation, send_validation
 from upshotd.domain.findings import Findings
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
@@ -16,6 +16,7 @@ from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
@@ -75,6 +76,9 @@ def check(  # noqa: C901, PLR0912
             _digest(kind, f"{path}.digest", findings)
         case UpdateProfile():
             _update_profile(kind, f"{path}.update_profile.traits", findings)
+        case Experiment():
+            around = tuple(placed.arms.values())
+            experiment_validation.check(kind, f"{path}.experiment", around, findings)
         case Emit():
             _emit(kind, f"{path}.emit", findings)
         case Enroll():

@@ -14,6 +14,7 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
@@ -28,6 +29,7 @@ StepKind: TypeAlias = (
     | Throttle
     | Digest
     | UpdateProfile
+    | Experiment
     | Emit
     | Enroll
     | Suppress
@@ -121,6 +123,14 @@ def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
             yield from sends(below, f"{at}.{inner}")
 
 
+def everything(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Yield *steps* and those inside them, at any depth, in document order."""
+    for step in steps:
+        yield step
+        for _, below in nested(step):
+            yield from everything(below)
+
+
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
     """Yield the lists of steps inside *step*, each with its path below the step."""
     match step.kind:
@@ -136,5 +146,8 @@ def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
             yield "branch.otherwise", step.kind.otherwise
         case Throttle():
             yield "throttle.on_throttled", step.kind.on_throttled
+        case Experiment():
+            for index, variant in enumerate(step.kind.variants):
+                yield f"experiment.variants[{index}].steps", variant.steps
         case _:
             return

@@ -1,11 +1,18 @@
 """AdminService: looks into the service, and stops runs."""
 
 from upshot.v1 import admin_pb2 as pb
-from upshotd.adapters.grpc import admin_codec, suppression_codec, template_codec, topic_codec
+from upshotd.adapters.grpc import (
+    admin_codec,
+    experiment_codec,
+    suppression_codec,
+    template_codec,
+    topic_codec,
+)
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
 from upshotd.application.erasing import Erasing
+from upshotd.application.experiments import Experiments
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
 from upshotd.application.preferences import Preferences
@@ -31,6 +38,7 @@ class AdminService:
         preferences: Preferences,
         suppressions: Suppressions,
         erasing: Erasing,
+        experiments: Experiments,
         loop: Loop,
     ) -> None:
         self._admin = admin
@@ -39,6 +47,7 @@ class AdminService:
         self._preferences = preferences
         self._suppressions = suppressions
         self._erasing = erasing
+        self._experiments = experiments
         self._loop = loop
 
     async def GetWorkflow(
@@ -258,6 +267,12 @@ class AdminService:
         end = instant_us(request.end_time) if request.HasField("end_time") else None
         counts = await self._admin.counts(workspace_id, start, end, request.workflow_id)
         return pb.CountOutcomesResponse(counts=[admin_codec.outcome_count(c) for c in counts])
+
+    async def ListExperiments(
+        self, workspace_id: str, request: pb.ListExperimentsRequest
+    ) -> pb.ListExperimentsResponse:
+        found = await self._experiments.reports(workspace_id, request.workflow_id, request.step_id)
+        return pb.ListExperimentsResponse(experiments=map(experiment_codec.report, found))
 
 
 def _run_state(number: int) -> RunState | None:

@@ -49,6 +49,7 @@ ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
         "AdminService/ListSuppressions": _ADMIN,
         "AdminService/ListRejectedEvents": _ADMIN,
         "AdminService/CountOutcomes": _ADMIN,
+        "AdminService/ListExperiments": _ADMIN,
         "KeyService/CreateKey": _KEYS,
         "KeyService/ListKeys": _KEYS,
         "KeyService/RevokeKey": _KEYS,

@@ -1,0 +1,68 @@
+"""Entering a step: the one place that knows every kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from upshotd.domain.steps import (
+    branch,
+    delay,
+    digest,
+    emit,
+    enroll,
+    exit,
+    experiment,
+    send,
+    suppress,
+    throttle,
+    update_profile,
+    wait,
+)
+from upshotd.domain.steps.branch import Branch
+from upshotd.domain.steps.delay import Delay
+from upshotd.domain.steps.digest import Digest
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment
+from upshotd.domain.steps.move import Move
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.suppress import Suppress
+from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.steps.update_profile import UpdateProfile
+from upshotd.domain.steps.wait import Wait
+
+if TYPE_CHECKING:
+    from upshotd.domain.journey import Journey
+    from upshotd.domain.workflow import Step
+
+
+def enter(step: Step, journey: Journey) -> Move:  # noqa: C901, PLR0911, PLR0912
+    """Enter *step*, and return where it takes the run."""
+    match step.kind:
+        case Send():
+            return send.enter(step, step.kind, journey)
+        case Delay():
+            return delay.enter(step.kind, journey)
+        case Wait():
+            return wait.enter(step, step.kind, journey)
+        case Branch():
+            return branch.enter(step.kind, journey)
+        case Throttle():
+            return throttle.enter(step, step.kind, journey)
+        case Digest():
+            return digest.enter(step, step.kind, journey)
+        case UpdateProfile():
+            return update_profile.enter(step.kind, journey)
+        case Experiment():
+            return experiment.enter(step, step.kind, journey)
+        case Emit():
+            return emit.enter(step, step.kind, journey)
+        case Enroll():
+            return enroll.enter(step, step.kind, journey)
+        case Suppress():
+            return suppress.enter(step.kind, journey)
+        case Exit():
+            return exit.enter(step.kind, journey)
+        case _:
+            assert_never(step.kind)

@@ -20,6 +20,14 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import (
+    EngagementGoal,
+    EventGoal,
+    Experiment,
+    Goal,
+    Optimize,
+    Variant,
+)
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
@@ -60,6 +68,8 @@ class Scope:
     unit_us: int
     workflow_id: str
     depth: int = 0
+    #: Whether it is in a variant of an experiment.
+    tried: bool = False
     #: Send steps that precede this place on every way to it.
     sends: tuple[str, ...] = ()
     #: Step ids given so far, in the whole workflow.
@@ -187,6 +197,25 @@ def a_digest(scope: Scope) -> StepKind:
     return Digest(window_us, most_us, key, max_items=scope.chance.choice((2, 3, 100)))
 
 
+def an_experiment(scope: Scope) -> StepKind:
+    """Of two or three variants, with any kind of goal or none."""
+    inner = replace(scope.inner(), tried=True)
+    names = scope.chance.choice((("a", "b"), ("b", "c"), ("a", "b", "c")))
+    variants = tuple(Variant(one, steps(inner, 0, 2), scope.chance.randint(1, 3)) for one in names)
+    condition = scope.chance.choice(("", "event.properties.n > 3"))
+    goals: tuple[Goal, ...] = (
+        EventGoal(scope.chance.choice((*MIDDLES, STARTS[0])), condition),
+        EngagementGoal((EngagementKind.OPENED, EngagementKind.CLICKED)),
+    )
+    optimize = None
+    if scope.chance.random() < 0.8:
+        measured = scope.chance.random() < 0.3
+        window_us = scope.chance.choice((scope.duration(), 20 * scope.unit_us))
+        optimize = Optimize(scope.chance.choice(goals), window_us, measure_only=measured)
+    key = scope.chance.choice(("", "", "traits.plan"))
+    return Experiment(variants, scope.chance.choice((0.0, 0.3)), key, optimize)
+
+
 def an_update(scope: Scope) -> StepKind:
     """A trait that conditions look at, and one that now and then has no value."""
     plan = scope.chance.choice(('"pro"', '"x"'))
@@ -226,18 +255,21 @@ GENERATORS: dict[type, tuple[Callable[[Scope], StepKind], int]] = {
     Branch: (a_branch, 3),
     Throttle: (a_throttle, 2),
     Digest: (a_digest, 3),
+    Experiment: (an_experiment, 2),
     UpdateProfile: (an_update, 1),
     Emit: (an_emit, 2),
     Enroll: (an_enroll, 2),
     Suppress: (a_suppress, 1),
     Exit: (an_exit, 1),
 }
-_NESTING = (Wait, Branch, Throttle)
+_NESTING = (Wait, Branch, Throttle, Experiment)
 
 
 def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
     """Return a list of steps; nothing follows an exit."""
     kinds = [kind for kind in GENERATORS if scope.depth < DEPTH or kind not in _NESTING]
+    if scope.tried:  # experiments do not nest
+        kinds = [kind for kind in kinds if kind is not Experiment]
     weights = [GENERATORS[kind][1] for kind in kinds]
     made: list[Step] = []
     for _ in range(scope.chance.randint(least, most)):

@@ -16,7 +16,7 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
-from upshotd.domain import messages, sending
+from upshotd.domain import goals, messages, sending
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
@@ -66,6 +66,7 @@ INVARIANTS = {
     "another channel although it may have come": "I14",
     "never too late": "I14",
     "given up in silence": "I15",
+    "a goal that stays open": "I19",
 }
 
 
@@ -93,6 +94,8 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901
             monkeypatch.setattr(sending, "_expired", lambda *_: False)
         case "given up in silence":
             monkeypatch.setattr(messages, "append", _quietly(messages.append))
+        case "a goal that stays open":
+            monkeypatch.setattr(goals, "replace", lambda profile, **_: profile)
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 

@@ -7,7 +7,7 @@ from upshotd.domain.beta import sample
 from upshotd.domain.trial import Tally
 
 #: How much of the evidence counts when shares are moved. With all of it one of two equal variants
-#: would starve by chance; decision 0022 has the numbers.
+#: would starve by chance; decision 0027 has the numbers.
 TEMPER: Final = 0.25
 
 

@@ -90,7 +90,14 @@ def label(step_id: str, variant_id: str) -> str:
 
 
 def enter(step: Step, experiment: Experiment, journey: Journey) -> Move:
-    """Take a variant, count that, and go into its steps."""
+    """Take a variant, count that, and go into its steps.
+
+    A run that was here before, under another version, is what it was, and counted.
+    """
+    before = journey.steps.get(step.step_id, {}).get("variant")
+    if before is not None:
+        again = [one.steps for one in experiment.variants if one.variant_id == before]
+        return Into(again[0]) if again else NEXT
     try:
         key = journey.key(experiment.key) or journey.run.profile_id
     except ConditionError as error:

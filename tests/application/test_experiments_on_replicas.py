@@ -155,7 +155,7 @@ async def test_a_decision_knows_what_other_replicas_have_counted(
 async def test_a_goal_of_an_older_version_is_that_of_the_run(
     replicas: tuple[World, World],
 ) -> None:
-    one, other = replicas
+    one, _ = replicas
     await prepared(replicas, flow())
     await done(one, tracked(one, "e1", "ana"))
     await one.define(flow(EventGoal("Seen")))

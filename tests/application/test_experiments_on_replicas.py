@@ -212,6 +212,8 @@ async def test_what_is_no_experiment_is_not_found(replicas: tuple[World, World])
     one, _ = replicas
     await prepared(replicas, flow())
     experiments = reports(one)
+    (found,) = await experiments.reports("default", "flow", "")
+    assert [variant.variant_id for variant in found.variants] == ["a", "b"]
     with pytest.raises(NotFound):
         await experiments.reports("default", "flow", "pause")
     with pytest.raises(NotFound):

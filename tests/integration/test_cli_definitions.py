@@ -4,6 +4,22 @@ from pathlib import Path
 
 from tests.integration.cli_world import IDLE, Ask, event, jsonl, people, signed_up
 
+MEASURED = """
+workflow_id: measured
+trigger: {track: {event: Never}}
+steps:
+  - {step_id: try, experiment: {variants: [{variant_id: a}, {variant_id: b}]}}
+  - step_id: more
+    experiment:
+      variants:
+        - {variant_id: a, steps: [{step_id: hi, send: {channel: CHANNEL_SMS, sms: {body: Hi}}}]}
+        - {variant_id: b}
+      optimize:
+        goal: {engagement: {kinds: [ENGAGEMENT_KIND_CLICKED]}}
+        window: 1h
+        measure_only: true
+"""
+
 
 def test_why_tells_of_events_runs_and_messages_in_words(ask: Ask, tmp_path: Path) -> None:
     run_id, message_id = signed_up(ask, tmp_path, "wilma")
@@ -153,19 +169,7 @@ def test_experiments_are_told_with_how_sure_it_is(ask: Ask, tmp_path: Path) -> N
     assert row["step_id"] == "nudge"
     (run, *_) = ask.rows("runs", "--user", "ex-3")
     assert "nudge took the variant " in ask("why", str(run["run_id"])).stdout
-    measured = (
-        IDLE.split("---")[0]
-        .replace("welcome", "measured")
-        .replace(
-            "  - step_id: opened",
-            "  - {step_id: try, experiment: {variants: [{variant_id: a}, {variant_id: b}]}}\n"
-            "  - {step_id: more, experiment: {variants: [{variant_id: a, steps: [{step_id: hi, send:"
-            " {channel: CHANNEL_SMS, sms: {body: Hi}}}]}, {variant_id: b}], optimize: {window: 1h,"
-            " measure_only: true, goal: {engagement: {kinds: [ENGAGEMENT_KIND_CLICKED]}}}}}\n"
-            "  - step_id: opened",
-        )
-    )
-    said = ask("define", "-", given=measured)
+    said = ask("define", "-", given=MEASURED)
     assert "'b', which sends nothing" in said.stderr
     lines = ask("experiment", "measured").stdout.splitlines()
     assert lines[0] == "measured/try, no goal, shares are the weights"

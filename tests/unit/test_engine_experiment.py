@@ -155,6 +155,19 @@ def test_a_step_that_is_skipped_is_not_counted() -> None:
     assert sim.state.tallies == {}
 
 
+@pytest.mark.parametrize(("before", "then"), [("b", "nudge"), ("gone", "pause")])
+def test_a_run_that_comes_again_is_what_it_was_and_counted(before: str, then: str) -> None:
+    """Moved to a version in which the step stands later than where it has been already."""
+    workflow = flow(Variant("a", weight=1000), Variant("b", (delay("nudge"),)))
+    sim = Sim([replace(workflow, steps=(delay("first"), *workflow.steps))])
+    run = went(sim)
+    sim.state.put_run(replace(run, steps={"try": {"variant": before}}))
+    sim.advance(DAY)
+    assert sim.run().step_id == then
+    assert taken(sim.run()) == before
+    assert sim.state.tallies == {}
+
+
 # -- what is counted -----------------------------------------------------------------------------
 
 

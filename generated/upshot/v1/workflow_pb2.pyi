@@ -1797,7 +1797,9 @@ class Experiment(_message.Message):
     against. The same key is held out again for as long as the share does not shrink.
     """
     key: _builtins.str
-    """CEL for what is in one variant, as `string(traits.company_id)`; empty: the person."""
+    """CEL for what is in one variant, as `string(traits.company_id)`; empty: the person. Where what comes
+    of the variants moves their shares it decides who is held out and nothing else.
+    """
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
         """At least two, or one beside a holdout; at most 20."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from upshotd.domain.findings import Findings
-from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.delay import WAIT_MAX_US
 from upshotd.domain.steps.experiment import (
     EngagementGoal,
@@ -85,16 +84,7 @@ def _optimize(experiment: Experiment, optimize: Optimize, path: str, findings: F
 def _engagement(
     experiment: Experiment, goal: EngagementGoal, path: str, findings: Findings
 ) -> None:
-    if not goal.kinds:
-        findings.fault(f"{path}.kinds", "at least one is required")
-    for index, kind in enumerate(goal.kinds):
-        at = f"{path}.kinds[{index}]"
-        if kind is EngagementKind.UNSPECIFIED:
-            findings.fault(at, "must be one of the kinds")
-        elif kind is EngagementKind.ACCEPTED:
-            findings.fault(at, "is no fact of its own: it says that the provider has the message")
-        elif kind in goal.kinds[:index]:
-            findings.fault(at, f"{kind.name} is named twice")
+    findings.engagement_kinds(f"{path}.kinds", goal.kinds)
     for variant in experiment.variants:
         if not any(True for _ in sends(variant.steps, "")):
             text = f"is never reached in {variant.variant_id!r}, which sends nothing"

@@ -141,16 +141,7 @@ def _engagement(
     known: Mapping[str, Placed],
     findings: Findings,
 ) -> None:
-    if not wait.kinds:
-        findings.fault(f"{path}.kinds", "at least one is required")
-    for index, kind in enumerate(wait.kinds):
-        if kind is EngagementKind.UNSPECIFIED:
-            findings.fault(f"{path}.kinds[{index}]", "must be one of the kinds")
-        elif kind is EngagementKind.ACCEPTED:
-            text = "is no fact of its own: the run goes on from a send when the provider has it"
-            findings.fault(f"{path}.kinds[{index}]", text)
-        elif kind in wait.kinds[:index]:
-            findings.fault(f"{path}.kinds[{index}]", f"{kind.name} is named twice")
+    findings.engagement_kinds(f"{path}.kinds", wait.kinds)
     send = _target(placed, wait.step_id, known)
     if isinstance(send, str):
         findings.fault(f"{path}.step_id", send)

@@ -78,10 +78,18 @@ async def channel_to(server: Server) -> AsyncIterator[grpc.aio.Channel]:
 
 
 def pausing() -> workflow_pb2.Workflow:
-    """Pauses for as long as the event says, then sends a text message."""
+    """Takes a variant, pauses for as long as the event says, then sends a text message.
+
+    The person's next event is the goal of the variant.
+    """
     workflow = workflow_pb2.Workflow(workflow_id="crash")
     workflow.trigger.track.event = "Crashed"
     workflow.reentry.mode = workflow_pb2.REENTRY_MODE_ALWAYS
+    experiment = workflow.steps.add(step_id="try").experiment
+    for name in ("a", "b"):
+        experiment.variants.add(variant_id=name)
+    experiment.optimize.goal.event.event = "Crashed"
+    experiment.optimize.window.seconds = 86_400
     delay = workflow.steps.add(step_id="pause").delay
     delay.until.expression = "event.time + duration(event.properties.pause)"
     send = workflow.steps.add(step_id="text").send

@@ -88,6 +88,8 @@ class History:
     heads: Mapping[int, int] = field(default_factory=dict)
     #: kind -> number of outcomes, as the counts kept in the commits have it.
     counts: Mapping[str, int] = field(default_factory=dict)
+    #: Runs that took a variant, and those whose goal was reached.
+    tally: tuple[int, int] = (0, 0)
     rejected: int = 0
     #: What `PRAGMA integrity_check` says.
     integrity: str = "ok"
@@ -199,6 +201,15 @@ def logged(history: History) -> Iterable[str]:
         yield f"the log has {dict(counted)}, the counts say {dict(history.counts)}"
 
 
+def counted(history: History) -> Iterable[str]:
+    """Each run was counted in one variant, and reached its goal at most once."""
+    exposures, successes = history.tally
+    if exposures != len(history.runs):
+        yield f"{exposures} runs are counted in variants, there are {len(history.runs)}"
+    if not 0 <= successes <= exposures:
+        yield f"{successes} of {exposures} are counted to have reached their goal"
+
+
 def streamed(history: History) -> Iterable[str]:
     """The subscriber saw every outcome once and in order across all its streams."""
     log = [Seen(o.partition, o.position, o.outcome_id) for o in history.outcomes]
@@ -216,7 +227,7 @@ def intact(history: History) -> Iterable[str]:
 
 RULES: tuple[Callable[[History], Iterable[str]], ...] = (
     *(acknowledged, accepted_once, started_once, ended, fired_once),
-    *(delivered, logged, streamed, intact),
+    *(delivered, logged, counted, streamed, intact),
 )
 
 

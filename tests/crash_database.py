@@ -19,6 +19,7 @@ _QUERIES = {
     "outcomes": "SELECT partition, position, body FROM outcomes ORDER BY partition, position",
     "heads": "SELECT partition, head FROM outcome_heads",
     "counts": "SELECT kind, SUM(count) FROM outcome_counts GROUP BY kind",
+    "tally": "SELECT COALESCE(SUM(exposures), 0), COALESCE(SUM(successes), 0) FROM tallies",
     "rejected": "SELECT COUNT(*) FROM rejected_events",
 }
 
@@ -38,6 +39,7 @@ def read_database(database: str) -> dict[str, Any]:
         "outcomes": tuple(_logged(*row) for row in found["outcomes"]),
         "heads": dict(found["heads"]),
         "counts": {_kind(kind): int(count) for kind, count in found["counts"]},
+        "tally": tuple(map(int, found["tally"][0])),
         "rejected": found["rejected"][0][0],
         "integrity": ", ".join(text for (text,) in found.get("integrity", [("ok",)])),
     }

@@ -37,6 +37,7 @@ from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
+from upshotd.application.experiments import Experiments
 from upshotd.application.failpoints import failpoint
 from upshotd.application.fetching import Fetchers
 from upshotd.application.health import ProviderHealth
@@ -347,6 +348,7 @@ class _Start:
                 preferences,
                 suppressions,
                 erasing,
+                Experiments(store, workflows),
                 loop,
                 health,
             ),

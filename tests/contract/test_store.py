@@ -36,6 +36,7 @@ from upshotd.domain.message import (
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import IdKind, State, Wanted
+from upshotd.domain.trial import Trial
 from upshotd.domain.values import replace
 
 ANA = (IdKind.USER, "ana")
@@ -78,6 +79,10 @@ async def test_a_profile_comes_back_as_it_was_with_the_next_row_version(store: S
         group_ids=("acme",),
         identify_us=NOON,
         passes={"welcome/limit/": (NOON, NOON + 1), "welcome/limit/p1": (NOON,)},
+        trials=(
+            Trial("r", "welcome", 3, "try", "a", NOON, NOON + 1, "order-7"),
+            Trial("s", "welcome", 3, "try", "holdout", NOON, NOON + 2),
+        ),
     )
     await store.commit([changes(profile)])
     state = await store.load("default", Wanted(identities={ANA}))

@@ -81,6 +81,7 @@ COLUMNS = {
     "workflows": ("", "workspace_id workflow_id version"),
     "workflow_versions": ("", "workspace_id workflow_id version definition create_us"),
     "replicas": ("", "owner until_us"),
+    "tallies": ("", "workspace_id experiment variant exposures successes"),
     "settings": ("", "name value"),
 }
 #: Fields that name what is defined or was sent. An error says which one there is not.

@@ -4,6 +4,22 @@ from pathlib import Path
 
 from tests.integration.cli_world import IDLE, Ask, event, jsonl, people, signed_up
 
+MEASURED = """
+workflow_id: measured
+trigger: {track: {event: Never}}
+steps:
+  - {step_id: try, experiment: {variants: [{variant_id: a}, {variant_id: b}]}}
+  - step_id: more
+    experiment:
+      variants:
+        - {variant_id: a, steps: [{step_id: hi, send: {channel: CHANNEL_SMS, sms: {body: Hi}}}]}
+        - {variant_id: b}
+      optimize:
+        goal: {engagement: {kinds: [ENGAGEMENT_KIND_CLICKED]}}
+        window: 1h
+        measure_only: true
+"""
+
 
 def test_why_tells_of_events_runs_and_messages_in_words(ask: Ask, tmp_path: Path) -> None:
     run_id, message_id = signed_up(ask, tmp_path, "wilma")
@@ -132,3 +148,33 @@ def test_topics_and_what_people_choose(ask: Ask, tmp_path: Path) -> None:
     said = ask("preferences", "prue", "--topic", "receipts", "--out", code=1).stderr
     assert "TOPIC_REQUIRED" in said
     ask("define", "-", given="topic_id: Bad\ndefault: 9\n", code=1)
+
+
+def test_experiments_are_told_with_how_sure_it_is(ask: Ask, tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "examples" / "first-project.yaml"
+    said = ask("define", str(file))
+    assert "warning" not in said.stderr
+    joined = [{**call, "event": "Signed Up"} for n in range(12) for call in people(f"ex-{n}")]
+    ask("ingest", jsonl(tmp_path / "ex.jsonl", joined))
+    ask("advance", "25h")
+    made = [event(f"ex-{n}", f"made-{n}", event="Project Created") for n in range(12)]
+    ask("ingest", jsonl(tmp_path / "made.jsonl", made))
+    lines = ask("experiment", "first-project").stdout.splitlines()
+    about = "first-project/nudge, 'Project Created' with a condition within 3d, shares move"
+    assert lines[0] == about
+    assert lines[1].split()[:4] == ["VARIANT", "RUNS", "REACHED", "RATE"]
+    assert [line.split()[0] for line in lines[2:]] == ["template", "video", "holdout"]
+    assert sum(int(line.split()[1]) for line in lines[2:]) == 12
+    (row,) = ask.rows("experiment", "first-project/nudge")
+    assert row["step_id"] == "nudge"
+    (run, *_) = ask.rows("runs", "--user", "ex-3")
+    assert "nudge took the variant " in ask("why", str(run["run_id"])).stdout
+    said = ask("define", "-", given=MEASURED)
+    assert "'b', which sends nothing" in said.stderr
+    lines = ask("experiment", "measured").stdout.splitlines()
+    assert lines[0] == "measured/try, no goal, shares are the weights"
+    assert lines[2].split() == ["a", "0", "0", "-", "-", "-", "-"]
+    assert lines[5] == "measured/more, clicked within 1h, shares are the weights"
+    assert "no experiments in other" in ask("experiment", "other").stderr
+    ask("experiment", "nowhere", code=1)
+    ask("experiment", "first-project/help_email", code=1)

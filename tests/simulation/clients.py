@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from tests.simulation import flows
+from tests.simulation import flows, policies
 from tests.simulation.node import Server
 from upshot.v1 import event_pb2
 from upshotd.adapters.grpc import event_codec
@@ -220,7 +220,7 @@ class Operator:
     async def define_all(self) -> None:
         """Define every workflow everywhere."""
         for workspace_id in WORKSPACES:
-            for topic_id, default in flows.topics(self._chance).items():
+            for topic_id, default in policies.topics(self._chance).items():
                 await self._define_topic(workspace_id, Topic(topic_id, default=default))
             await self._define_templates(workspace_id)
             for name in flows.NAMES:

@@ -3,15 +3,11 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import time, timedelta
+from datetime import time
 
-from upshotd.domain.caps import Cap
-from upshotd.domain.consent import TopicDefault
-from upshotd.domain.definitions import Policy
 from upshotd.domain.event import EventType
 from upshotd.domain.fetching import HttpMethod
 from upshotd.domain.message import Channel, Content, Email, Purpose, Push, Sms, Webhook
-from upshotd.domain.names import instant
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.routing import Method, Route, Routing, channels
 from upshotd.domain.schedule import Schedule
@@ -21,6 +17,14 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import (
+    EngagementGoal,
+    EventGoal,
+    Experiment,
+    Goal,
+    Optimize,
+    Variant,
+)
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
@@ -62,6 +66,8 @@ class Scope:
     unit_us: int
     workflow_id: str
     depth: int = 0
+    #: Whether it is in a variant of an experiment.
+    tried: bool = False
     #: Send steps that precede this place on every way to it.
     sends: tuple[str, ...] = ()
     #: Step ids given so far, in the whole workflow.
@@ -206,6 +212,25 @@ def a_question(scope: Scope) -> StepKind:
     return Generate(_text(scope), schema, attempts=scope.chance.randint(1, 2), on_failure=inner)
 
 
+def an_experiment(scope: Scope) -> StepKind:
+    """Of two or three variants, with any kind of goal or none."""
+    inner = replace(scope.inner(), tried=True)
+    names = scope.chance.choice((("a", "b"), ("b", "c"), ("a", "b", "c")))
+    variants = tuple(Variant(one, steps(inner, 0, 2), scope.chance.randint(1, 3)) for one in names)
+    condition = scope.chance.choice(("", "event.properties.n > 3"))
+    goals: tuple[Goal, ...] = (
+        EventGoal(scope.chance.choice((*MIDDLES, STARTS[0])), condition),
+        EngagementGoal((EngagementKind.OPENED, EngagementKind.CLICKED)),
+    )
+    optimize = None
+    if scope.chance.random() < 0.8:
+        measured = scope.chance.random() < 0.3
+        window_us = scope.chance.choice((scope.duration(), 20 * scope.unit_us))
+        optimize = Optimize(scope.chance.choice(goals), window_us, measure_only=measured)
+    key = scope.chance.choice(("", "", "traits.plan"))
+    return Experiment(variants, scope.chance.choice((0.0, 0.3)), key, optimize)
+
+
 def an_update(scope: Scope) -> StepKind:
     """A trait that conditions look at, and one that now and then has no value."""
     plan = scope.chance.choice(('"pro"', '"x"'))
@@ -247,18 +272,21 @@ GENERATORS: dict[type, tuple[Callable[[Scope], StepKind], int]] = {
     Digest: (a_digest, 3),
     FetchStep: (a_fetch, 2),
     Generate: (a_question, 1),
+    Experiment: (an_experiment, 2),
     UpdateProfile: (an_update, 1),
     Emit: (an_emit, 2),
     Enroll: (an_enroll, 2),
     Suppress: (a_suppress, 1),
     Exit: (an_exit, 1),
 }
-_NESTING = (Wait, Branch, Throttle)
+_NESTING = (Wait, Branch, Throttle, Experiment)
 
 
 def steps(scope: Scope, least: int, most: int) -> tuple[Step, ...]:
     """Return a list of steps; nothing follows an exit."""
     kinds = [kind for kind in GENERATORS if scope.depth < DEPTH or kind not in _NESTING]
+    if scope.tried:  # experiments do not nest
+        kinds = [kind for kind in kinds if kind is not Experiment]
     weights = [GENERATORS[kind][1] for kind in kinds]
     made: list[Step] = []
     for _ in range(scope.chance.randint(least, most)):
@@ -314,24 +342,6 @@ def templates(chance: random.Random) -> list[Template]:
     frame = Email(TEXTS[0], f"<main>{CONTENT}</main>")
     layout_id = "frame" if chance.random() < 0.5 else ""
     return [Template("frame", {"": (frame,)}), Template("letter", said, layout_id=layout_id)]
-
-
-def topics(chance: random.Random) -> dict[str, TopicDefault]:
-    """Return what holds for people who have not chosen."""
-    defaults = (TopicDefault.OPTED_IN, TopicDefault.OPTED_IN, TopicDefault.OPTED_OUT)
-    return {topic: chance.choice(defaults) for topic in TOPICS if topic}
-
-
-def policy(chance: random.Random, unit_us: int, start_us: int) -> Policy:
-    """Return caps and quiet hours; these are a few minutes of each day, so that histories end."""
-    some = Cap("some", chance.randint(1, 3), 8 * unit_us, purposes=frozenset({Purpose.PRODUCT}))
-    texts = Cap("texts", 2, 5 * unit_us, channels=frozenset({Channel.SMS}))
-    begin = instant(start_us + chance.randint(0, 5) * unit_us).replace(second=0, microsecond=0)
-    end = begin + timedelta(minutes=chance.randint(1, 3))
-    return Policy(
-        caps=(some, texts) if chance.random() < 0.5 else (),
-        hours={Purpose.MARKETING: Window(end.time(), begin.time())},
-    )
 
 
 def _crowded(scope: Scope) -> tuple[Step, ...]:

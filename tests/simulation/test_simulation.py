@@ -17,7 +17,7 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
-from upshotd.domain import choices, devices, messages, sending
+from upshotd.domain import choices, devices, goals, messages, sending
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
@@ -72,6 +72,7 @@ INVARIANTS = {
     "a gone device asked again": "I18",
     "a number that is not listed": "I19",
     "an answer that is not remembered": "I19",
+    "a goal that stays open": "I21",
 }
 
 
@@ -107,6 +108,8 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901, 
             monkeypatch.setattr(choices, "_hold_listed", lambda *_: None)
         case "an answer that is not remembered":
             monkeypatch.setattr(Phone, "_told", _renamed(Phone._told))
+        case "a goal that stays open":
+            monkeypatch.setattr(goals, "replace", lambda profile, **_: profile)
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 

@@ -1,7 +1,6 @@
-"""The invariants I1 to I20 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I21 of the guarantees, looked at with every step of a simulation.
 
-Nothing here believes the product: what clients were told, what providers took and what readers saw
-is kept apart, and held against the rows.
+Nothing here believes the product: what clients, providers and readers were told is kept apart.
 """
 
 from collections import Counter
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation import accounts, flows
+from tests.simulation import accounts, flows, trials
 from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
@@ -55,6 +54,8 @@ class Before:
     messages: dict[str, Message | None]
     #: What every person about whom a message is, and its address, had forbidden, by scope.
     suppressions: dict[str, dict[str, Suppression]]
+    #: Open trials of everybody who is written.
+    trials: set[trials.Place]
 
 
 class Watcher:
@@ -77,6 +78,7 @@ class Watcher:
         self._merged: set[str] = set()
         #: Workspace -> profile -> how it was erased last.
         self._erased: dict[str, dict[str, Erasure]] = {}
+        self._trials = trials.Trials(self.expect)
 
     def expect(self, holds: bool, text: str) -> None:
         """Record a violation unless *holds*."""
@@ -97,6 +99,7 @@ class Watcher:
                     {run_id: tables.runs.get(run_id) for run_id in changes.runs},
                     {name: tables.messages.get(name) for name in changes.messages},
                     {who: dict(tables.suppressions.get(who, {})) for who in owners},
+                    trials.open_before(tables, changes),
                 )
             )
         return found
@@ -113,6 +116,7 @@ class Watcher:
             self._merged.update(merge.into_profile_id for merge in changes.merges)
             erased = self._erased.setdefault(changes.workspace_id, {})
             erased.update((gone.profile_id, gone) for gone in changes.erasures.values())
+            self._trials.committed(changes, old.runs, old.trials)
             for run in changes.runs.values():
                 self._run(changes.workspace_id, old.runs[run.run_id], run)
                 self._digest(tables, run)
@@ -298,6 +302,7 @@ class Watcher:
             self._starts(workspace_id, tables)
             self._limits(workspace_id, tables)
             self._readers(workspace_id, tables)
+            self._trials.final(workspace_id, tables)
             for text in accounts.forgotten(tables, self._erased.get(workspace_id, {}).values()):
                 self.expect(False, f"I17 {workspace_id}: {text}")
 

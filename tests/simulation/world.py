@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.sim import START
-from tests.simulation import flows
+from tests.simulation import policies
 from tests.simulation.clients import USERS, WORKSPACES, Client, Operator, Relay
 from tests.simulation.database import OUTSIDE, SimDatabase
 from tests.simulation.devices import Devices
@@ -107,7 +107,7 @@ class Simulation:
         shape = ALONE if seed % 4 == 0 else SHARED
         self.shape = shape
         self.unit_us, self.span_us = shape.unit_us, shape.span_us
-        self.policy = flows.policy(self._fork(), shape.unit_us, START)
+        self.policy = policies.policy(self._fork(), shape.unit_us, START)
         self._loop = asyncio.get_running_loop()
         self._hash = hashlib.blake2b(digest_size=8)
         self.log: list[str] | None = None

@@ -58,6 +58,7 @@ def good() -> History:
         outcomes=outcomes,
         heads={0: 9},
         counts=dict.fromkeys(STORY, 3),
+        tally=(3, 2),
     )
 
 
@@ -92,6 +93,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a list that is not the table": ({"listed_runs": {}}, "AdminService lists other runs"),
     "events set aside": ({"rejected": 2}, "2 events were set aside"),
+    "a run that counts twice": ({"tally": (4, 2)}, "4 runs are counted in variants, there are 3"),
+    "goals reached twice": ({"tally": (3, 4)}, "4 of 3 are counted to have reached their goal"),
     "a timer that never fired": (
         {"runs": (*G.runs[:2], replace(G.runs[2], state=int(RunState.ACTIVE), due_us=5))},
         "r2 of e2 is in state 1",

@@ -46,6 +46,8 @@ outcomes = st.builds(
     recipient=texts,
     event_id=texts,
     provider_message_id=texts,
+    template_id=texts,
+    variant=texts,
 )
 
 

@@ -41,6 +41,7 @@ def test_a_message_sent_is_told_whole() -> None:
         provider="smtp",
         event_id="evt-1",
         possible_duplicate=True,
+        variant="nudge/video",
         recipient="ana@example.com",
         provider_message_id="<1@example.com>",
     )
@@ -62,6 +63,7 @@ def test_a_message_sent_is_told_whole() -> None:
             "event_id": "evt-1",
             "outcome_id": ID,
             "possible_duplicate": True,
+            "variant": "nudge/video",
         },
         "context": {
             "library": {"name": "upshot", "version": "1.2.3"},

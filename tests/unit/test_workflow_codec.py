@@ -41,6 +41,13 @@ from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import (
+    EngagementGoal,
+    EventGoal,
+    Experiment,
+    Optimize,
+    Variant,
+)
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
@@ -99,6 +106,10 @@ engagement_waits = st.builds(
     st.booleans(),
 )
 event_waits = st.builds(EventWait, texts, texts, st.booleans())
+shares = st.floats(0, 1)
+engaged = st.lists(st.sampled_from(EngagementKind), max_size=3).map(tuple)
+goals = st.builds(EngagementGoal, engaged, st.booleans()) | st.builds(EventGoal, texts, texts)
+optimizes = st.builds(Optimize, st.none() | goals, spans, shares, st.booleans())
 times = st.builds(time, st.integers(0, 23), st.integers(0, 59))
 days = st.sets(st.integers(0, 6), min_size=1).map(frozenset)
 windows = st.builds(Window, times, st.none() | times, days)
@@ -166,7 +177,9 @@ def _around(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
     sends = st.builds(Send, st.just(Channel.SMS), st.just((Sms("x"),)), on_failure=lists)
     asked = st.builds(FetchStep, texts, on_failure=lists)
     asked |= st.builds(Generate, texts, st.just({}), on_failure=lists)
-    kinds = waits | throttles | sends | asked | st.builds(Branch, cases, lists)
+    variants = st.lists(st.builds(Variant, words, lists, st.integers(1, 9)), max_size=2).map(tuple)
+    experiments = st.builds(Experiment, variants, shares, texts, st.none() | optimizes)
+    kinds = waits | throttles | sends | asked | experiments | st.builds(Branch, cases, lists)
     return st.builds(Step, words, kinds, texts)
 
 

@@ -2129,3 +2129,177 @@ class OutcomeCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OutcomeCount: _TypeAlias = OutcomeCount  # noqa: Y015
+
+@_typing.final
+class ListExperimentsRequest(_message.Message):
+    """Request of ListExperiments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    step_id: _builtins.str
+    """Only this step; empty means all."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_id", b"step_id", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExperimentsRequest: _TypeAlias = ListExperimentsRequest  # noqa: Y015
+
+@_typing.final
+class ListExperimentsResponse(_message.Message):
+    """Response of ListExperiments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentReport]:
+        """The experiments."""
+
+    def __init__(
+        self,
+        *,
+        experiments: _abc.Iterable[Global___ExperimentReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExperimentsResponse: _TypeAlias = ListExperimentsResponse  # noqa: Y015
+
+@_typing.final
+class ExperimentReport(_message.Message):
+    """What came of an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    VARIANTS_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    step_id: _builtins.str
+    """The step."""
+    @_builtins.property
+    def experiment(self) -> _workflow_pb2.Experiment:
+        """As it is defined now, without the steps of its variants."""
+
+    @_builtins.property
+    def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantReport]:
+        """The variants as they are defined, then those that were and still have counts, then the holdout
+        where there is one, as `holdout`.
+        """
+
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        experiment: _workflow_pb2.Experiment | None = ...,
+        variants: _abc.Iterable[Global___VariantReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "step_id", b"step_id", "variants", b"variants", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentReport: _TypeAlias = ExperimentReport  # noqa: Y015
+
+@_typing.final
+class VariantReport(_message.Message):
+    """What came of a variant. Without a goal only its exposures are counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_ID_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    SUCCESSES_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    RATE_INTERVAL_FIELD_NUMBER: _builtins.int
+    UPLIFT_FIELD_NUMBER: _builtins.int
+    UPLIFT_INTERVAL_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
+    variant_id: _builtins.str
+    """The variant, or `holdout`."""
+    exposures: _builtins.int
+    """Runs that took it."""
+    successes: _builtins.int
+    """Runs that reached the goal within the window; those whose window is open may follow."""
+    rate: _builtins.float
+    """Successes by exposures; 0 without exposures."""
+    uplift: _builtins.float
+    """How much higher the rate is than that of the holdout, which can reach the goal only where it is an
+    event; unset where it cannot, or has no exposures.
+    """
+    retired: _builtins.bool
+    """True for one that is not defined any more."""
+    @_builtins.property
+    def rate_interval(self) -> Global___Interval:
+        """Where the true rate lies with a probability of 95 %."""
+
+    @_builtins.property
+    def uplift_interval(self) -> Global___Interval:
+        """Where the true uplift lies with a probability of 95 %; unset as that is."""
+
+    def __init__(
+        self,
+        *,
+        variant_id: _builtins.str = ...,
+        exposures: _builtins.int = ...,
+        successes: _builtins.int = ...,
+        rate: _builtins.float = ...,
+        rate_interval: Global___Interval | None = ...,
+        uplift: _builtins.float | None = ...,
+        uplift_interval: Global___Interval | None = ...,
+        retired: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_uplift", b"_uplift", "rate_interval", b"rate_interval", "uplift", b"uplift", "uplift_interval", b"uplift_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uplift", b"_uplift", "exposures", b"exposures", "rate", b"rate", "rate_interval", b"rate_interval", "retired", b"retired", "successes", b"successes", "uplift", b"uplift", "uplift_interval", b"uplift_interval", "variant_id", b"variant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__uplift: _TypeAlias = _typing.Literal["uplift"]  # noqa: Y015
+    _WhichOneofArgType__uplift: _TypeAlias = _typing.Literal["_uplift", b"_uplift"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uplift) -> _WhichOneofReturnType__uplift | None: ...
+
+Global___VariantReport: _TypeAlias = VariantReport  # noqa: Y015
+
+@_typing.final
+class Interval(_message.Message):
+    """From where to where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    """Lower end."""
+    high: _builtins.float
+    """Upper end."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interval: _TypeAlias = Interval  # noqa: Y015

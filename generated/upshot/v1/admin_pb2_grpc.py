@@ -149,6 +149,11 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.ListRejectedEventsRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.ListRejectedEventsResponse.FromString,
                 _registered_method=True)
+        self.ListExperiments = channel.unary_unary(
+                '/upshot.v1.AdminService/ListExperiments',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ListExperimentsRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ListExperimentsResponse.FromString,
+                _registered_method=True)
         self.CountOutcomes = channel.unary_unary(
                 '/upshot.v1.AdminService/CountOutcomes',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.CountOutcomesRequest.SerializeToString,
@@ -376,6 +381,16 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListExperiments(self, request, context):
+        """Lists the experiments of a workflow's current version, in document order, with what came of their
+        variants so far, under all versions.
+
+        Fails with NOT_FOUND for an unknown workflow, or a step that is no experiment of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountOutcomes(self, request, context):
         """Returns counts of outcomes by workflow, step, channel and kind over a window
         of whole hours. They are kept in the commit of the outcomes themselves.
@@ -505,6 +520,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListRejectedEvents,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.ListRejectedEventsRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.ListRejectedEventsResponse.SerializeToString,
+            ),
+            'ListExperiments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExperiments,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ListExperimentsRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ListExperimentsResponse.SerializeToString,
             ),
             'CountOutcomes': grpc.unary_unary_rpc_method_handler(
                     servicer.CountOutcomes,
@@ -1115,6 +1135,33 @@ class AdminService(object):
             '/upshot.v1.AdminService/ListRejectedEvents',
             upshot_dot_v1_dot_admin__pb2.ListRejectedEventsRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.ListRejectedEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExperiments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListExperiments',
+            upshot_dot_v1_dot_admin__pb2.ListExperimentsRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ListExperimentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

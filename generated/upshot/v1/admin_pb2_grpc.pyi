@@ -158,6 +158,12 @@ class AdminServiceStub:
 
     Fails with INVALID_ARGUMENT for a bad page.
     """
+    ListExperiments: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListExperimentsRequest, _admin_pb2.ListExperimentsResponse]
+    """Lists the experiments of a workflow's current version, in document order, with what came of their
+    variants so far, under all versions.
+
+    Fails with NOT_FOUND for an unknown workflow, or a step that is no experiment of it.
+    """
     CountOutcomes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CountOutcomesRequest, _admin_pb2.CountOutcomesResponse]
     """Returns counts of outcomes by workflow, step, channel and kind over a window
     of whole hours. They are kept in the commit of the outcomes themselves.
@@ -295,6 +301,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists events that were refused in the last 7 days, newest first.
 
     Fails with INVALID_ARGUMENT for a bad page.
+    """
+    ListExperiments: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListExperimentsRequest, _admin_pb2.ListExperimentsResponse]  # type: ignore[assignment]
+    """Lists the experiments of a workflow's current version, in document order, with what came of their
+    variants so far, under all versions.
+
+    Fails with NOT_FOUND for an unknown workflow, or a step that is no experiment of it.
     """
     CountOutcomes: _aio.UnaryUnaryMultiCallable[_admin_pb2.CountOutcomesRequest, _admin_pb2.CountOutcomesResponse]  # type: ignore[assignment]
     """Returns counts of outcomes by workflow, step, channel and kind over a window
@@ -562,6 +574,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists events that were refused in the last 7 days, newest first.
 
         Fails with INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def ListExperiments(
+        self,
+        request: _admin_pb2.ListExperimentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListExperimentsResponse, _abc.Awaitable[_admin_pb2.ListExperimentsResponse]]:
+        """Lists the experiments of a workflow's current version, in document order, with what came of their
+        variants so far, under all versions.
+
+        Fails with NOT_FOUND for an unknown workflow, or a step that is no experiment of it.
         """
 
     @_abc_1.abstractmethod

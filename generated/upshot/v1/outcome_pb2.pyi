@@ -174,6 +174,7 @@ class Outcome(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     outcome_id: _builtins.str
     """The consumer's dedupe key."""
     kind: Global___OutcomeKind.ValueType
@@ -218,6 +219,8 @@ class Outcome(_message.Message):
     """The provider's id of the message."""
     template_id: _builtins.str
     """The template that the message is from; empty where the workflow has the content."""
+    variant: _builtins.str
+    """The variant of an experiment in whose steps it came about, as `step_id/variant_id`."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -258,10 +261,11 @@ class Outcome(_message.Message):
         event_id: _builtins.str = ...,
         provider_message_id: _builtins.str = ...,
         template_id: _builtins.str = ...,
+        variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "properties", b"properties", "record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channel", b"channel", "event", b"event", "event_id", b"event_id", "kind", b"kind", "link_url", b"link_url", "machine", b"machine", "message_id", b"message_id", "occur_time", b"occur_time", "outcome_id", b"outcome_id", "partition", b"partition", "position", b"position", "possible_duplicate", b"possible_duplicate", "properties", b"properties", "provider", b"provider", "provider_message_id", b"provider_message_id", "reason", b"reason", "recipient", b"recipient", "record_time", b"record_time", "run_id", b"run_id", "step_id", b"step_id", "template_id", b"template_id", "user_id", b"user_id", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "channel", b"channel", "event", b"event", "event_id", b"event_id", "kind", b"kind", "link_url", b"link_url", "machine", b"machine", "message_id", b"message_id", "occur_time", b"occur_time", "outcome_id", b"outcome_id", "partition", b"partition", "position", b"position", "possible_duplicate", b"possible_duplicate", "properties", b"properties", "provider", b"provider", "provider_message_id", b"provider_message_id", "reason", b"reason", "recipient", b"recipient", "record_time", b"record_time", "run_id", b"run_id", "step_id", b"step_id", "template_id", b"template_id", "user_id", b"user_id", "variant", b"variant", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -704,6 +704,7 @@ class Step(_message.Message):
     FETCH_FIELD_NUMBER: _builtins.int
     GENERATE_FIELD_NUMBER: _builtins.int
     UPDATE_PROFILE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
     EMIT_FIELD_NUMBER: _builtins.int
     ENROLL_FIELD_NUMBER: _builtins.int
     SUPPRESS_FIELD_NUMBER: _builtins.int
@@ -749,6 +750,10 @@ class Step(_message.Message):
         """Merges traits into the profile."""
 
     @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """Takes one of several variants, and counts what comes of each."""
+
+    @_builtins.property
     def emit(self) -> Global___Emit:
         """Writes a custom outcome."""
 
@@ -778,16 +783,17 @@ class Step(_message.Message):
         fetch: Global___Fetch | None = ...,
         generate: Global___Generate | None = ...,
         update_profile: Global___UpdateProfile | None = ...,
+        experiment: Global___Experiment | None = ...,
         emit: Global___Emit | None = ...,
         enroll: Global___Enroll | None = ...,
         suppress: Global___Suppress | None = ...,
         exit: Global___Exit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "experiment", b"experiment", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "experiment", b"experiment", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "fetch", "generate", "update_profile", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "fetch", "generate", "update_profile", "experiment", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1814,6 +1820,219 @@ class DigestKeep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DigestKeep: _TypeAlias = DigestKeep  # noqa: Y015
+
+@_typing.final
+class Experiment(_message.Message):
+    """Takes one of several variants, and counts how many runs took each and how many of those reached the
+    goal. After the steps of its variant the run goes on.
+
+    Without `optimize` the weights decide, and the same key has the same variant again for as long as
+    neither the variants nor their weights change.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANTS_FIELD_NUMBER: _builtins.int
+    HOLDOUT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    OPTIMIZE_FIELD_NUMBER: _builtins.int
+    holdout: _builtins.float
+    """Share of the keys that get no variant, 0 to 0.9: they are the control that the others are held
+    against. The same key is held out again for as long as the share does not shrink.
+    """
+    key: _builtins.str
+    """CEL for what is in one variant, as `string(traits.company_id)`; empty: the person. Where what comes
+    of the variants moves their shares it decides who is held out and nothing else.
+    """
+    @_builtins.property
+    def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
+        """At least two, or one beside a holdout; at most 20."""
+
+    @_builtins.property
+    def optimize(self) -> Global___Optimize:
+        """What is counted as a success; unset: nothing is, and only the weights decide."""
+
+    def __init__(
+        self,
+        *,
+        variants: _abc.Iterable[Global___Variant] | None = ...,
+        holdout: _builtins.float = ...,
+        key: _builtins.str = ...,
+        optimize: Global___Optimize | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["optimize", b"optimize"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "key", b"key", "optimize", b"optimize", "variants", b"variants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Experiment: _TypeAlias = Experiment  # noqa: Y015
+
+@_typing.final
+class Variant(_message.Message):
+    """One way a run may go in an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_ID_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    variant_id: _builtins.str
+    """`[a-z][a-z0-9_]{0,62}`, unique in the experiment; not `holdout`. Its numbers go by this name and
+    by the step's, whatever the version of the workflow: another one begins anew.
+    """
+    weight: _builtins.int
+    """Its share beside those of the others, 1 to 1000; 0 means 1."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Its steps; none: the run goes on at once. There is no experiment among them."""
+
+    def __init__(
+        self,
+        *,
+        variant_id: _builtins.str = ...,
+        weight: _builtins.int = ...,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "variant_id", b"variant_id", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Variant: _TypeAlias = Variant  # noqa: Y015
+
+@_typing.final
+class Optimize(_message.Message):
+    """Lets what comes of the variants move their shares (Thompson sampling): the better one seems, and the
+    surer that is, the more runs take it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GOAL_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    EXPLORE_FIELD_NUMBER: _builtins.int
+    MEASURE_ONLY_FIELD_NUMBER: _builtins.int
+    explore: _builtins.float
+    """Share of the runs that are spread over the variants evenly, whatever came of them, 0 to 1; unset
+    means 0.1.
+    """
+    measure_only: _builtins.bool
+    """True counts, and leaves the shares to the weights."""
+    @_builtins.property
+    def goal(self) -> Global___Goal:
+        """What is a success; required. A run counts once."""
+
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """How long after taking its variant a run may reach the goal, also when it has ended by then; above
+        0 and at most 400 days; required.
+        """
+
+    def __init__(
+        self,
+        *,
+        goal: Global___Goal | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+        explore: _builtins.float | None = ...,
+        measure_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_explore", b"_explore", "explore", b"explore", "goal", b"goal", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_explore", b"_explore", "explore", b"explore", "goal", b"goal", "measure_only", b"measure_only", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__explore: _TypeAlias = _typing.Literal["explore"]  # noqa: Y015
+    _WhichOneofArgType__explore: _TypeAlias = _typing.Literal["_explore", b"_explore"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__explore) -> _WhichOneofReturnType__explore | None: ...
+
+Global___Optimize: _TypeAlias = Optimize  # noqa: Y015
+
+@_typing.final
+class Goal(_message.Message):
+    """What is a success."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGAGEMENT_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def engagement(self) -> Global___EngagementGoal:
+        """Engagement with any message of the variant."""
+
+    @_builtins.property
+    def event(self) -> Global___EventGoal:
+        """A track event of the same profile."""
+
+    def __init__(
+        self,
+        *,
+        engagement: Global___EngagementGoal | None = ...,
+        event: Global___EventGoal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["engagement", b"engagement", "event", b"event", "goal", b"goal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engagement", b"engagement", "event", b"event", "goal", b"goal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_goal: _TypeAlias = _typing.Literal["engagement", "event"]  # noqa: Y015
+    _WhichOneofArgType_goal: _TypeAlias = _typing.Literal["goal", b"goal"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_goal) -> _WhichOneofReturnType_goal | None: ...
+
+Global___Goal: _TypeAlias = Goal  # noqa: Y015
+
+@_typing.final
+class EngagementGoal(_message.Message):
+    """Engagement with a message that was sent in the variant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_MACHINE_FIELD_NUMBER: _builtins.int
+    include_machine: _builtins.bool
+    """True lets machine opens and clicks (mail prefetch) count."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_engagement_pb2.EngagementKind.ValueType]:
+        """Which engagement; at least one."""
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[_engagement_pb2.EngagementKind.ValueType] | None = ...,
+        include_machine: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_machine", b"include_machine", "kinds", b"kinds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EngagementGoal: _TypeAlias = EngagementGoal  # noqa: Y015
+
+@_typing.final
+class EventGoal(_message.Message):
+    """A track event of the same profile, that happened after the run took its variant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """Exact track event name, required."""
+    condition: _builtins.str
+    """CEL over that event that must hold; empty holds."""
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        condition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventGoal: _TypeAlias = EventGoal  # noqa: Y015
 
 @_typing.final
 class UpdateProfile(_message.Message):

@@ -54,6 +54,7 @@ def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
         plan.workflow.workflow_id for plan in definitions.current.values() if plan.counts_starts
     }
     want.counters = frozenset().union(*(plan.counters for plan in definitions.plans.values()))
+    want.experiments = frozenset().union(*(p.experiments for p in definitions.plans.values()))
     return want
 
 
@@ -61,6 +62,8 @@ def versions(state: State, stimuli: Sequence[Stimulus]) -> set[tuple[str, int]]:
     """Return the versions that deciding *stimuli* on *state* may ask for."""
     found = {(run.workflow_id, run.workflow_version) for run in state.runs.values()}
     found |= {(m.workflow_id, m.workflow_version) for m in state.messages.values()}
+    for profile in state.profiles.values():
+        found.update((trial.workflow_id, trial.version) for trial in profile.trials)
     for stimulus in stimuli:
         if isinstance(stimulus, MigrateRequested) and stimulus.run_id in state.runs:
             found.add((state.runs[stimulus.run_id].workflow_id, stimulus.version))

@@ -1,6 +1,6 @@
 """What the use cases need from the world, as protocols; adapters implement them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -13,6 +13,7 @@ from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
+from upshotd.domain.trial import Tally, TallyKey
 
 __all__ = ["Ids"]  # re-exported
 
@@ -338,6 +339,11 @@ class Store(Protocol):
         self, workspace_id: str, start_us: int, end_us: int, workflow_id: str
     ) -> list[OutcomeCount]:
         """Return counts over whole hours, `start_us <= hour < end_us`."""
+
+    async def tallies(
+        self, workspace_id: str, experiments: Collection[str]
+    ) -> dict[TallyKey, Tally]:
+        """Return what came of all variants of *experiments*, by `trial.name_of`."""
 
     @property
     def erased_rows(self) -> ErasedRows:

@@ -40,6 +40,8 @@ WORDS: Final = {
     "throttled": "did not let it through: {}",
     "collected": "collected it: {}",
     "digested": "closed with {}",
+    "assigned": "took the variant {}",
+    "goal_reached": "reached its goal in the variant {}",
     "updated": "set the traits {}",
     "no_value": "left a trait as it is: {}",
     "no_contact": "set a trait that is no contact: {}",

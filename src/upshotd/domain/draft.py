@@ -14,6 +14,7 @@ from upshotd.domain.outcome import Outcome
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, State
+from upshotd.domain.trial import Tally
 
 if TYPE_CHECKING:
     from upshotd.domain.plan import Plan
@@ -99,6 +100,12 @@ class Draft:
         found = self.changes.profiles.get(name) or self.state.profiles.get(name)
         return found or Profile(name, create_us=self.now_us)
 
+    def tally(self, experiment: str, variant_id: str) -> Tally:
+        """Return what came of a variant until the batch was loaded, and in it."""
+        key = (experiment, variant_id)
+        known = self.state.tallies.get(key, Tally())
+        return known.plus(self.changes.tallies[key]) if key in self.changes.tallies else known
+
     @property
     def list_version(self) -> int:
         """The row version of the suppression list; 0 before there is one."""
@@ -149,6 +156,11 @@ class Draft:
         self.begin_list()
         if addresses.LIST not in self.changes.profiles:
             self.put_profile(self.state.profiles[addresses.LIST])
+
+    def count(self, experiment: str, variant_id: str, more: Tally) -> None:
+        """Add to the tally of a variant."""
+        key = (experiment, variant_id)
+        self.changes.tallies[key] = self.changes.tallies.get(key, Tally()).plus(more)
 
     def append(self, outcome: Outcome) -> None:
         """Append an outcome to the log."""

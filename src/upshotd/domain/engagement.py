@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from upshotd.domain import choices, devices, messages
+from upshotd.domain import choices, devices, goals, messages
 from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.erasure import ERASED
@@ -160,6 +160,9 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     run = draft.run(message.run_id)
     if run is None:
         return ()
+    if draft.profile(run.profile_id).trials:
+        goals.engaged(draft, run.profile_id, message, engagement)
+        run = draft.run(message.run_id) or run
     choices.engaged(draft, message, run, engagement)
     answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
     return _tell(draft, message, run, engagement, word if answers else "")

@@ -5,6 +5,7 @@ from typing import NamedTuple, assert_never
 from upshotd.domain import (
     choices,
     erasure,
+    goals,
     identity,
     journey,
     messages,
@@ -110,7 +111,7 @@ def decide(  # noqa: C901, PLR0912
 
 
 def _event(draft: Draft, event: Event) -> IngestResult:
-    """Profile, exits, waits, starts: in this order."""
+    """Profile, goals, exits, waits, starts: in this order."""
     seen = draft.state.seen.get(event.event_id)
     if seen is not None:
         return IngestResult(event.event_id, IngestState.DUPLICATE, started=seen)
@@ -133,8 +134,7 @@ def _event(draft: Draft, event: Event) -> IngestResult:
     resumed: tuple[str, ...] = ()
     own = event.own
     if event.type is EventType.TRACK and not own:
-        _exit(draft, profile.profile_id, event)
-        resumed = _wake(draft, profile.profile_id, event)
+        resumed = _tracked(draft, profile, event)
     found = [
         _considered(draft, plan, profile.profile_id, event, own)
         for plan in draft.definitions.listeners(event)
@@ -166,6 +166,14 @@ def _delete(draft: Draft, event: Event, profile: Profile) -> IngestResult:
     bare = Event(event.event_id, event.type, receive_us=event.receive_us, event_us=event.event_us)
     draft.changes.events[event.event_id] = AcceptedEvent(bare, profile.profile_id)
     return IngestResult(event.event_id, IngestState.ACCEPTED)
+
+
+def _tracked(draft: Draft, profile: Profile, event: Event) -> tuple[str, ...]:
+    """Let goals, runs and waits of a person see a track event; return the runs that went on."""
+    if profile.trials:
+        goals.happened(draft, profile.profile_id, event)
+    _exit(draft, profile.profile_id, event)
+    return _wake(draft, profile.profile_id, event)
 
 
 def _exit(draft: Draft, profile_id: str, event: Event) -> None:

@@ -1,12 +1,14 @@
 """What validation has found so far, and how it looks at what many parts of a workflow have."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EVENT_NAME_MAX
 from upshotd.domain.language import Conditions, Kind, Templates, Zones
+from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.workflow import DAY_US
 
 #: Longest span where none is given by meaning, in microseconds: a hundred years.
@@ -65,6 +67,20 @@ class Findings:
         """Look at a number from 1 to *most*."""
         if not 1 <= count <= most:
             self.fault(path, f"is {count}; must be 1 to {most}")
+
+    def engagement_kinds(self, path: str, kinds: Sequence[EngagementKind]) -> None:
+        """Look at which engagement counts: at least one kind, each of them once."""
+        if not kinds:
+            self.fault(path, "at least one is required")
+        for index, kind in enumerate(kinds):
+            at = f"{path}[{index}]"
+            if kind is EngagementKind.UNSPECIFIED:
+                self.fault(at, "must be one of the kinds")
+            elif kind is EngagementKind.ACCEPTED:
+                text = "is no fact of its own: the run goes on from a send when the provider has it"
+                self.fault(at, text)
+            elif kind in kinds[:index]:
+                self.fault(at, f"{kind.name} is named twice")
 
     def time_zone(self, path: str, name: str) -> None:
         """Look at the name of a time zone; an empty one is none."""

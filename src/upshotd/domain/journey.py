@@ -170,6 +170,7 @@ class Journey:
                 reason=reason,
                 properties=properties or {},
                 event_id=run.event_id,
+                variant=self.plan.variants.get(step_id, "") if step_id else "",
             )
         )
 

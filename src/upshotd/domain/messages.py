@@ -56,8 +56,15 @@ def append(
             event_id=run.event_id if run is not None else "",
             provider_message_id=message.provider_message_id,
             template_id=message.template_id,
+            variant=_variant(draft, message),
         )
     )
+
+
+def _variant(draft: Draft, message: Message) -> str:
+    """Return the variant in whose steps *message* was sent; empty for none."""
+    plan = draft.definitions.plans.get((message.workflow_id, message.workflow_version))
+    return plan.variants.get(message.step_id, "") if plan is not None else ""
 
 
 def finish(

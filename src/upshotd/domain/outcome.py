@@ -84,6 +84,8 @@ class Outcome(NamedTuple):
     provider_message_id: str = ""
     #: The template that the message is from.
     template_id: str = ""
+    #: The variant of an experiment in whose steps it came about, as `step_id/variant_id`.
+    variant: str = ""
 
 
 class EngagementKind(IntEnum):

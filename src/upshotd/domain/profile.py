@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from upshotd.domain.message import Channel
 from upshotd.domain.passes import Passes
+from upshotd.domain.trial import Trial
 
 #: Returns the usable form of a value (an e-mail address, an E.164 number), or None.
 Normalise: TypeAlias = Callable[[str], str | None]
@@ -90,6 +91,8 @@ class Profile:
     former_ids: tuple[str, ...] = ()
     #: When it was erased, in microseconds: nothing that happened until then is taken. 0: never.
     erase_us: int = 0
+    #: Runs that may still reach the goal of an experiment, oldest first.
+    trials: tuple[Trial, ...] = ()
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0
 

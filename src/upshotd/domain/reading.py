@@ -9,6 +9,7 @@ from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.experiment import EventGoal, Experiment
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
@@ -66,6 +67,10 @@ def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901, PLR0912
             yield key
         case Digest(key=key, by=by):
             yield from (key, by)
+        case Experiment(key=key, optimize=optimize):
+            yield key
+            if optimize is not None and isinstance(optimize.goal, EventGoal):
+                yield optimize.goal.condition
         case UpdateProfile(traits=traits):
             yield from traits.values()
         case FetchStep(url=url, body=body, headers=headers):

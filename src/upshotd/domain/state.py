@@ -4,6 +4,7 @@ Both are of one workspace. Rows carry the version they were loaded with; the sto
 with the next one and refuses a row that has moved on meanwhile.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -16,6 +17,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.outcome import Engagement, Outcome
 from upshotd.domain.profile import Erasure, Group, Merge, Profile, Suppression
 from upshotd.domain.run import Run
+from upshotd.domain.trial import Tally, TallyKey
 from upshotd.domain.values import replace
 
 
@@ -101,6 +103,8 @@ class Wanted:
     addresses: set[str] = field(default_factory=set)
     #: Rows in which the runs of everybody are counted.
     counters: frozenset[str] = frozenset()
+    #: Experiments whose tallies decide, by `trial.name_of`.
+    experiments: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -141,6 +145,8 @@ class State:
     addresses: set[str] | None = None
     #: Rows of counts that were looked for, they stand among the profiles. None: all.
     counters: frozenset[str] | None = None
+    #: What came of wanted experiments; others may have counted since.
+    tallies: dict[TallyKey, Tally] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     #: Active runs by profile_id, in order of start.
@@ -209,6 +215,7 @@ class State:
             else:
                 held[scope] = suppression
         self.last_starts.update(changes.last_starts)
+        _add(self.tallies, changes.tallies)
 
     def _absorb_messages(self, changes: "Changes") -> None:
         for message in changes.messages.values():
@@ -291,6 +298,8 @@ class Changes:
     outcomes: list[Outcome] = field(default_factory=list)
     #: Not stored (the runs are): what is asked once this is committed.
     fetches: list[Fetch] = field(default_factory=list)
+    #: Added to what the store has, whatever others have added meanwhile.
+    tallies: dict[TallyKey, Tally] = field(default_factory=dict)
     #: Not stored (the runs are): what a later decision of the batch must see.
     last_starts: dict[EntryKey, int] = field(default_factory=dict)
 
@@ -318,6 +327,7 @@ class Changes:
         self.outcomes += later.outcomes
         self.fetches += later.fetches
         self.last_starts.update(later.last_starts)
+        _add(self.tallies, later.tallies)
 
     @property
     def empty(self) -> bool:
@@ -337,3 +347,8 @@ class Changes:
             or self.suppressions
             or self.outcomes
         )
+
+
+def _add(tallies: dict[TallyKey, Tally], more: Mapping[TallyKey, Tally]) -> None:
+    for key, tally in more.items():
+        tallies[key] = tallies[key].plus(tally) if key in tallies else tally

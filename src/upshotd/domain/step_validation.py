@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from upshotd.domain import fetch_validation, send_validation
+from upshotd.domain import experiment_validation, fetch_validation, send_validation
 from upshotd.domain.findings import Findings
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
@@ -16,6 +16,7 @@ from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
@@ -80,6 +81,9 @@ def check(  # noqa: C901, PLR0912
             fetch_validation.generate(kind, f"{path}.generate", findings)
         case UpdateProfile():
             _update_profile(kind, f"{path}.update_profile.traits", findings)
+        case Experiment():
+            around = tuple(placed.arms.values())
+            experiment_validation.check(kind, f"{path}.experiment", around, findings)
         case Emit():
             _emit(kind, f"{path}.emit", findings)
         case Enroll():
@@ -142,16 +146,7 @@ def _engagement(
     known: Mapping[str, Placed],
     findings: Findings,
 ) -> None:
-    if not wait.kinds:
-        findings.fault(f"{path}.kinds", "at least one is required")
-    for index, kind in enumerate(wait.kinds):
-        if kind is EngagementKind.UNSPECIFIED:
-            findings.fault(f"{path}.kinds[{index}]", "must be one of the kinds")
-        elif kind is EngagementKind.ACCEPTED:
-            text = "is no fact of its own: the run goes on from a send when the provider has it"
-            findings.fault(f"{path}.kinds[{index}]", text)
-        elif kind in wait.kinds[:index]:
-            findings.fault(f"{path}.kinds[{index}]", f"{kind.name} is named twice")
+    findings.engagement_kinds(f"{path}.kinds", wait.kinds)
     send = _target(placed, wait.step_id, known)
     if isinstance(send, str):
         findings.fault(f"{path}.step_id", send)

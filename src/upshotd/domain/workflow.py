@@ -14,6 +14,7 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
@@ -31,6 +32,7 @@ StepKind: TypeAlias = (
     | FetchStep
     | Generate
     | UpdateProfile
+    | Experiment
     | Emit
     | Enroll
     | Suppress
@@ -124,6 +126,14 @@ def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
             yield from sends(below, f"{at}.{inner}")
 
 
+def everything(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Yield *steps* and those inside them, at any depth, in document order."""
+    for step in steps:
+        yield step
+        for _, below in nested(step):
+            yield from everything(below)
+
+
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
     """Yield the lists of steps inside *step*, each with its path below the step."""
     match step.kind:
@@ -143,5 +153,8 @@ def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
             yield "generate.on_failure", step.kind.on_failure
         case Throttle():
             yield "throttle.on_throttled", step.kind.on_throttled
+        case Experiment():
+            for index, variant in enumerate(step.kind.variants):
+                yield f"experiment.variants[{index}].steps", variant.steps
         case _:
             return

@@ -2,11 +2,18 @@
 
 from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import outcome_pb2, provider_pb2
-from upshotd.adapters.grpc import admin_codec, suppression_codec, template_codec, topic_codec
+from upshotd.adapters.grpc import (
+    admin_codec,
+    experiment_codec,
+    suppression_codec,
+    template_codec,
+    topic_codec,
+)
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
 from upshotd.application.erasing import Erasing
+from upshotd.application.experiments import Experiments
 from upshotd.application.health import Health, ProviderHealth
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
@@ -34,6 +41,7 @@ class AdminService:
         preferences: Preferences,
         suppressions: Suppressions,
         erasing: Erasing,
+        experiments: Experiments,
         loop: Loop,
         health: ProviderHealth,
     ) -> None:
@@ -43,6 +51,7 @@ class AdminService:
         self._preferences = preferences
         self._suppressions = suppressions
         self._erasing = erasing
+        self._experiments = experiments
         self._loop = loop
         self._health = health
 
@@ -263,6 +272,12 @@ class AdminService:
         end = instant_us(request.end_time) if request.HasField("end_time") else None
         counts = await self._admin.counts(workspace_id, start, end, request.workflow_id)
         return pb.CountOutcomesResponse(counts=[admin_codec.outcome_count(c) for c in counts])
+
+    async def ListExperiments(
+        self, workspace_id: str, request: pb.ListExperimentsRequest
+    ) -> pb.ListExperimentsResponse:
+        found = await self._experiments.reports(workspace_id, request.workflow_id, request.step_id)
+        return pb.ListExperimentsResponse(experiments=map(experiment_codec.report, found))
 
     async def ListProviders(
         self, _workspace_id: str, _request: provider_pb2.ListProvidersRequest

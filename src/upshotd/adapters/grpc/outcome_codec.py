@@ -43,6 +43,7 @@ def encode_outcome(outcome: Outcome, partition: int, position: int) -> bytes:
         event_id=o.event_id,
         provider_message_id=o.provider_message_id,
         template_id=o.template_id,
+        variant=o.variant,
         partition=partition,
         position=position,
     )

@@ -50,6 +50,7 @@ ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
         "AdminService/ListRejectedEvents": _ADMIN,
         "AdminService/CountOutcomes": _ADMIN,
         "AdminService/ListProviders": _ADMIN,
+        "AdminService/ListExperiments": _ADMIN,
         "KeyService/CreateKey": _KEYS,
         "KeyService/ListKeys": _KEYS,
         "KeyService/RevokeKey": _KEYS,

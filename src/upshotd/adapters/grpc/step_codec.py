@@ -5,7 +5,7 @@ from typing import assert_never
 
 from upshot.v1 import engagement_pb2, outcome_pb2
 from upshot.v1 import workflow_pb2 as pb
-from upshotd.adapters.grpc import fetch_codec, send_codec, window_codec
+from upshotd.adapters.grpc import experiment_codec, fetch_codec, send_codec, window_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import duration, timestamp
@@ -17,6 +17,7 @@ from upshotd.domain.steps.digest import ITEMS_DEFAULT, Digest, Keep
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment, Variant
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
@@ -70,6 +71,8 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C
             return replace(asked, on_failure=on_failure)
         case "update_profile":
             return UpdateProfile(dict(message.update_profile.traits))
+        case "experiment":
+            return _experiment(message.experiment, f"{path}.experiment", reading)
         case "emit":
             properties = reading.plain(message.emit.properties, f"{path}.emit.properties")
             return Emit(message.emit.event, properties)
@@ -208,6 +211,18 @@ def _digest(message: pb.Digest, path: str, reading: Reading) -> Digest:
     )
 
 
+def _experiment(message: pb.Experiment, path: str, reading: Reading) -> Experiment:
+    variants = tuple(
+        Variant(
+            variant.variant_id,
+            _steps(variant.steps, f"{path}.variants[{index}].steps", reading),
+            variant.weight or 1,
+        )
+        for index, variant in enumerate(message.variants)
+    )
+    return experiment_codec.experiment(message, variants, path, reading)
+
+
 def _suppress(message: pb.Suppress, path: str, reading: Reading) -> Suppress:
     duration_us = None
     if message.HasField("duration"):
@@ -245,6 +260,10 @@ def message(step: Step) -> pb.Step:  # noqa: C901, PLR0912
             written.generate.on_failure.extend(map(message, kind.on_failure))
         case UpdateProfile():
             written.update_profile.CopyFrom(pb.UpdateProfile(traits=kind.traits))
+        case Experiment():
+            written.experiment.CopyFrom(experiment_codec.message(kind))
+            for variant, taken in zip(written.experiment.variants, kind.variants, strict=True):
+                variant.steps.extend(map(message, taken.steps))
         case Emit():
             written.emit.CopyFrom(pb.Emit(event=kind.event, properties=struct(kind.properties)))
         case Enroll():

@@ -11,6 +11,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.profile import Erasure, Merge
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, StoredEvent
+from upshotd.domain.trial import Tally
 from upshotd.domain.values import replace
 
 
@@ -61,6 +62,7 @@ class _Application:
         self._messages()
         self._engagements()
         self._suppressions()
+        self._tallies()
         for gone in self._changes.erasures.values():
             self._erase(gone)
 
@@ -230,6 +232,13 @@ class _Application:
             if engagement_id not in applied:
                 _absent(tables.engagements, engagement_id)
             journal.put(tables.engagements, engagement_id, max(now_us, engagement.occur_us))
+
+    # experiments
+
+    def _tallies(self) -> None:
+        tallies = self._tables.tallies
+        for key, more in self._changes.tallies.items():
+            self._journal.put(tallies, key, tallies.get(key, Tally()).plus(more))
 
     # erasures
 

@@ -1,11 +1,12 @@
 """Gathers what a batch of decisions may read."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from upshotd.adapters.memory.tables import Tables
 from upshotd.domain.addresses import LIST
 from upshotd.domain.run import Run
 from upshotd.domain.state import State, Wanted
+from upshotd.domain.trial import Tally, TallyKey
 
 
 def load(tables: Tables, wanted: Wanted) -> State:
@@ -20,6 +21,8 @@ def load(tables: Tables, wanted: Wanted) -> State:
     state.counters = wanted.counters
     for name in wanted.counters & tables.profiles.keys():
         state.profiles[name] = tables.profiles[name]
+    if wanted.experiments:
+        state.tallies = tallies(tables, wanted.experiments)
     if LIST in tables.profiles:
         state.profiles[LIST] = tables.profiles[LIST]
         state.addresses = state.addresses_of(wanted)
@@ -32,6 +35,11 @@ def load(tables: Tables, wanted: Wanted) -> State:
     state.engagement_ids = wanted.engagement_ids & tables.engagements.keys()
     state.definitions_revision = sum(map(len, tables.workflows.values()))
     return state
+
+
+def tallies(tables: Tables, experiments: Collection[str]) -> dict[TallyKey, Tally]:
+    """Return what came of all variants of *experiments*."""
+    return {key: tally for key, tally in tables.tallies.items() if key[0] in experiments}
 
 
 def _wanted_messages(tables: Tables, wanted: Wanted, state: State) -> None:

@@ -2,7 +2,7 @@
 
 import heapq
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
+from upshotd.domain.trial import Tally, TallyKey
 from upshotd.domain.values import replace
 
 V = TypeVar("V")
@@ -295,6 +296,11 @@ class MemoryStore:
         self, workspace_id: str, start_us: int, end_us: int, workflow_id: str
     ) -> list[OutcomeCount]:
         return self._tables(workspace_id).log.counts(start_us, end_us, workflow_id)
+
+    async def tallies(
+        self, workspace_id: str, experiments: Collection[str]
+    ) -> dict[TallyKey, Tally]:
+        return load.tallies(self._tables(workspace_id), experiments)
 
     @property
     def erased_rows(self) -> MemoryErasedRows:

@@ -13,6 +13,7 @@ from upshotd.domain.outcome import Engagement
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Identity, ProviderKey, StartedRun, StoredEvent
+from upshotd.domain.trial import Tally, TallyKey
 
 #: Ids by what they are found by; a dictionary keeps them in order of insertion.
 Index: TypeAlias = dict[str, dict[str, None]]
@@ -60,6 +61,7 @@ class Tables:
     engagements: dict[str, int] = field(default_factory=dict)
     #: By what they wait for, then by engagement_id.
     pending: dict[ProviderKey, dict[str, Engagement]] = field(default_factory=dict)
+    tallies: dict[TallyKey, Tally] = field(default_factory=dict)
     #: Versions of each workflow, oldest first.
     workflows: dict[str, tuple[StoredWorkflow, ...]] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)

@@ -25,7 +25,7 @@ _KINDS = {int(kind): kind for kind in OutcomeKind}
 _CHANNELS = {int(c): c.name.lower() for c in Channel if c is not Channel.UNSPECIFIED}
 _TEXTS = (
     *("message_id", "workflow_id", "run_id", "step_id", "provider", "reason", "link_url"),
-    *("event_id", "outcome_id"),
+    *("event_id", "outcome_id", "variant"),
 )
 #: Properties of ours: where a call is too large they are the last to go.
 _OURS = frozenset({*_TEXTS, *("workflow_version", "channel", "machine"), "possible_duplicate"})

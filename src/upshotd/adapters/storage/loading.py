@@ -16,10 +16,12 @@ from upshotd.adapters.storage.tables import (
     profiles,
     runs,
     suppressions,
+    tallies,
 )
 from upshotd.domain.addresses import LIST
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
+from upshotd.domain.trial import Tally, TallyKey
 from upshotd.domain.values import replace
 
 _ACTIVE = f" AND state = {RunState.ACTIVE.value}"
@@ -62,12 +64,21 @@ _MESSAGES = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "run_id")
 _CONTENTS = Lookup(messages, ("message_id", "content"), "message_id")
 _ENGAGEMENTS = Lookup(engagements, ("engagement_id",), "engagement_id")
 _PENDING_IDS = Lookup(pending_engagements, ("engagement_id",), "engagement_id")
+_TALLIES = Lookup(tallies, rows.TALLY_COLUMNS, "experiment")
 _PENDING = Lookup(pending_engagements, rows.PENDING_COLUMNS, "provider_message_id")
 
 
 def load(connection: Connection, workspace_id: str, wanted: Wanted) -> State:
     """Return the state that *wanted* asks for, complete as `State` says."""
     return _Loading(connection, workspace_id, wanted).state
+
+
+def tallies_of(
+    connection: Connection, workspace_id: str, experiments: Collection[str]
+) -> dict[TallyKey, Tally]:
+    """Return what came of all variants of *experiments*."""
+    found = _TALLIES.rows(connection, workspace_id, experiments) if experiments else []
+    return dict(map(rows.tally_of, found))
 
 
 class _Loading:
@@ -83,6 +94,7 @@ class _Loading:
         self._stimuli(wanted)
         self._places(wanted)
         self.state.counters = wanted.counters
+        self.state.tallies = tallies_of(connection, workspace_id, wanted.experiments)
         self._people()
         self._journeys(wanted)
         self._held_back(wanted)

@@ -27,6 +27,7 @@ from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.profile import Group, Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
 from upshotd.domain.state import AcceptedEvent, Identity, IdKind, KeptEvent, StartedRun, StoredEvent
+from upshotd.domain.trial import Tally, TallyKey, Trial
 
 #: A row in the order of its columns.
 Row: TypeAlias = Sequence[Any]
@@ -52,6 +53,7 @@ PROFILE_COLUMNS = ("profile_id", "row_version", "body")
 GROUP_COLUMNS = ("group_id", "row_version", "body")
 SUPPRESSION_COLUMNS = ("profile_id", "scope", "channel", "topic", "until_us", "reason")
 REJECTED_COLUMNS = ("rejection_id", "receive_us", "body")
+TALLY_COLUMNS = ("experiment", "variant", "exposures", "successes")
 PENDING_COLUMNS = ("engagement_id", "provider", "provider_message_id", "record_us", "body")
 
 
@@ -95,9 +97,16 @@ def profile_row(profile: Profile) -> Row:
     body = dump(
         [profile.user_id, profile.anonymous_ids, profile.traits, profile.contact]
         + [profile.group_ids, profile.identify_us, profile.create_us, profile.passes]
-        + ([profile.former_ids, profile.erase_us] if profile.former_ids or profile.erase_us else [])
+        + _later(profile)
     )
     return (profile.profile_id, profile.row_version + 1, body)
+
+
+def _later(profile: Profile) -> list[object]:
+    """Return what stands at the end of the document of some people only."""
+    if profile.trials:
+        return [profile.former_ids, profile.erase_us, profile.trials]
+    return [profile.former_ids, profile.erase_us] if profile.former_ids or profile.erase_us else []
 
 
 def profile_of(row: Row) -> Profile:
@@ -106,7 +115,7 @@ def profile_of(row: Row) -> Profile:
     user_id, anonymous_ids, traits, contact, group_ids, identify_us, create_us, *later = body
     # Written before there were throttles; the next write brings it.
     passes = {name: tuple(ends) for name, ends in later[0].items()} if later and later[0] else {}
-    former_ids, erase_us = later[1:] if len(later) > 1 else ((), 0)
+    former_ids, erase_us, *more = later[1:] if len(later) > 1 else ((), 0)
     return Profile(
         profile_id,
         user_id,
@@ -119,8 +128,15 @@ def profile_of(row: Row) -> Profile:
         passes,
         tuple(former_ids),
         erase_us,
+        tuple([Trial(*trial) for trial in more[0]]) if more else (),
         row_version,
     )
+
+
+def tally_of(row: Row) -> tuple[TallyKey, Tally]:
+    """Return what came of a variant."""
+    experiment, variant_id, exposures, successes = row
+    return (experiment, variant_id), Tally(exposures, successes)
 
 
 def group_row(group: Group) -> Row:

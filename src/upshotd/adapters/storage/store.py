@@ -1,7 +1,7 @@
 """The `Store` in a SQL database: every method is one transaction, a function of another file."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
+from upshotd.domain.trial import Tally, TallyKey
 
 __all__ = ["SqlStore"]
 
@@ -334,6 +335,11 @@ class SqlStore:
         return await self._database.read(
             lambda c: log.counts(c, workspace_id, start_us, end_us, workflow_id)
         )
+
+    async def tallies(
+        self, workspace_id: str, experiments: Collection[str]
+    ) -> dict[TallyKey, Tally]:
+        return await self._database.read(lambda c: loading.tallies_of(c, workspace_id, experiments))
 
     @property
     def erased_rows(self) -> SqlErasedRows:

@@ -286,6 +286,19 @@ outcome_counts = Table(
     sqlite_with_rowid=False,
 )
 
+# What came of the variants of experiments; added to, and never read before it is written.
+tallies = Table(
+    "tallies",
+    metadata,
+    _key("workspace_id"),
+    # The workflow, a slash, the step.
+    _key("experiment"),
+    _key("variant"),
+    _number("exposures"),
+    _number("successes"),
+    sqlite_with_rowid=False,
+)
+
 subscriptions = Table(
     "subscriptions",
     metadata,

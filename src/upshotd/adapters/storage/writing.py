@@ -72,6 +72,13 @@ _COUNTS = Insert(
     "ON CONFLICT (workspace_id, hour_us, workflow_id, step_id, channel, kind) "
     "DO UPDATE SET count = outcome_counts.count + excluded.count",
 )
+_TALLIES = Insert(
+    tables.tallies,
+    rows.TALLY_COLUMNS,
+    "ON CONFLICT (workspace_id, experiment, variant) DO UPDATE SET "
+    "exposures = tallies.exposures + excluded.exposures, "
+    "successes = tallies.successes + excluded.successes",
+)
 _HEADS = Insert(
     tables.outcome_heads,
     ("partition", "head", "earliest"),
@@ -237,6 +244,8 @@ def _write_counts(connection: Connection, changes: Changes) -> None:
         for o in changes.outcomes
     )
     _write(connection, _COUNTS, changes, ((*key, count) for key, count in sorted(counted.items())))
+    counted_apart = sorted(changes.tallies.items())
+    _write(connection, _TALLIES, changes, ((*key, *tally) for key, tally in counted_apart))
 
 
 def _append(

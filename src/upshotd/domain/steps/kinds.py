@@ -11,6 +11,7 @@ from upshotd.domain.steps import (
     emit,
     enroll,
     exit,
+    experiment,
     fetch,
     send,
     suppress,
@@ -24,6 +25,7 @@ from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import Experiment
 from upshotd.domain.steps.fetch import FetchStep, Generate
 from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.send import Send
@@ -56,6 +58,8 @@ def enter(step: Step, journey: Journey) -> Move:  # noqa: C901, PLR0911, PLR0912
             return fetch.enter(step, step.kind, journey)
         case UpdateProfile():
             return update_profile.enter(step.kind, journey)
+        case Experiment():
+            return experiment.enter(step, step.kind, journey)
         case Emit():
             return emit.enter(step, step.kind, journey)
         case Enroll():

@@ -99,7 +99,10 @@ async def _written(
     async for page in pages:
         failpoint("stream.before_write")
         patience.begin()
-        await context.write(page)
+        try:
+            await context.write(page)
+        except grpc.aio.InternalError as error:  # the call is over before its task is told so
+            raise asyncio.CancelledError from error
         patience.end()
         failpoint("stream.after_write")
 

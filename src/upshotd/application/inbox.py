@@ -9,7 +9,7 @@ from upshotd.application.batch import Decided
 from upshotd.application.dispatch import Intent
 from upshotd.domain.errors import ResourceExhausted
 from upshotd.domain.state import State
-from upshotd.domain.stimulus import Answer, MessageDue, RunDue, SendSettled, Stimulus
+from upshotd.domain.stimulus import Answer, AudienceDue, MessageDue, RunDue, SendSettled, Stimulus
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Item:
     @property
     def timer(self) -> bool:
         """Whether it is a timer: the store names those again until they are done."""
-        return isinstance(self.stimulus, RunDue | MessageDue)
+        return isinstance(self.stimulus, RunDue | MessageDue | AudienceDue)
 
     def answer(self, answer: Answer) -> None:
         """Give whoever waits this answer."""

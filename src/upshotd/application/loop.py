@@ -35,6 +35,7 @@ from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import (
     Answer,
+    AudienceDue,
     CancelRequested,
     CancelResult,
     EngagementArrived,
@@ -381,13 +382,13 @@ class Loop:
             self._wakeups.notify()
 
     def _note_due(self, changes: Changes) -> None:
-        dues = [run.due_us for run in changes.runs.values() if run.due_us is not None]
-        dues += [m.due_us for m in changes.messages.values() if m.due_us is not None]
-        if dues:
-            earliest = min(dues)
+        earliest = changes.earliest_us
+        if earliest is not None:
             known = self._next_due_us
             self._next_due_us = earliest if known is None else min(known, earliest)
 
 
 def _due_stimulus(due: Due) -> Stimulus:
+    if due.audience_id:
+        return AudienceDue(due.audience_id, due.profile_id)
     return RunDue(due.run_id) if due.run_id else MessageDue(due.message_id)

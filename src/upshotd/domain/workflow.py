@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
+from upshotd.domain.audience import Change, Transition
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Purpose
 from upshotd.domain.schedule import Schedule
@@ -63,7 +64,8 @@ class Trigger:
     """What starts a run. `type` None starts by enroll steps only."""
 
     type: EventType | None
-    #: Exact event name for TRACK, of a page or a screen or empty for any; empty for the others.
+    #: Exact event name for TRACK, of a page or a screen or empty for any, the audience's id for
+    #: AUDIENCE; empty for the others.
     event: str = ""
     #: CEL that must hold; empty holds.
     condition: str = ""
@@ -72,15 +74,19 @@ class Trigger:
     include_own_outcomes: bool = False
     #: Its times, where it starts by SCHEDULED.
     schedule: Schedule | None = None
+    #: Which change of the audience it starts by, where it starts by AUDIENCE.
+    transition: Transition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """Ends a run wherever it waits, on a track event of the same profile."""
+    """Ends a run wherever it waits: on a track event of the same profile, or when the person comes
+    into an audience or leaves it. One of the two."""
 
-    event: str
+    event: str = ""
     #: CEL over the exiting event; empty holds.
     condition: str = ""
+    audience: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,17 @@
 """AdminService: looks into the service, and stops runs."""
 
 from upshot.v1 import admin_pb2 as pb
-from upshotd.adapters.grpc import admin_codec, suppression_codec, template_codec, topic_codec
+from upshotd.adapters.grpc import (
+    admin_codec,
+    audience_codec,
+    suppression_codec,
+    template_codec,
+    topic_codec,
+)
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
+from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.erasing import Erasing
 from upshotd.application.in_flight import InFlightPolicy
 from upshotd.application.loop import Loop
@@ -32,6 +39,7 @@ class AdminService:
         suppressions: Suppressions,
         erasing: Erasing,
         loop: Loop,
+        audiences: AudienceAdmin,
     ) -> None:
         self._admin = admin
         self._workflows = workflows
@@ -40,6 +48,7 @@ class AdminService:
         self._suppressions = suppressions
         self._erasing = erasing
         self._loop = loop
+        self._audiences = audiences
 
     async def GetWorkflow(
         self, workspace_id: str, request: pb.GetWorkflowRequest
@@ -182,6 +191,50 @@ class AdminService:
             next_page_token=page.next_page_token,
         )
 
+    async def DefineAudience(
+        self, workspace_id: str, request: pb.DefineAudienceRequest
+    ) -> pb.DefineAudienceResponse:
+        audience, faults = audience_codec.audience(request.audience)
+        if faults:
+            raise InvalidArgument.of(faults)
+        only = request.validate_only
+        defined = await self._audiences.define(workspace_id, audience, validate_only=only)
+        return pb.DefineAudienceResponse(version=defined.version, unchanged=defined.unchanged)
+
+    async def GetAudience(
+        self, workspace_id: str, request: pb.GetAudienceRequest
+    ) -> pb.GetAudienceResponse:
+        shown = await self._audiences.show(workspace_id, request.audience_id, request.version)
+        return pb.GetAudienceResponse(audience_version=admin_codec.audience_shown(shown))
+
+    async def ListAudiences(
+        self, workspace_id: str, request: pb.ListAudiencesRequest
+    ) -> pb.ListAudiencesResponse:
+        shelf = self._audiences.shelf
+        page = await shelf.list(workspace_id, request.page_size, request.page_token)
+        return pb.ListAudiencesResponse(
+            audience_versions=[admin_codec.audience_version(item) for item in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def ListAudienceMembers(
+        self, workspace_id: str, request: pb.ListAudienceMembersRequest
+    ) -> pb.ListAudienceMembersResponse:
+        page = await self._audiences.members(
+            workspace_id, request.audience_id, request.page_size, request.page_token
+        )
+        return pb.ListAudienceMembersResponse(
+            members=[admin_codec.audience_member(member) for member in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetAudienceMember(
+        self, workspace_id: str, request: pb.GetAudienceMemberRequest
+    ) -> pb.GetAudienceMemberResponse:
+        who = _identity(request)
+        member = await self._audiences.why(workspace_id, request.audience_id, who)
+        return pb.GetAudienceMemberResponse(member=admin_codec.audience_member(member))
+
     async def GetPreferences(
         self, workspace_id: str, request: pb.GetPreferencesRequest
     ) -> pb.GetPreferencesResponse:
@@ -287,7 +340,8 @@ def _identity(
     request: pb.GetProfileRequest
     | pb.EraseProfileRequest
     | pb.GetPreferencesRequest
-    | pb.SetPreferenceRequest,
+    | pb.SetPreferenceRequest
+    | pb.GetAudienceMemberRequest,
 ) -> Identity:
     if request.user_id:
         return IdKind.USER, request.user_id

@@ -1,0 +1,364 @@
+"""Audiences: who comes in and who leaves, by profile, by behaviour, by time; and what follows."""
+
+import pytest
+
+from tests.flows import delay, email, track, wait_engagement
+from tests.sim import DAY, HOUR, START, Sim
+from upshotd.domain.audience import (
+    AllOf,
+    AnyOf,
+    Audience,
+    Change,
+    Did,
+    Engaged,
+    Holds,
+    InGroup,
+    Not,
+    Often,
+    Rule,
+    Transition,
+)
+from upshotd.domain.event import Event, EventType
+from upshotd.domain.outcome import EngagementKind, OutcomeKind
+from upshotd.domain.state import IdKind
+from upshotd.domain.steps.update_profile import UpdateProfile
+from upshotd.domain.steps.wait import AudienceWait, Wait
+from upshotd.domain.stimulus import EraseRequested, PreferenceSet
+from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
+
+#: Signed up three days ago or more, and never used the feature.
+UNUSED = Audience(
+    "unused", AllOf((Did("Signed Up", often=Often(ago_us=3 * DAY)), Not(Did("Feature Used"))))
+)
+
+
+def sim_of(rule: Rule, *workflows: Workflow) -> Sim:
+    return Sim(list(workflows), audiences=[Audience("them", rule)])
+
+
+def audience_outcomes(sim: Sim) -> list[tuple[str, str]]:
+    kinds = (OutcomeKind.AUDIENCE_USER_MATCHED, OutcomeKind.AUDIENCE_USER_UNMATCHED)
+    return [
+        (o.kind.name.removeprefix("AUDIENCE_USER_"), str(o.properties["reason"]))
+        for o in sim.outcomes
+        if o.kind in kinds
+    ]
+
+
+def by_audience(*steps: Step, transition: Transition = Transition.ENTER, **fields: object):
+    trigger = Trigger(EventType.AUDIENCE, "them", transition=transition)
+    return Workflow("flow", trigger, steps, **fields)  # type: ignore[arg-type]
+
+
+# -- who is in it ------------------------------------------------------------------------------
+
+
+def test_a_trait_brings_somebody_in_and_takes_them_out_each_told_with_its_values():
+    sim = sim_of(Holds('traits.plan == "pro"'))
+    sim.identify("ana", plan="free")
+    assert sim.members("them") == set()
+    sim.identify("ana", plan="pro")
+    assert sim.members("them") == {"ana"}
+    sim.identify("ana", plan="pro", city="Lisbon")
+    sim.identify("ana", plan="free")
+    assert audience_outcomes(sim) == [
+        ("MATCHED", 'traits.plan == "pro", where traits.plan is "pro"'),
+        ("UNMATCHED", 'not traits.plan == "pro", where traits.plan is "free"'),
+    ]
+    assert [o.event for o in sim.outcomes] == ["Audience User Matched", "Audience User Unmatched"]
+    assert sim.outcomes[0].user_id == "ana"
+    assert sim.outcomes[0].properties["audience_id"] == "them"
+
+
+def test_who_joins_a_group_is_in_the_audience_of_its_members():
+    sim = sim_of(InGroup("acme"))
+    sim.event(Event("e", EventType.GROUP, "ana", group_id="acme"))
+    sim.event(Event("f", EventType.GROUP, "bob", group_id="other"))
+    assert audience_outcomes(sim) == [("MATCHED", "is in the group acme")]
+
+
+def test_a_contact_from_the_context_of_any_event_counts():
+    sim = sim_of(Holds('profile.timezone == "Europe/Lisbon"'))
+    sim.track("ana", "Seen")
+    sim.track("ana", "Seen", context={"timezone": "Europe/Lisbon"})
+    assert sim.members("them") == {"ana"}
+
+
+def test_three_times_within_a_week_come_and_go_with_time():
+    sim = sim_of(Did("Paid", often=Often(at_least=3, within_us=7 * DAY)))
+    for _ in range(2):
+        sim.track("ana", "Paid")
+        sim.advance(DAY)
+    assert sim.members("them") == set()
+    sim.track("ana", "Paid")
+    assert sim.members("them") == {"ana"}
+    sim.advance(5 * DAY - 1)
+    assert sim.members("them") == {"ana"}
+    sim.advance(1)
+    assert sim.members("them") == set(), "the first of the three is a week ago"
+    assert audience_outcomes(sim) == [
+        ("MATCHED", 'did "Paid" 3 times within 7 d (last 2026-01-03T00:00:00Z)'),
+        ("UNMATCHED", 'did not do "Paid" 3 times within 7 d'),
+    ]
+
+
+def test_an_event_counts_only_where_its_condition_holds():
+    sim = sim_of(Did("Paid", "event.properties.amount > 100"))
+    sim.track("ana", "Paid", properties={"amount": 50})
+    sim.track("ana", "Paid")
+    assert sim.members("them") == set()
+    sim.track("ana", "Paid", properties={"amount": 500})
+    assert sim.members("them") == {"ana"}
+
+
+def test_who_signed_up_and_did_not_use_it_for_three_days_comes_in_by_time_alone():
+    sim = Sim([], audiences=[UNUSED])
+    sim.track("ana", "Signed Up")
+    sim.track("bob", "Signed Up")
+    sim.advance(DAY)
+    sim.track("bob", "Feature Used")
+    sim.advance(2 * DAY - 1)
+    assert sim.members("unused") == set()
+    sim.advance(1)
+    assert sim.members("unused") == {"ana"}
+    sim.advance(DAY)
+    sim.track("ana", "Feature Used")
+    assert audience_outcomes(sim) == [
+        (
+            "MATCHED",
+            'did "Signed Up" 3 d ago (at 2026-01-01T00:00:00Z) and did not do "Feature Used"',
+        ),
+        ("UNMATCHED", 'did "Feature Used" (at 2026-01-05T00:00:00Z)'),
+    ]
+
+
+def test_who_did_nothing_is_in_the_audience_of_those_who_did_not_from_the_first_event_on():
+    sim = sim_of(Not(Did("Paid", often=Often(within_us=30 * DAY))))
+    sim.identify("ana")
+    assert sim.members("them") == {"ana"}
+    sim.track("ana", "Paid")
+    assert sim.members("them") == set()
+    sim.advance(30 * DAY)
+    assert sim.members("them") == {"ana"}
+
+
+def test_what_happened_long_ago_and_comes_late_counts_for_when_it_happened():
+    sim = sim_of(Did("Paid", often=Often(within_us=DAY)))
+    sim.track("ana", "Paid", event_us=START - 2 * DAY)
+    assert sim.members("them") == set()
+    sim.track("ana", "Paid", event_us=START - DAY // 2)
+    assert sim.members("them") == {"ana"}
+    sim.track("ana", "Paid", event_us=START - DAY // 4)
+    sim.track("ana", "Paid", event_us=START - DAY // 3)
+    sim.advance(DAY // 2)
+    assert sim.members("them") == {"ana"}, "the newest counts, in whatever order they came"
+    sim.advance(DAY // 4)
+    assert sim.members("them") == set()
+
+
+def test_our_own_outcomes_and_pages_are_nothing_that_a_person_did():
+    sim = sim_of(Did("Message Opened"))
+    sim.track("ana", "Message Opened", event_id="upshot-1")
+    sim.event(Event("p", EventType.PAGE, "ana", name="Message Opened"))
+    assert sim.members("them") == set()
+
+
+def test_who_opened_or_ignored_messages_is_found_by_them():
+    waiting = wait_engagement()
+    opened = Engaged((EngagementKind.OPENED,), workflow_id="flow")
+    ignored = Engaged(ignored=True, often=Often(within_us=DAY))
+    sim = Sim(
+        [track("Go", email(), waiting)],
+        audiences=[Audience("opened", opened), Audience("ignored", ignored)],
+    )
+    for who in ("ana", "bob"):
+        sim.identify(who, email=f"{who}@example.com", first_name=who)
+        sim.track(who, "Go")
+        sim.answer()
+    message_id = next(m.message_id for m in sim.state.messages.values() if "ana" in m.recipient)
+    sim.engage(message_id, EngagementKind.OPENED, machine=True)
+    assert sim.members("opened") == set(), "software did that"
+    sim.engage(message_id, EngagementKind.OPENED)
+    assert sim.members("opened") == {"ana"}
+    sim.advance(DAY)
+    assert sim.members("ignored") == {"bob"}
+    assert audience_outcomes(sim)[0][1].startswith("opened messages of flow (at 2026")
+    assert audience_outcomes(sim)[1][1].startswith("ignored messages within 1 d (at 2026")
+    sim.advance(DAY)
+    assert sim.members("ignored") == set()
+
+
+def test_any_of_several_is_enough_and_the_reason_names_the_first():
+    sim = sim_of(AnyOf((Holds("traits.vip == true"), Did("Paid"))))
+    sim.track("ana", "Paid")
+    sim.identify("bob", vip=True)
+    assert audience_outcomes(sim)[0][1].startswith('did "Paid"')
+    assert audience_outcomes(sim)[1][1] == "traits.vip == true, where traits.vip is true"
+
+
+def test_an_event_that_no_audience_counts_writes_and_looks_at_none():
+    sim = sim_of(AllOf((Did("Paid"), Holds("traits.vip == true"))))
+    sim.identify("ana")
+    sim.track("ana", "Seen")
+    assert not sim.changes.memberships
+    assert not sim.changes.profiles
+    assert not sim.changes.consents
+
+
+def test_what_changes_nothing_is_not_written_but_relies_on_the_person():
+    sim = sim_of(Holds("traits.vip == true"))
+    sim.identify("ana")
+    sim.identify("ana", city="Lisbon")
+    assert not sim.changes.memberships
+    assert sim.changes.consents
+
+
+# -- what follows ------------------------------------------------------------------------------
+
+
+def test_a_workflow_starts_when_somebody_comes_in_and_knows_why():
+    hello = email(subject="{{ event.properties.reason }}")
+    sim = sim_of(Did("Paid"), by_audience(hello))
+    sim.identify("ana", email="ana@example.com")
+    sim.track("ana", "Paid")
+    (message,) = sim.state.messages.values()
+    assert message.content is not None
+    assert message.content.subject.startswith('did "Paid"')  # type: ignore[union-attr]
+    assert sim.kinds == ["AUDIENCE_USER_MATCHED", "RUN_STARTED"]
+    started = sim.changes.events[sim.run().event_id]
+    assert (started.event.type, started.event.name) == (EventType.AUDIENCE, "them")
+    assert [run.run_id for run in started.started] == [sim.run().run_id]
+
+
+def test_a_workflow_starts_when_somebody_leaves_by_time_alone():
+    rule = Did("Paid", often=Often(within_us=DAY))
+    sim = sim_of(rule, by_audience(delay(), transition=Transition.LEAVE))
+    sim.track("ana", "Paid")
+    assert not sim.state.runs
+    sim.advance(DAY)
+    assert sim.run().active
+
+
+def test_a_condition_of_the_trigger_may_refuse_and_that_can_be_looked_up():
+    trigger = Trigger(
+        EventType.AUDIENCE, "them", condition="traits.vip == true", transition=Transition.ENTER
+    )
+    sim = sim_of(Did("Paid"), Workflow("flow", trigger, (delay(),)))
+    sim.track("ana", "Paid")
+    assert not sim.state.runs
+    (refused,) = (e.refused for e in sim.changes.events.values() if e.refused)
+    assert refused[0].reason == "CONDITION_FAILED"
+
+
+def test_to_leave_ends_a_run_and_to_come_in_does_so_only_where_its_condition_holds():
+    leaves = ExitRule(audience=Change("them", Transition.LEAVE))
+    enters = ExitRule(
+        audience=Change("them", Transition.ENTER), condition='event.properties.reason == "x"'
+    )
+    flow = track("Go", delay(duration=9 * DAY), exits=(enters, leaves))
+    sim = sim_of(Holds("traits.vip == true"), flow)
+    sim.track("ana", "Go")
+    sim.identify("ana", vip=True)
+    assert sim.run().active
+    sim.identify("ana", vip=False)
+    assert sim.run().reason == "EXITED"
+    assert sim.run().timeline[-1].detail == "EXITED by LEAVE them"
+
+
+def audience_wait(transition: Transition) -> Step:
+    condition = AudienceWait(Change("them", transition))
+    return Step("w", Wait((condition,), DAY, on_match=(delay("matched", HOUR),)))
+
+
+def test_a_wait_goes_on_when_the_person_comes_in():
+    sim = sim_of(Did("Paid"), track("Go", audience_wait(Transition.ENTER)))
+    sim.track("ana", "Go")
+    assert sim.run().step_id == "w"
+    sim.track("ana", "Paid")
+    assert sim.run().step_id == "matched"
+
+
+def test_a_wait_for_what_is_so_already_goes_on_at_once():
+    sim = sim_of(Did("Paid"), track("Go", audience_wait(Transition.ENTER)))
+    sim.track("ana", "Paid")
+    sim.track("ana", "Go")
+    assert sim.run().step_id == "matched"
+    other = sim_of(Did("Paid"), track("Go", audience_wait(Transition.LEAVE)))
+    other.track("ana", "Go")
+    assert other.run().step_id == "matched"
+
+
+def test_a_step_that_changes_the_person_moves_them_at_once():
+    change = Step("vip", UpdateProfile({"vip": "true"}))
+    sim = sim_of(Holds("traits.vip == true"), track("Go", change))
+    sim.track("ana", "Go")
+    assert sim.members("them") == {"ana"}
+
+
+def test_two_audiences_that_start_each_other_come_to_an_end():
+    on, off = (Step("s", UpdateProfile({"vip": value})) for value in ("true", "false"))
+    sim = sim_of(
+        Holds("traits.vip == true"),
+        by_audience(off, reentry=Reentry(ReentryMode.ALWAYS)),
+        Workflow(
+            "back",
+            Trigger(EventType.AUDIENCE, "them", transition=Transition.LEAVE),
+            (on,),
+            reentry=Reentry(ReentryMode.ALWAYS),
+        ),
+    )
+    sim.identify("ana", vip=True)
+    assert 4 <= len(sim.state.runs) <= 10
+
+
+# -- people -----------------------------------------------------------------------------------
+
+
+def test_two_who_are_one_have_done_together_what_each_did():
+    sim = sim_of(Did("Paid", often=Often(at_least=3)))
+    sim.track("ana", "Paid")
+    sim.track("", "Paid", anonymous_id="a1")
+    sim.track("", "Paid", anonymous_id="a1")
+    assert sim.members("them") == set()
+    sim.track("ana", "Linked", anonymous_id="a1")
+    assert sim.members("them") == {"ana"}
+    gone = [key for key, row in sim.changes.memberships.items() if row is None]
+    assert len(gone) == 1, "the row of who was anonymous is gone"
+
+
+def test_a_stranger_in_the_audience_who_turns_out_to_be_ana_brings_her_in():
+    sim = sim_of(Did("Paid"))
+    sim.identify("ana")
+    sim.track("", "Paid", anonymous_id="a1")
+    sim.event(Event("al", EventType.ALIAS, "ana", previous_id="a1"))
+    assert sim.members("them") == {"ana"}
+    assert [o.user_id for o in sim.outcomes] == ["", "ana"]
+
+
+def test_nothing_is_left_of_who_is_erased_and_who_comes_back_begins_anew():
+    sim = sim_of(Not(Did("Paid")))
+    sim.track("ana", "Paid")
+    sim.identify("bob")
+    for who in ("ana", "bob"):
+        sim.do(EraseRequested((IdKind.USER, who)))
+    assert not any(sim.state.memberships.values())
+    sim.advance(1)
+    sim.identify("ana")
+    assert sim.members("them") == {"ana"}
+
+
+def test_who_first_chooses_something_is_a_person_too():
+    sim = sim_of(Not(Did("Paid")))
+    sim.do(PreferenceSet((IdKind.USER, "ana"), "none"))
+    sim.do(PreferenceSet((IdKind.USER, "ana"), "none"))
+    assert len(sim.outcomes) <= 1
+
+
+@pytest.mark.parametrize("late", [0, 5 * DAY])
+def test_a_moment_that_nobody_looked_at_is_passed_over(late: int) -> None:
+    """A server that was down looks at people as they are when it is back."""
+    sim = sim_of(Did("Paid", often=Often(within_us=DAY)))
+    sim.track("ana", "Paid")
+    sim.now += DAY + late
+    sim.advance(0)
+    assert sim.members("them") == set()

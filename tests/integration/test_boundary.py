@@ -106,7 +106,7 @@ def services(scripted: Scripted, lab: bool) -> Services:
     return Services(
         upshot=cast(UpshotService, scripted),
         subscriptions=SubscriptionService(nobody),
-        admin=AdminService(*[nobody] * 6),
+        admin=AdminService(*[nobody] * 8),
         keys=KeyService(nobody),
         lab=LabService(nobody) if lab else None,
     )

@@ -19,7 +19,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import Wait
+from upshotd.domain.steps.wait import AudienceWait, Wait
 
 StepKind: TypeAlias = (
     Send
@@ -125,6 +125,30 @@ def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
             yield f"{at}.send", step.kind
         for inner, below in nested(step):
             yield from sends(below, f"{at}.{inner}")
+
+
+def audiences(workflow: Workflow) -> Iterator[tuple[str, str]]:
+    """Yield the audiences that *workflow* names, each with its path."""
+    trigger = workflow.trigger
+    if trigger.type is EventType.AUDIENCE:
+        yield "workflow.trigger.audience.audience_id", trigger.event
+    if trigger.schedule is not None and trigger.schedule.audience_id:
+        yield "workflow.trigger.schedule.audience_id", trigger.schedule.audience_id
+    for index, rule in enumerate(workflow.exits):
+        if rule.audience is not None:
+            yield f"workflow.exits[{index}].audience.audience_id", rule.audience.audience_id
+    yield from _awaited(workflow.steps, "workflow.steps")
+
+
+def _awaited(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, str]]:
+    for index, step in enumerate(steps):
+        at = f"{path}[{index}]"
+        conditions = step.kind.conditions if isinstance(step.kind, Wait) else ()
+        for condition in conditions:
+            if isinstance(condition, AudienceWait):
+                yield f"{at}.wait", condition.change.audience_id
+        for inner, below in nested(step):
+            yield from _awaited(below, f"{at}.{inner}")
 
 
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:

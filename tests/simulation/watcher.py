@@ -1,4 +1,4 @@
-"""The invariants I1 to I17 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I18 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients were told, what providers took and what readers saw
 is kept apart, and held against the rows.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation import accounts, flows
+from tests.simulation import accounts, audiences, flows
 from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
@@ -277,6 +277,8 @@ class Watcher:
                 for row_id, row in rows.items():
                     late = row.due_us is not None and row.due_us < now_us - LATE_US
                     self.expect(not late, f"I8 {row_id} of {workspace_id} is overdue")
+            for text in audiences.overdue(tables, now_us - LATE_US):
+                self.expect(False, f"I8 {text} of {workspace_id} is overdue")
 
     def open_work(self) -> int:
         """Return how many runs and messages are not over."""
@@ -297,6 +299,9 @@ class Watcher:
             self._starts(workspace_id, tables)
             self._limits(workspace_id, tables)
             self._readers(workspace_id, tables)
+            settings = self._sim.database._settings
+            for text in audiences.members(tables, settings, workspace_id, self.latest_us):
+                self.expect(False, f"I18 {workspace_id}: {text}")
             for text in accounts.forgotten(tables, self._erased.get(workspace_id, {}).values()):
                 self.expect(False, f"I17 {workspace_id}: {text}")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from upshotd.application.codec import Codec
 from upshotd.application.ports import (
     Store,
+    StoredWorkflow,
 )
 from upshotd.application.shelf import AUDIENCES, FILLED, TEMPLATES, TOPICS
 from upshotd.domain.audience import Audience
@@ -75,7 +76,7 @@ class DefinitionBook:
                 topics[topic.topic_id] = topic
                 continue
             if version.workflow_id.startswith(AUDIENCES):
-                audiences.append(self._codec.decode_audience(version.definition, version.version))
+                audiences.append(self._audience(known, version))
                 continue
             if version.workflow_id.startswith(FILLED):
                 filled[version.workflow_id.removeprefix(FILLED)] = int(version.definition)
@@ -121,6 +122,13 @@ class DefinitionBook:
         book = replace(book, plans={**book.plans, **found})
         self._books[workspace_id] = book
         return book
+
+    def _audience(self, known: Definitions, stored: StoredWorkflow) -> Audience:
+        """Return an audience, decoded once for each version."""
+        plan = known.audiences.plans.get(stored.workflow_id.removeprefix(AUDIENCES))
+        if plan is not None and plan.audience.version == stored.version:
+            return plan.audience
+        return self._codec.decode_audience(stored.definition, stored.version)
 
     def _plan(self, definition: bytes, version: int) -> Plan:
         return Plan.of(self._codec.decode_workflow(definition, version))

@@ -41,7 +41,7 @@ PAUSE_US: Final = 2_000
 #: Pause where the loop has no room, in microseconds.
 FULL_US: Final = 200_000
 #: Pause between two looks at what others may have left behind, in microseconds.
-INTERVAL_US: Final = 10_000_000
+INTERVAL_US: Final = 30_000_000
 #: How long a replica that is at it is left alone with it; it says so after each page.
 ALONE_US: Final = 30_000_000
 

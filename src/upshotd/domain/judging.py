@@ -99,7 +99,8 @@ def _why(draft: Draft, plan: AudiencePlan, known: Facts) -> str:
 def _is_new(draft: Draft, profile_id: str) -> bool:
     """Return whether nothing happened to the person before this decision."""
     before = draft.state.profiles.get(profile_id)
-    return before is None or before.erased
+    merged = any(merge.into_profile_id == profile_id for merge in draft.changes.merges)
+    return (before is None or before.erased) and not merged
 
 
 def blank(plan: AudiencePlan, profile_id: str, *, ready: bool) -> Membership:

@@ -85,8 +85,8 @@ def fill(draft: Draft, told: AudienceFill) -> FillResult:
         return FillResult()
     if state.profiles[who].erased:
         return FillResult()
-    # What they did before they were erased, and is not emptied yet, is not theirs any more.
-    since_us = state.profiles[who].erase_us
+    # An event from before they were erased, that is not emptied yet, is not theirs any more.
+    since_us = 0 if told.last else state.profiles[who].erase_us
     happening = {
         key: tuple(one for one in some if one[0] > since_us) for key, some in told.happened.items()
     }

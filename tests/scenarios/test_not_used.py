@@ -123,8 +123,10 @@ async def test_messages_from_before_count_by_their_facts(scenario: World):
 
 async def test_what_happens_while_it_is_filled_counts_once(scenario: World):
     await scenario.identify("ana", known=True)
+    await scenario.identify("cleo", known=True)
     await scenario.track("ana", "Paid")
     await scenario.define_audience(PAID, fill=False)
+    await scenario.track("cleo", "Paid")
     await scenario.track("ana", "Seen")
     assert await scenario.members("paid") == set()
     await scenario.track("ana", "Paid", event_id="twice")
@@ -136,6 +138,23 @@ async def test_what_happens_while_it_is_filled_counts_once(scenario: World):
     assert await scenario.members("paid") == {"ana", "ben"}
     row = await scenario.store.audience_rows.unready("default", "paid", "", 10)
     assert row == []
+
+
+async def test_who_changes_after_their_turn_and_before_the_end_is_not_missed(scenario: World):
+    await scenario.identify("ana", plan="free")
+    await scenario.define_audience(Audience("pro", Holds('traits.plan == "pro"')), fill=False)
+
+    class Cut(Fillings):
+        async def _filled(self, filling: Filling) -> None:
+            raise Unavailable("the process was killed here")
+
+    with pytest.raises(Unavailable):
+        await Cut(
+            scenario.store, scenario.loop, scenario.clock, scenario.codec, scenario.book
+        ).finish()
+    await scenario.identify("ana", plan="pro")
+    await scenario.fillings.finish()
+    assert await scenario.members("pro") == {"ana"}
 
 
 async def test_a_crash_in_between_is_made_up_for(scenario: World):

@@ -281,11 +281,12 @@ class Watcher:
                 self.expect(False, f"I8 {text} of {workspace_id} is overdue")
 
     def open_work(self) -> int:
-        """Return how many runs and messages are not over."""
+        """Return how many runs and messages are not over, and how many people time alone moves."""
         count = 0
         for tables in self._sim.database._workspaces.values():
             count += sum(run.active for run in tables.runs.values())
             count += sum(message.state in OPEN for message in tables.messages.values())
+            count += len(list(audiences.overdue(tables, 1 << 62)))
         return count
 
     # the end

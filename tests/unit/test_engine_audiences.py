@@ -362,3 +362,25 @@ def test_a_moment_that_nobody_looked_at_is_passed_over(late: int) -> None:
     sim.now += DAY + late
     sim.advance(0)
     assert sim.members("them") == set()
+
+
+# -- Segment's Engage --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [EventType.IDENTIFY, EventType.TRACK])
+def test_an_audience_of_segments_is_a_trait_in_whichever_call_it_comes(call: EventType) -> None:
+    sim = sim_of(Holds("traits.first_time_shopper == true"))
+    personas = {"computation_class": "audience", "computation_key": "first_time_shopper"}
+    for n, inside in enumerate((True, False)):
+        said = {"first_time_shopper": inside, "audience_key": "first_time_shopper"}
+        event = Event(f"e{n}", call, "ana", context={"personas": personas})
+        fields = {"traits": said} if call is EventType.IDENTIFY else {"properties": said}
+        sim.event(event._replace(name="" if fields.get("traits") else "Audience Entered", **fields))
+        assert sim.members("them") == ({"ana"} if inside else set())
+
+
+def test_a_computed_trait_that_is_no_membership_is_left_to_the_identify() -> None:
+    sim = sim_of(Holds("traits.spent > 5"))
+    context = {"personas": {"computation_key": "spent"}}
+    sim.track("ana", "Trait Computed", properties={"spent": 9}, context=context)
+    assert sim.profile("ana").traits == {}

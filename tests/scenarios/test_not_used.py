@@ -92,7 +92,7 @@ async def test_who_belonged_to_it_before_is_found_and_nothing_starts_for_them(sc
     assert await scenario.members("paid") == {"ana", "ben"}, "what was another's is ben's by now"
     assert sorted(await told(scenario)) == ["ana Matched BACKFILLED", "ben Matched BACKFILLED"]
     assert not [o for o in await scenario.outcomes() if o.run_id]
-    value = (await scenario.store.settings("audience/"))["audience/default/paid"]
+    value = (await scenario.store.settings("audience/"))["audience/default/paid/1"]
     done = filling_of(value)
     assert (done.stage, done.events, done.people, done.moved) == (Stage.DONE, 8, 3, 2)
     await scenario.track("cleo", "Paid")
@@ -200,7 +200,7 @@ async def test_a_trait_alone_is_filled_without_a_look_at_events(scenario: World)
     await scenario.identify("ben", plan="free")
     await scenario.define_audience(Audience("pro", Holds('traits.plan == "pro"')))
     assert await scenario.members("pro") == {"ana"}
-    value = (await scenario.store.settings("audience/"))["audience/default/pro"]
+    value = (await scenario.store.settings("audience/"))["audience/default/pro/1"]
     assert filling_of(value).events == 0
 
 

@@ -65,7 +65,7 @@ def members(tables: Tables, settings: dict[str, str], where: str, now_us: int) -
             continue
         known = audience_codec.decode_audience(versions[-1].definition, versions[-1].version)
         which = known.audience_id
-        filling = filling_of(settings[f"audience/{where}/{which}"])
+        filling = filling_of(settings[f"audience/{where}/{which}/{known.version}"])
         if filling.stage is not Stage.DONE or filling.version != known.version:
             yield f"{which} v{known.version} was not filled: {filling}"
         for profile in tables.profiles.values():

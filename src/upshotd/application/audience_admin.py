@@ -5,7 +5,7 @@ from typing import Final
 
 from upshotd.application import pages
 from upshotd.application.definitions import DefinitionBook
-from upshotd.application.filling import PREFIX, Filling, filling_of
+from upshotd.application.filling import Filling, filling_of, setting
 from upshotd.application.pages import Page
 from upshotd.application.ports import Clock, Defined, Store
 from upshotd.application.shelf import Kept, Shelf
@@ -26,7 +26,7 @@ class Shown:
 
     kept: Kept[Audience]
     members: int
-    #: None before the first version was stored with one.
+    #: Of this version; None where a newer one has taken its place.
     filling: Filling | None
 
 
@@ -68,7 +68,7 @@ class AudienceAdmin:
         """Return one version, the current one for 0. Raises NotFound."""
         kept = await self.shelf.get(workspace_id, audience_id, version)
         members = await self._store.audience_rows.member_count(workspace_id, audience_id)
-        value = await self._store.setting(f"{PREFIX}{workspace_id}/{audience_id}")
+        value = await self._store.setting(setting(workspace_id, audience_id, kept.version))
         return Shown(kept, members, filling_of(value) if value is not None else None)
 
     async def members(

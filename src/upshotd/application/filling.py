@@ -58,6 +58,11 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+def setting(workspace_id: str, audience_id: str, version: int) -> str:
+    """Return the name of the setting that says how far a version is filled."""
+    return f"{PREFIX}{workspace_id}/{audience_id}/{version}"
+
+
 @dataclass(frozen=True, slots=True)
 class Filling:
     """How far an audience is filled."""
@@ -80,8 +85,9 @@ class Filling:
 
     @property
     def name(self) -> str:
-        """The setting that it is kept in: one for each audience."""
-        return f"{PREFIX}{self.workspace_id}/{self.audience_id}"
+        """The setting that it is kept in: one for each version, so that nobody who goes on with an
+        older one writes over it."""
+        return setting(self.workspace_id, self.audience_id, self.version)
 
     def encoded(self) -> str:
         """Return it as the value of a setting."""
@@ -153,13 +159,16 @@ class Fillings:
             if waits and now_us < filling.begin_us + self._settle_us:
                 return filling.begin_us + self._settle_us
             plan = await self._plan(filling)
-            if plan is None or filling.stage is Stage.DONE:
+            if plan is None:
+                await self._store.erased_rows.drop_setting(filling.name)
                 return None
-            following = await self._page(filling, plan)
+            filling = await self._page(filling, plan)
             failpoint("filling.page")
-            if not await self._keep(filling, following):
+            held_us = self._clock.now_us() + ALONE_US
+            held = replace(filling, holder=self._book.owner, until_us=held_us)
+            await self._store.put_setting(filling.name, held.encoded())
+            if filling.stage is Stage.DONE:
                 return None
-            filling = following
             await self._clock.sleep(PAUSE_US)
 
     async def _plan(self, filling: Filling) -> AudiencePlan | None:
@@ -169,15 +178,6 @@ class Fillings:
         plans = self._book.known(filling.workspace_id).audiences.plans
         plan = plans.get(filling.audience_id)
         return plan if plan is not None and plan.audience.version == filling.version else None
-
-    async def _keep(self, before: Filling, filling: Filling) -> bool:
-        """Write how far it is; False where it was defined anew meanwhile."""
-        value = await self._store.setting(filling.name)
-        if value is None or filling_of(value).version != before.version:
-            return False
-        held = replace(filling, holder=self._book.owner, until_us=self._clock.now_us() + ALONE_US)
-        await self._store.put_setting(filling.name, held.encoded())
-        return True
 
     async def _page(self, filling: Filling, plan: AudiencePlan) -> Filling:
         """Do the next page; return how far it is then."""

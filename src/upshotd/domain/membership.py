@@ -84,12 +84,15 @@ def fill(draft: Draft, told: AudienceFill) -> FillResult:
         _of_nobody(draft, plan, row, told)
         return FillResult()
     if state.profiles[who].erased:
+        if row is not None:
+            draft.changes.memberships[who, told.audience_id] = None
         return FillResult()
     # An event from before they were erased, that is not emptied yet, is not theirs any more.
     since_us = 0 if told.last else state.profiles[who].erase_us
-    happening = {
-        key: tuple(one for one in some if one[0] > since_us) for key, some in told.happened.items()
-    }
+    theirs = (
+        (key, [one for one in some if one[0] > since_us]) for key, some in told.happened.items()
+    )
+    happening = {key: tuple(some) for key, some in theirs if some}
     for former_id in told.former_ids:
         former = draft.membership(told.audience_id, former_id)
         if former is not None:

@@ -9,6 +9,7 @@ from tests.flows import delay, email, track, wait_engagement
 from tests.scenarios.examples import documents_of
 from tests.world import DAY, HOUR, MINUTE, START, World
 from upshot.v1 import outcome_pb2 as pb
+from upshotd.application import failpoints
 from upshotd.application.erasing import Erasing
 from upshotd.application.filling import Filling, Fillings, Stage, filling_of
 from upshotd.domain.audience import (
@@ -162,16 +163,20 @@ async def test_a_crash_in_between_is_made_up_for(scenario: World):
         await scenario.ingest(Event(f"p{n}", EventType.TRACK, f"u{n}", name="Paid"))
     await scenario.define_audience(Audience("once", Did("Paid")), fill=False)
 
-    class Cut(Fillings):
-        async def _page(self, filling: Filling, plan: object) -> Filling:
-            if filling.stage is Stage.PEOPLE and filling.people:
-                raise Unavailable("the process was killed here")
-            return await super()._page(filling, plan)  # type: ignore[arg-type]
+    pages: list[int] = []
 
-    cut = Cut(scenario.store, scenario.loop, scenario.clock, scenario.codec, scenario.book)
-    with pytest.raises(Unavailable):
-        await cut.finish()
-    assert len(await scenario.members("once")) == 200
+    def killed() -> None:
+        pages.append(1)
+        if len(pages) == 4:  # events, no more events, a page of people, another one
+            raise Unavailable("the process was killed here")
+
+    failpoints.arm({"filling.page": killed})
+    try:
+        with pytest.raises(Unavailable):
+            await scenario.fillings.finish()
+    finally:
+        failpoints.arm({})
+    assert len(await scenario.members("once")) == 400
     await scenario.fillings.finish()
     assert len(await scenario.members("once")) == 450
     assert len(await told(scenario)) == 450, "nobody is told of twice"

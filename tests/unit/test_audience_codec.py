@@ -124,6 +124,7 @@ def test_faults_of_meaning_are_told_by_path_all_at_once():
         (Holds("event.name == 'x'"), "names 'event'; here only profile and traits can be"),
         (Holds("now > timestamp(traits.until)"), "names 'now'"),
         (Holds("steps.x.opened"), "names 'steps'"),
+        (Holds('"other" in profile.audiences'), "names 'profile.audiences'"),
         (Did("x", "traits.plan == 'pro'"), "names 'traits'; here only event can be"),
         (Did("x", "event.time > now"), "names 'now'"),
     ],

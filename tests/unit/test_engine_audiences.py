@@ -311,6 +311,20 @@ def test_two_audiences_that_start_each_other_come_to_an_end():
     assert 4 <= len(sim.state.runs) <= 10
 
 
+def test_conditions_and_texts_of_workflows_know_which_audiences_somebody_is_in():
+    greet = email(subject="{{ profile.audiences | join }}")
+    trigger = Trigger(EventType.TRACK, "Go", condition='"them" in profile.audiences')
+    sim = sim_of(Did("Paid"), Workflow("flow", trigger, (greet,)))
+    sim.identify("ana", email="ana@example.com")
+    sim.track("ana", "Go")
+    assert not sim.state.runs
+    sim.track("ana", "Paid")
+    sim.track("ana", "Go")
+    (message,) = sim.state.messages.values()
+    assert message.content is not None
+    assert message.content.subject == "them"  # type: ignore[union-attr]
+
+
 # -- people -----------------------------------------------------------------------------------
 
 

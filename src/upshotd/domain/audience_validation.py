@@ -97,7 +97,8 @@ def _leaf(rule: Holds | InGroup | Did | Engaged, path: str, findings: Findings) 
 def _expression(path: str, source: str, roots: frozenset[str], findings: Findings) -> None:
     """Compile a condition that may name *roots* alone: nothing looks again when others change."""
     findings.expression(path, source)
-    others = dict.fromkeys(ROOTS - roots, True)
+    others: dict[str, object] = dict.fromkeys(ROOTS - roots, True)
+    others |= {"profile": {"audiences": True}} if "profile" in roots else {}
     for name in sorted(findings.conditions.values(source, others)) if source else ():
         findings.fault(path, f"names {name!r}; here only {' and '.join(sorted(roots))} can be")
 

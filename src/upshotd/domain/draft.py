@@ -119,6 +119,11 @@ class Draft:
             return self.changes.memberships[key]
         return self.state.memberships.get(profile_id, {}).get(audience_id)
 
+    def audiences(self, profile_id: str) -> tuple[str, ...]:
+        """Return the audiences that a person is in, by their ids."""
+        known = self.definitions.audiences.plans
+        return tuple(a for a in known if (row := self.membership(a, profile_id)) and row.member)
+
     def plan(self, run: Run) -> Plan:
         """Return the plan of the version a run is on."""
         return self.definitions.plans[run.workflow_id, run.workflow_version]

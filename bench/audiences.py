@@ -132,14 +132,12 @@ async def define(server: app.App) -> float:
 def members(database: Path) -> set[str]:
     """Return who is in the audience, read beside the server."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        found = connection.execute(
-            "SELECT i.identity FROM audience_members m JOIN identities i "
-            "ON i.workspace_id = m.workspace_id AND i.profile_id = m.profile_id "
-            "WHERE m.member = 1 AND m.audience_id = ?",
-            (AUDIENCE.audience_id,),
-        ).fetchall()
+        names = connection.execute("SELECT profile_id, substr(identity, 2) FROM identities")
+        known: dict[str, str] = dict(names.fetchall())
+        query = "SELECT profile_id FROM audience_members WHERE member = 1 AND audience_id = ?"
+        found = connection.execute(query, (AUDIENCE.audience_id,)).fetchall()
     connection.close()
-    return {identity[1:] for (identity,) in found}
+    return {known[profile_id] for (profile_id,) in found}
 
 
 async def measure(directory: Path, people: int) -> int:

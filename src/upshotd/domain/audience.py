@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from upshotd.domain.outcome import EngagementKind
@@ -197,6 +197,7 @@ class Verdict:
     due_us: int | None
 
 
+@lru_cache(maxsize=4096)
 def key_of(rule: Behaviour) -> str:
     """Return under which name it is kept what *rule* remembers: the same for equal memories."""
     side = "first" if rule.often.ago_us else "last"

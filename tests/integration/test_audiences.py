@@ -165,5 +165,7 @@ def test_the_command_line_defines_shows_lists_and_tells_why(ask: Ask, tmp_path: 
     event_id = json.loads(runs[0])["event_id"]
     said = ask("why", event_id).stdout
     assert "came into the audience not-used: did" in said
+    told = ask("tail", "--from-start", "--once").stdout
+    assert re.search(r"ana +Audience User Matched +- +not-used +did \"Signed Up\" 3 d ago", told)
     ask("audience", "show", "--version", "2", code=2)
     ask("audience", "show", "nothing", code=1)

@@ -122,6 +122,8 @@ class Draft:
     def audiences(self, profile_id: str) -> tuple[str, ...]:
         """Return the audiences that a person is in, by their ids."""
         known = self.definitions.audiences.plans
+        if not known:
+            return ()
         return tuple(a for a in known if (row := self.membership(a, profile_id)) and row.member)
 
     def plan(self, run: Run) -> Plan:

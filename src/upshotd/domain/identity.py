@@ -130,7 +130,7 @@ def apply(draft: Draft, event: Event, profile: Profile) -> tuple[Profile, tuple[
     if event.type is EventType.IDENTIFY:
         rules = draft.definitions.contact
         changed, warnings = with_traits(profile, event.traits, rules, at_us=event.event_us)
-    elif event.type is EventType.TRACK and (computed := _computed(event)):
+    elif event.context and event.type is EventType.TRACK and (computed := _computed(event)):
         rules = draft.definitions.contact
         changed, _ = with_traits(profile, computed, rules, at_us=event.event_us)
     changed = _with_context(changed, event)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.flows import delay, email, track, wait_engagement
-from tests.sim import DAY, HOUR, START, Sim
+from tests.sim import DAY, HOUR, START, Sim, audiences_of
 from upshotd.domain.audience import (
     AllOf,
     AnyOf,
@@ -23,7 +23,8 @@ from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.state import IdKind
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import AudienceWait, Wait
-from upshotd.domain.stimulus import EraseRequested, PreferenceSet
+from upshotd.domain.stimulus import AudienceDue, AudienceFill, EraseRequested, PreferenceSet
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
 
 #: Signed up three days ago or more, and never used the feature.
@@ -398,3 +399,51 @@ def test_a_computed_trait_that_is_no_membership_is_left_to_the_identify() -> Non
     context = {"personas": {"computation_key": "spent"}}
     sim.track("ana", "Trait Computed", properties={"spent": 9}, context=context)
     assert sim.profile("ana").traits == {}
+
+
+# -- what is left behind -----------------------------------------------------------------------
+
+
+def test_a_moment_of_somebody_who_is_gone_or_of_an_audience_that_is_comes_once():
+    sim = sim_of(Did("Paid", often=Often(within_us=DAY)))
+    sim.track("ana", "Paid")
+    profile_id = sim.profile("ana").profile_id
+    sim.now += DAY
+    nobody = replace(sim.state.memberships[profile_id]["them"], profile_id="gone")
+    sim.state.memberships["gone"] = {"them": nobody}
+    sim.do(AudienceDue("them", "gone"))
+    assert sim.state.memberships["gone"] == {}
+    sim.definitions = replace(sim.definitions, audiences=audiences_of())
+    sim.do(AudienceDue("them", profile_id))
+    row = sim.state.memberships[profile_id]["them"]
+    assert (row.member, row.due_us) == (True, None)
+
+
+def test_what_was_gathered_for_somebody_who_is_erased_or_nobody_is_thrown_away():
+    sim = sim_of(Did("Paid"))
+    sim.track("ana", "Paid")
+    profile_id = sim.profile("ana").profile_id
+    left = sim.state.memberships[profile_id]["them"]
+    sim.do(EraseRequested((IdKind.USER, "ana")))
+    happened = dict(left.happened)
+    sim.do(AudienceFill("them", 1, profile_id, happened))
+    assert not sim.state.memberships[profile_id]
+    sim.state.memberships[profile_id] = {"them": left}
+    sim.do(AudienceFill("them", 1, profile_id, {}, last=True))
+    assert not sim.state.memberships[profile_id]
+    sim.do(AudienceFill("them", 1, "nobody", happened))
+    assert not sim.state.memberships["nobody"]["them"].ready
+    sim.do(AudienceFill("them", 1, "nobody", {}, last=True))
+    assert not sim.state.memberships["nobody"]
+
+
+def test_what_an_erased_person_did_before_is_not_theirs_when_they_are_back():
+    sim = sim_of(Did("Paid"))
+    sim.track("ana", "Paid")
+    profile_id = sim.profile("ana").profile_id
+    known = sim.state.memberships[profile_id]["them"].happened
+    sim.do(EraseRequested((IdKind.USER, "ana")))
+    sim.advance(1)
+    sim.identify("ana", city="Lisbon")
+    sim.do(AudienceFill("them", 1, profile_id, known, ("never-seen",)))
+    assert sim.members("them") == set()

@@ -24,8 +24,9 @@ LIFE_S = 1.5
 SELDOM = ("prune.", "drain.", "cursor.", "define.", "engagement.", "claim.", "lease.")
 CHANCE = 0.2
 #: Points of other programs, and of schedules: a time of theirs comes once a minute at most, and a
-#: server here lives for seconds (tests/application/test_schedules.py crashes there).
-ELSEWHERE = ("relay.", "schedule.")
+#: server here lives for seconds (tests/application/test_schedules.py crashes there). Audiences are
+#: filled only where some are defined (tests/scenarios/test_not_used.py).
+ELSEWHERE = ("relay.", "schedule.", "filling.")
 #: Points of PostgreSQL.
 SHARED = ("lease.",)
 #: Not passed by a database that is there already.

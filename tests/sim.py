@@ -4,13 +4,15 @@ A `Sim` holds one workspace. Each call decides one stimulus and absorbs its chan
 does within a batch; `sent` are the intents nobody has answered yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
+from upshotd.domain.audience import Audience
+from upshotd.domain.audiences import AudiencePlan, Audiences
 from upshotd.domain.definitions import Carrier, Definitions, Policy, listening
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
@@ -23,6 +25,7 @@ from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, IdKind, State, StoredEvent
 from upshotd.domain.stimulus import (
     Answer,
+    AudienceDue,
     CancelRequested,
     CancelResult,
     EngagementArrived,
@@ -95,6 +98,7 @@ class Sim:
     )
 
     policy: Policy = field(default_factory=Policy)
+    audiences: Sequence[Audience] = ()
 
     def __post_init__(self) -> None:
         conditions, templates = _LANGUAGES
@@ -122,6 +126,7 @@ class Sim:
             listening=listening(plans),
             policy=self.policy,
             zones=zone,
+            audiences=audiences_of(*self.audiences),
             owner="me",
         )
 
@@ -132,6 +137,8 @@ class Sim:
         """Decide one stimulus and absorb what follows."""
         decision = decide(WORKSPACE, self.definitions, self.state, stimulus, self.now, self.ids)
         self.state.absorb(decision.changes)
+        for accepted in decision.changes.events.values():
+            self.events.setdefault(accepted.event.event_id, accepted.event)
         self.changes = decision.changes
         self.outcomes += decision.changes.outcomes
         return decision.answer
@@ -197,15 +204,27 @@ class Sim:
             messages = [
                 (m.due_us, 1, m.message_id) for m in self.state.messages.values() if m.due_us
             ]
-            due = sorted(d for d in runs + messages if d[0] <= target)
+            memberships = [
+                (m.due_us, 2, f"{m.audience_id} {m.profile_id}")
+                for rows in self.state.memberships.values()
+                for m in rows.values()
+                if m.due_us
+            ]
+            due = sorted(d for d in runs + messages + memberships if d[0] <= target)
             if not due:
                 break
-            due_us, is_message, which = due[0]
+            due_us, kind, which = due[0]
             self.now = max(self.now, due_us)
-            self.do(MessageDue(which) if is_message else RunDue(which))
+            self.do((RunDue, MessageDue, _audience_due)[kind](which))
         self.now = target
 
     # what can be seen
+
+    def members(self, audience_id: str) -> set[str]:
+        """The user ids of those in an audience."""
+        rows = self.state.memberships
+        inside = (p for p, of in rows.items() if audience_id in of and of[audience_id].member)
+        return {self.state.profiles[profile_id].user_id for profile_id in inside}
 
     @property
     def sent(self) -> list[Message]:
@@ -237,3 +256,13 @@ class Sim:
     def whats(self, index: int = -1) -> list[str]:
         """What the run's timeline says."""
         return [entry.what for entry in self.run(index).timeline]
+
+
+def _audience_due(name: str) -> AudienceDue:
+    return AudienceDue(*name.split(" "))
+
+
+def audiences_of(*audiences: Audience, filled: bool = True) -> Audiences:
+    """Audiences in force, of version 1 where they have none."""
+    first = (replace(audience, version=audience.version or 1) for audience in audiences)
+    return Audiences.of(AudiencePlan.of(audience, filled=filled) for audience in first)

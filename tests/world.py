@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from tests.fakes import ManualClock, SeededIds
 from tests.sim import DAY, HOUR, MINUTE, START, PlainLinks, email, phone
 from upshot.v1 import event_pb2, outcome_pb2, service_pb2
+from upshotd import shelves
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import event_codec
 from upshotd.adapters.grpc.codec import ContractCodec
@@ -19,6 +20,7 @@ from upshotd.application.breakers import Breakers
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.fetching import Fetchers
+from upshotd.application.filling import Fillings
 from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
@@ -26,6 +28,8 @@ from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.application.schedules import Schedules
 from upshotd.domain import addresses
 from upshotd.domain.breaker import Rules
+from upshotd.domain import audience_validation
+from upshotd.domain.audience import Audience
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.fetching import Fetch, Fetched, FetchResult
@@ -167,6 +171,15 @@ class World:
         self.fetchers = Fetchers(self.fetcher, self.loop.settle)
         self.loop.attach(self.dispatcher, self.fetchers)
         self.schedules = Schedules(store, self.loop, self.clock, self.codec, self.book)
+        self.fillings = Fillings(store, self.loop, self.clock, self.codec, self.book)
+        self.audiences = shelves.audiences(
+            store,
+            self.clock,
+            self.codec,
+            lambda a: audience_validation.validate(a, self.conditions, self.templates, zone),
+            self.book.refresh,
+            self.fillings.wake,
+        )
         self.lab = Lab(store, self.clock, self.loop, self.schedules)
         self._counter = 0
         self._working: asyncio.Task[None] | None = None
@@ -194,6 +207,19 @@ class World:
             workflow_id = workflow.workflow_id
             await self.store.define(workspace_id, workflow_id, definition, None, now_us)
             await self.book.refresh(workspace_id)
+
+    async def define_audience(self, *audiences: Audience, fill: bool = True) -> None:
+        """Define audiences, and let them be filled."""
+        for audience in audiences:
+            await self.audiences.define(WORKSPACE, audience, validate_only=False)
+        if fill:
+            await self.fillings.finish()
+
+    async def members(self, audience_id: str) -> set[str]:
+        """Return the user ids of who is in an audience, anonymous ones as they are."""
+        rows = await self.store.audience_rows.members(WORKSPACE, audience_id, "", 100_000)
+        people = await self.store.profiles(WORKSPACE, {row.profile_id for row in rows})
+        return {person.user_id or person.anonymous_ids[0] for person in people.values()}
 
     def event(self, event: Event) -> Event:
         """Return *event* as the contract's codec would have made it."""

@@ -33,6 +33,7 @@ from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
+from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
@@ -41,6 +42,7 @@ from upshotd.application.experiments import Experiments
 from upshotd.application.failpoints import failpoint
 from upshotd.application.fetching import Fetchers
 from upshotd.application.health import ProviderHealth
+from upshotd.application.filling import Fillings
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
@@ -58,7 +60,8 @@ from upshotd.application.workflows import Workflows
 from upshotd.certificates import edge_context, grpc_credentials
 from upshotd.config import IN_MEMORY, Settings
 from upshotd.config_network import Address
-from upshotd.domain import template_validation
+from upshotd.domain import audience_validation, template_validation
+from upshotd.domain.audience import Audience
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.errors import Violation
 from upshotd.domain.names import MESSAGE_ROOTS
@@ -323,6 +326,9 @@ class _Start:
         erasing = Erasing(store.erased_rows, loop, clock, self._codec, settle_us=settle_us)
         self._beside(erasing.run())
 
+        fillings = Fillings(store, loop, clock, self._codec, book, settle_us=settle_us)
+        self._beside(fillings.run())
+
         def wake() -> None:
             in_flight.wake()
             schedules.wake()
@@ -332,6 +338,10 @@ class _Start:
             store, clock, self._codec, self._template_faults, book.refresh
         )
         topics = shelves.topics(store, clock, self._codec, book.refresh)
+        shelf = shelves.audiences(
+            store, clock, self._codec, self._audience_faults, book.refresh, fillings.wake
+        )
+        audiences = AudienceAdmin(store, shelf, book, clock)
         preferences = Preferences(store, loop, clock, topics)
         rules = contact_rules(settings.contact, settings.default_region)
         suppressions = Suppressions(store, loop, rules)
@@ -351,6 +361,7 @@ class _Start:
                 Experiments(store, workflows),
                 loop,
                 health,
+                audiences,
             ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,
@@ -373,6 +384,10 @@ class _Start:
 
     def _faults(self, workflow: Workflow) -> Faults:
         return validate(workflow, self._conditions, self._templates, zones.zone)
+
+    def _audience_faults(self, audience: Audience) -> tuple[Violation, ...]:
+        languages = (self._conditions, self._templates, zones.zone)
+        return audience_validation.validate(audience, *languages)
 
     def _template_faults(self, template: Template) -> tuple[Violation, ...]:
         languages = (self._conditions, self._templates, zones.zone)

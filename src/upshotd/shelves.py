@@ -1,12 +1,14 @@
-"""What is defined beside workflows, each kind on a shelf of its own: templates and topics."""
+"""What is defined beside workflows, each kind on its shelf: templates, topics and audiences."""
 
 from collections.abc import Awaitable, Callable
 
 from upshotd.adapters.grpc import topic_codec
 from upshotd.application import shelf
 from upshotd.application.codec import Codec
-from upshotd.application.ports import Clock, Store
+from upshotd.application.filling import Filling
+from upshotd.application.ports import Clock, Store, Task
 from upshotd.application.shelf import Kind, Shelf
+from upshotd.domain.audience import Audience
 from upshotd.domain.consent import Topic
 from upshotd.domain.errors import Violation
 from upshotd.domain.template import Template
@@ -40,5 +42,34 @@ def topics(
         codec.encode_topic,
         codec.decode_topic,
         topic_codec.faults,
+    )
+    return Shelf(store, clock, kind, refresh)
+
+
+def audiences(
+    store: Store,
+    clock: Clock,
+    codec: Codec,
+    faults: Callable[[Audience], tuple[Violation, ...]],
+    refresh: Callable[[str], Awaitable[None]],
+    wake: Callable[[], None],
+) -> Shelf[Audience]:
+    """Return where audiences are kept; *wake* is called when one is to be filled."""
+
+    def task(workspace_id: str, audience: Audience) -> Task:
+        def fill(version: int) -> tuple[str, str]:
+            begun = Filling(workspace_id, audience.audience_id, version, clock.now_us())
+            return begun.name, begun.encoded()
+
+        return fill
+
+    kind: Kind[Audience] = Kind(
+        shelf.AUDIENCES,
+        lambda audience: audience.audience_id,
+        codec.encode_audience,
+        codec.decode_audience,
+        faults,
+        task,
+        wake,
     )
     return Shelf(store, clock, kind, refresh)

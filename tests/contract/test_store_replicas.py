@@ -14,6 +14,7 @@ from tests.stores import encode
 from upshotd.adapters.storage import leases
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.application.ports import Subscription
+from upshotd.domain.audience import Membership
 from upshotd.domain.errors import LeaseLost
 from upshotd.domain.message import MessageState
 from upshotd.domain.state import Wanted
@@ -254,3 +255,18 @@ async def test_the_clock_of_the_database_is_told_with_every_beat() -> None:
         await store.close()
     assert len(told) == 2
     assert 0 < told[1] - told[0] < 10_000_000
+
+
+async def test_a_moment_of_an_audience_is_claimed_by_one_and_free_when_that_is_gone(
+    replicas: Replicas,
+) -> None:
+    one, two = await replicas.another("one"), await replicas.another("two")
+    row = Membership("vip", "profile-ana", due_us=NOON)
+    written = changes()
+    written.memberships["profile-ana", "vip"] = row
+    await one.commit([written])
+    assert [due.audience_id for due in await one.claim(NOON, 9)] == ["vip"]
+    assert await two.claim(NOON, 9) == []
+    await replicas.expire("one")
+    await two._replica.beat()  # type: ignore[union-attr]
+    assert [due.profile_id for due in await two.claim(NOON, 9)] == ["profile-ana"]

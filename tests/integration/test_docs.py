@@ -9,10 +9,10 @@ from yaml.nodes import Node
 
 from tests.contract.push_worlds import account_json
 from tests.sim import DAY, HOUR, Sim
-from upshot.v1 import admin_pb2
+from upshot.v1 import admin_pb2, audience_pb2
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.cel import CelConditions
-from upshotd.adapters.grpc import template_codec, topic_codec, workflow_codec
+from upshotd.adapters.grpc import audience_codec, template_codec, topic_codec, workflow_codec
 from upshotd.adapters.providers.build import CHANNELS, build
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.relay.settings import relay_settings
@@ -23,7 +23,7 @@ from upshotd.cli.define import kind_of
 from upshotd.cli.reading import Reader
 from upshotd.cli.why import REASONS, WORDS
 from upshotd.config import VARIABLES, Settings, load
-from upshotd.domain import explanation, template_validation
+from upshotd.domain import audience_validation, explanation, template_validation
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.validation import validate
@@ -60,6 +60,9 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
             faults = [fault.field for fault in topic_codec.topic(topic)[1]]
             yield Workflow(topic.topic_id, Trigger(None), ()), [*map(str, reader.faults), *faults]
             continue
+        if kind_of(node) == "audience":
+            yield _audience(node, reader)
+            continue
         message = pb.Workflow()
         reader.message(node, message, "workflow")
         workflow, form = workflow_codec.workflow(message)
@@ -67,6 +70,18 @@ def workflows_of(text: str) -> Iterator[tuple[Workflow, list[str]]]:
         wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
         wrong += [f"{v.field} {v.description}" for v in (*form, *found.violations)]
         yield workflow, wrong + [f"warning: {v.field} {v.description}" for v in found.warnings]
+
+
+def _audience(node: Node, reader: Reader) -> tuple[Workflow, list[str]]:
+    """Return the faults of an audience, as those of a workflow that does nothing."""
+    written = audience_pb2.Audience()
+    reader.message(node, written, "audience")
+    audience, form = audience_codec.audience(written)
+    languages = (CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone)
+    found = audience_validation.validate(audience, *languages)
+    wrong = [f"{fault.path} {fault.text}" for fault in reader.faults]
+    wrong += [f"{v.field} {v.description}" for v in (*form, *found)]
+    return Workflow(audience.audience_id, Trigger(None), ()), wrong
 
 
 def _template(node: Node, reader: Reader) -> Iterator[tuple[Workflow, list[str]]]:
@@ -84,7 +99,7 @@ def _template(node: Node, reader: Reader) -> Iterator[tuple[Workflow, list[str]]
 
 def whole(snippet: str) -> str:
     """Make a workflow of a snippet that shows a part: only steps, or all but the steps."""
-    if snippet.startswith(("template_id:", "topic_id:")):
+    if snippet.startswith(("template_id:", "topic_id:", "audience_id:")):
         return snippet
     if snippet.startswith("- "):
         snippet = f"steps:\n{snippet}"

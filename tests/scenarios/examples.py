@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from upshot.v1 import admin_pb2, workflow_pb2
-from upshotd.adapters.grpc import template_codec, topic_codec, workflow_codec
+from upshot.v1 import admin_pb2, audience_pb2, workflow_pb2
+from upshotd.adapters.grpc import audience_codec, template_codec, topic_codec, workflow_codec
 from upshotd.cli import yamlfile
 from upshotd.cli.define import kind_of
 from upshotd.cli.reading import Reader
+from upshotd.domain.audience import Audience
 from upshotd.domain.consent import Topic
 from upshotd.domain.errors import Violation
 from upshotd.domain.template import Template
@@ -22,11 +23,12 @@ class Documents(NamedTuple):
     topics: list[Topic]
     templates: list[Template]
     workflows: list[Workflow]
+    audiences: list[Audience]
 
 
 def documents_of(name: str) -> Documents:
     """Return what an example defines."""
-    found = Documents([], [], [])
+    found = Documents([], [], [], [])
     for node in yamlfile.documents((EXAMPLES / f"{name}.yaml").read_text()):
         faults: tuple[Violation, ...] = ()
         match kind_of(node):
@@ -40,6 +42,11 @@ def documents_of(name: str) -> Documents:
                 Reader().message(node, said, "topic")
                 topic, faults = topic_codec.topic(said)
                 found.topics.append(topic)
+            case "audience":
+                people = audience_pb2.Audience()
+                Reader().message(node, people, "audience")
+                audience, faults = audience_codec.audience(people)
+                found.audiences.append(audience)
             case _:
                 message = workflow_pb2.Workflow()
                 Reader().message(node, message, "workflow")

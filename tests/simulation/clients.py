@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from tests.simulation import flows, policies
+from tests.simulation import audiences, flows, policies
 from tests.simulation.node import Server
 from upshot.v1 import event_pb2
 from upshotd.adapters.grpc import event_codec
@@ -223,6 +223,8 @@ class Operator:
             for topic_id, default in policies.topics(self._chance).items():
                 await self._define_topic(workspace_id, Topic(topic_id, default=default))
             await self._define_templates(workspace_id)
+            for name in audiences.NAMES:
+                await self._define_audience(workspace_id, name)
             for name in flows.NAMES:
                 await self._define(workspace_id, name)
 
@@ -231,6 +233,20 @@ class Operator:
             try:
                 await self._sim.node().call(
                     lambda server: server.topics.define(workspace_id, topic, validate_only=False)
+                )
+            except UpshotError:
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def _define_audience(self, workspace_id: str, name: str) -> None:
+        audience = audiences.audience(self._chance, name, self._sim.unit_us)
+        while True:
+            try:
+                await self._sim.node().call(
+                    lambda server: server.audiences.define(
+                        workspace_id, audience, validate_only=False
+                    )
                 )
             except UpshotError:
                 await asyncio.sleep(1.0)
@@ -279,6 +295,8 @@ class Operator:
             workspace_id = self._chance.choice(WORKSPACES)
             if self._sim.faults.strikes("redefine", 0.5):
                 await self._define(workspace_id, self._chance.choice(flows.NAMES))
+            if self._sim.faults.strikes("regroup", 0.5):
+                await self._define_audience(workspace_id, self._chance.choice(audiences.NAMES))
             if self._sim.faults.strikes("retell", 0.2):
                 await self._define_templates(workspace_id)
             if self._sim.faults.strikes("cancel", 0.3):

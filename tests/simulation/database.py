@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from tests.simulation.virtual import Process
 from upshotd.adapters.memory import MemoryStore
+from upshotd.adapters.memory.due import MESSAGE
 from upshotd.adapters.storage.running import Running
 from upshotd.application.ports import Due
 from upshotd.domain.errors import LeaseLost, Unavailable, UpshotError
@@ -110,6 +111,8 @@ class SimDatabase(MemoryStore):
                 self.claims.pop((changes.workspace_id, run_id), None)
             for message_id, message in changes.messages.items():
                 self.claims[changes.workspace_id, message_id] = message.owner
+            for profile_id, audience_id in changes.memberships:
+                self.claims.pop((changes.workspace_id, f"{profile_id} {audience_id}"), None)
 
     def fenced(self, owner: str) -> bool:
         """Return whether somebody has taken over what *owner* had."""
@@ -122,11 +125,11 @@ class SimDatabase(MemoryStore):
         found = self._timers.due(now_us, limit + len(self.claims))
         free = [due for due in found if self._free(due, owner)][:limit]
         for due in free:
-            self.claims[due.workspace_id, due.run_id or due.message_id] = owner
+            self.claims[due.workspace_id, due.key] = owner
         return free
 
     def _free(self, due: Due, owner: str) -> bool:
-        holder = self.claims.get((due.workspace_id, due.run_id or due.message_id), "")
+        holder = self.claims.get((due.workspace_id, due.key), "")
         return holder in ("", owner) or holder not in self.leases
 
     def _release(self, owners: set[str] | None) -> None:
@@ -142,7 +145,7 @@ class SimDatabase(MemoryStore):
             ):
                 held = self._tables(workspace_id).messages
                 held[row_id] = replace(message, due_us=_LONG_AGO_US)
-                self._timers.add((_LONG_AGO_US, row_id, workspace_id, True))
+                self._timers.add((_LONG_AGO_US, row_id, workspace_id, MESSAGE))
 
 
 class Network(Protocol):
@@ -189,6 +192,10 @@ class SimStore:
     @property
     def erased_rows(self) -> "SimErasedRows":
         return SimErasedRows(self)
+
+    @property
+    def audience_rows(self) -> "SimRows":
+        return SimRows(self, self._database.audience_rows)
 
     @property
     def partitions(self) -> int:
@@ -310,6 +317,18 @@ class SimErasedRows:
     @property
     def _rows(self) -> Any:
         return self._store._database.erased_rows
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        method = getattr(self._rows, name)
+        return lambda *args, **named: self._store.ask(lambda: at_once(method(*args, **named)))
+
+
+class SimRows:
+    """Rows that are read by methods of their own, over the same network."""
+
+    def __init__(self, store: SimStore, rows: Any) -> None:
+        self._store = store
+        self._rows = rows
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         method = getattr(self._rows, name)

@@ -48,6 +48,7 @@ FAULTS = {
     "choose": 0.5,
     "list": 0.5,
     "retell": 0.4,
+    "regroup": 0.5,
     "merge": 0.5,
     "erase": 0.4,
     # devices

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import time
 
+from tests.simulation import audiences
+from upshotd.domain.audience import Change, Transition
 from upshotd.domain.event import EventType
 from upshotd.domain.fetching import HttpMethod
 from upshotd.domain.message import Channel, Content, Email, Purpose, Push, Sms, Webhook
@@ -30,7 +32,7 @@ from upshotd.domain.steps.send import OnUnknown, Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
+from upshotd.domain.steps.wait import AudienceWait, EngagementWait, EventWait, Wait, WaitCondition
 from upshotd.domain.template import CONTENT, Template
 from upshotd.domain.values import replace
 from upshotd.domain.window import Window
@@ -49,7 +51,7 @@ STARTS = ("Start A", "Start B", "Start C")
 MIDDLES = ("Used", "Paid", "Seen")
 TOPICS = ("", "news", "orders")
 #: Workflows of a workspace; the last one starts by enrolment only.
-NAMES = ("always", "once", "ever", "listed", "grouped", "gathered", "timed", "enrolled")
+NAMES = ("always", "once", "ever", "listed", "grouped", "gathered", "timed", "moved", "enrolled")
 #: Says which workspace it is of, so that one that crosses over is seen.
 TEXTS = ("{{ traits.home }}: hello", "{{ traits.home }}: {{ event.name }}", "{{ traits.home }}")
 FAULTY = "{{ traits.home }} {{ traits.never_set }}"
@@ -159,6 +161,9 @@ def a_wait(scope: Scope) -> StepKind:
         condition = scope.chance.choice(("", "event.properties.n > 3"))
         since = scope.chance.random() < 0.3
         conditions.append(EventWait(scope.chance.choice(MIDDLES), condition, since))
+    if scope.chance.random() < 0.2:
+        which = scope.chance.choice(audiences.NAMES)
+        conditions.append(AudienceWait(Change(which, scope.chance.choice(list(Transition)))))
     return Wait(
         tuple(conditions),
         scope.duration(),
@@ -317,17 +322,26 @@ def workflow(chance: random.Random, workflow_id: str, unit_us: int) -> Workflow:
         times = Schedule(chance.choice(("8 0 1 1 *", "8,20 0 1 1 *", "20 0 1 1 *")))
         timed = replace(trigger, schedule=times, condition=chance.choice(("", CONDITIONS[0])))
         trigger = chance.choice((timed, Trigger(None)))
+    if trigger.type is EventType.AUDIENCE:
+        which, transition = chance.choice(("active", "away")), chance.choice(list(Transition))
+        trigger = replace(trigger, event=which, transition=transition)
     begin = (*_crowded(scope), first) if workflow_id == "gathered" else (first,)
     return Workflow(
         workflow_id,
         trigger,
         begin + steps(replace(scope, sends=("first",)), 1, 2 if workflow_id == "timed" else 5),
         reentry=REENTRIES.get(workflow_id, Reentry(ReentryMode.ONCE_ACTIVE)),
-        exits=(ExitRule("Used"),) if chance.random() < 0.5 else (),
+        exits=_exits(chance),
         topic=chance.choice(TOPICS),
         purpose=chance.choice(list(Purpose)),
         cancellation_key="event.name" if chance.random() < 0.5 else "",
     )
+
+
+def _exits(chance: random.Random) -> tuple[ExitRule, ...]:
+    """By an event, by an audience, or never."""
+    change = Change(chance.choice(audiences.NAMES), chance.choice(list(Transition)))
+    return chance.choice(((), (), (ExitRule("Used"),), (ExitRule(audience=change),)))
 
 
 def templates(chance: random.Random) -> list[Template]:
@@ -363,6 +377,7 @@ TRIGGERS = {
     "grouped": Trigger(EventType.GROUP),
     "gathered": Trigger(EventType.TRACK, STARTS[0]),
     "timed": Trigger(EventType.SCHEDULED),
+    "moved": Trigger(EventType.AUDIENCE, "active", transition=Transition.ENTER),
     "enrolled": Trigger(None),
 }
 REENTRIES = {

@@ -11,6 +11,7 @@ from tests.sim import PlainLinks, email, phone
 from tests.simulation.database import OUTSIDE, SimStore
 from tests.simulation.fetching import SimFetcher
 from tests.simulation.virtual import Process
+from upshotd import shelves
 from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.grpc import topic_codec
 from upshotd.adapters.grpc.codec import ContractCodec
@@ -22,6 +23,7 @@ from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
 from upshotd.application.erasing import Erasing
 from upshotd.application.fetching import Fetchers
+from upshotd.application.filling import Fillings
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
@@ -32,6 +34,7 @@ from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
 from upshotd.domain.breaker import Rules
+from upshotd.domain.audience import Audience
 from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Carrier, Definitions
 from upshotd.domain.errors import Unavailable, UpshotError
@@ -111,11 +114,13 @@ class Server:
     workflows: Workflows
     topics: Shelf[Topic]
     templates: Shelf[Template]
+    audiences: Shelf[Audience]
     working: "asyncio.Task[None]"
     moving: "asyncio.Task[None]"
     timing: "asyncio.Task[None]"
     erasing: Erasing
     forgetting: "asyncio.Task[None]"
+    filling: "asyncio.Task[None]"
 
 
 class Node:
@@ -221,6 +226,7 @@ class Node:
         loop.attach(dispatcher, fetchers)
         in_flight = InFlight(store, loop, clock)
         schedules = Schedules(store, loop, clock, sim.codec, book)
+        fillings = Fillings(store, loop, clock, sim.codec, book, settle_us=sim.settle_us)
         erasing = Erasing(store.erased_rows, loop, clock, OpaqueLog(), settle_us=sim.settle_us)
 
         def wake() -> None:
@@ -259,11 +265,15 @@ class Node:
             ),
             topics=Shelf(store, clock, topic, book.refresh),
             templates=Shelf(store, clock, letter, book.refresh),
+            audiences=shelves.audiences(
+                store, clock, sim.codec, lambda _: (), book.refresh, fillings.wake
+            ),
             working=asyncio.create_task(loop.run()),
             moving=asyncio.create_task(in_flight.run()),
             timing=asyncio.create_task(schedules.run()),
             erasing=erasing,
             forgetting=asyncio.create_task(erasing.run()),
+            filling=asyncio.create_task(fillings.run()),
         )
         if store.shared:
             await watch(store, wakeups, clock)

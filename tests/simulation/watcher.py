@@ -1,4 +1,4 @@
-"""The invariants I1 to I21 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I22 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients, providers and readers were told is kept apart.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation import accounts, flows, trials
+from tests.simulation import accounts, audiences, flows, trials
 from tests.simulation.providers import Taken
 from tests.validators import Seen
 from upshot.v1 import event_pb2
@@ -282,13 +282,16 @@ class Watcher:
                 for row_id, row in rows.items():
                     late = row.due_us is not None and row.due_us < now_us - LATE_US
                     self.expect(not late, f"I8 {row_id} of {workspace_id} is overdue")
+            for text in audiences.overdue(tables, now_us - LATE_US):
+                self.expect(False, f"I8 {text} of {workspace_id} is overdue")
 
     def open_work(self) -> int:
-        """Return how many runs and messages are not over."""
+        """Return how many runs and messages are not over, and how many people time alone moves."""
         count = 0
         for tables in self._sim.database._workspaces.values():
             count += sum(run.active for run in tables.runs.values())
             count += sum(message.state in OPEN for message in tables.messages.values())
+            count += len(list(audiences.overdue(tables, 1 << 62)))
         return count
 
     # the end
@@ -303,6 +306,9 @@ class Watcher:
             self._limits(workspace_id, tables)
             self._readers(workspace_id, tables)
             self._trials.final(workspace_id, tables)
+            settings = self._sim.database._settings
+            for text in audiences.members(tables, settings, workspace_id, self.latest_us):
+                self.expect(False, f"I22 {workspace_id}: {text}")
             for text in accounts.forgotten(tables, self._erased.get(workspace_id, {}).values()):
                 self.expect(False, f"I17 {workspace_id}: {text}")
 

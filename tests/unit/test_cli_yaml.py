@@ -120,7 +120,7 @@ nonsense: 1
         "workflow.workflow_id": "1: is a number, 5; write it in quotes if it is a text",
         "workflow.trigger.identify": (
             "2: excludes `track` of line 2; give one of track, identify, group, page, screen, "
-            "schedule, invoke"
+            "audience, schedule, invoke"
         ),
         "workflow.steps[0].send.channel": "5: 'email' is no Channel; did you mean CHANNEL_EMAIL?",
         "workflow.steps[0].send.email.subject": (

@@ -81,7 +81,7 @@ def test_what_is_empty_is_left_out() -> None:
 def test_messages_and_custom_facts_go_out_and_runs_stay_unless_selected(kind: OutcomeKind) -> None:
     found = track_call(outcome(kind), RULES)
 
-    exported = kind.name.startswith("MESSAGE_") or kind is OutcomeKind.CUSTOM
+    exported = kind.name.startswith(("MESSAGE_", "AUDIENCE_")) or kind is OutcomeKind.CUSTOM
     assert (found is not NotExported.NOT_SELECTED) is exported
     if kind is not OutcomeKind.UNSPECIFIED:
         chosen = CallRules(version="1", kinds=frozenset({kind}))

@@ -124,6 +124,31 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.ListTopicsRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.ListTopicsResponse.FromString,
                 _registered_method=True)
+        self.DefineAudience = channel.unary_unary(
+                '/upshot.v1.AdminService/DefineAudience',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.DefineAudienceRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.DefineAudienceResponse.FromString,
+                _registered_method=True)
+        self.GetAudience = channel.unary_unary(
+                '/upshot.v1.AdminService/GetAudience',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.GetAudienceRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.GetAudienceResponse.FromString,
+                _registered_method=True)
+        self.ListAudiences = channel.unary_unary(
+                '/upshot.v1.AdminService/ListAudiences',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ListAudiencesRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ListAudiencesResponse.FromString,
+                _registered_method=True)
+        self.ListAudienceMembers = channel.unary_unary(
+                '/upshot.v1.AdminService/ListAudienceMembers',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.ListAudienceMembersRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.ListAudienceMembersResponse.FromString,
+                _registered_method=True)
+        self.GetAudienceMember = channel.unary_unary(
+                '/upshot.v1.AdminService/GetAudienceMember',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.GetAudienceMemberRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.GetAudienceMemberResponse.FromString,
+                _registered_method=True)
         self.GetPreferences = channel.unary_unary(
                 '/upshot.v1.AdminService/GetPreferences',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetPreferencesRequest.SerializeToString,
@@ -332,6 +357,53 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DefineAudience(self, request, context):
+        """Stores an audience, or a new immutable version of an existing one.
+
+        Who comes in and who leaves is found from then on; who belonged to it before is found in the
+        background, with its progress in GetAudience. Fails with INVALID_ARGUMENT naming every fault at
+        once by path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAudience(self, request, context):
+        """Returns the current version of an audience, or another one.
+
+        Fails with NOT_FOUND for an unknown audience or version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudiences(self, request, context):
+        """Lists the current version of each audience, by id.
+
+        Fails with INVALID_ARGUMENT for a bad page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudienceMembers(self, request, context):
+        """Lists who is in an audience.
+
+        Fails with NOT_FOUND for an unknown audience, INVALID_ARGUMENT for a bad page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAudienceMember(self, request, context):
+        """Returns what an audience says of one person, and why.
+
+        Fails with NOT_FOUND for an unknown audience or person, INVALID_ARGUMENT without an id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPreferences(self, request, context):
         """Returns what holds for a person, for each topic that is defined.
 
@@ -495,6 +567,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListTopics,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.ListTopicsRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.ListTopicsResponse.SerializeToString,
+            ),
+            'DefineAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.DefineAudience,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.DefineAudienceRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.DefineAudienceResponse.SerializeToString,
+            ),
+            'GetAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAudience,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.GetAudienceRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.GetAudienceResponse.SerializeToString,
+            ),
+            'ListAudiences': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudiences,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ListAudiencesRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ListAudiencesResponse.SerializeToString,
+            ),
+            'ListAudienceMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudienceMembers,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.ListAudienceMembersRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.ListAudienceMembersResponse.SerializeToString,
+            ),
+            'GetAudienceMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAudienceMember,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.GetAudienceMemberRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.GetAudienceMemberResponse.SerializeToString,
             ),
             'GetPreferences': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPreferences,
@@ -1000,6 +1097,141 @@ class AdminService(object):
             '/upshot.v1.AdminService/ListTopics',
             upshot_dot_v1_dot_admin__pb2.ListTopicsRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.ListTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/DefineAudience',
+            upshot_dot_v1_dot_admin__pb2.DefineAudienceRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.DefineAudienceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/GetAudience',
+            upshot_dot_v1_dot_admin__pb2.GetAudienceRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.GetAudienceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudiences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListAudiences',
+            upshot_dot_v1_dot_admin__pb2.ListAudiencesRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ListAudiencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudienceMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/ListAudienceMembers',
+            upshot_dot_v1_dot_admin__pb2.ListAudienceMembersRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.ListAudienceMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAudienceMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/GetAudienceMember',
+            upshot_dot_v1_dot_admin__pb2.GetAudienceMemberRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.GetAudienceMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

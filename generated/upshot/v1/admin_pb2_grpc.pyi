@@ -129,6 +129,33 @@ class AdminServiceStub:
 
     Fails with INVALID_ARGUMENT for a bad page.
     """
+    DefineAudience: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DefineAudienceRequest, _admin_pb2.DefineAudienceResponse]
+    """Stores an audience, or a new immutable version of an existing one.
+
+    Who comes in and who leaves is found from then on; who belonged to it before is found in the
+    background, with its progress in GetAudience. Fails with INVALID_ARGUMENT naming every fault at
+    once by path.
+    """
+    GetAudience: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetAudienceRequest, _admin_pb2.GetAudienceResponse]
+    """Returns the current version of an audience, or another one.
+
+    Fails with NOT_FOUND for an unknown audience or version.
+    """
+    ListAudiences: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAudiencesRequest, _admin_pb2.ListAudiencesResponse]
+    """Lists the current version of each audience, by id.
+
+    Fails with INVALID_ARGUMENT for a bad page.
+    """
+    ListAudienceMembers: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAudienceMembersRequest, _admin_pb2.ListAudienceMembersResponse]
+    """Lists who is in an audience.
+
+    Fails with NOT_FOUND for an unknown audience, INVALID_ARGUMENT for a bad page.
+    """
+    GetAudienceMember: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetAudienceMemberRequest, _admin_pb2.GetAudienceMemberResponse]
+    """Returns what an audience says of one person, and why.
+
+    Fails with NOT_FOUND for an unknown audience or person, INVALID_ARGUMENT without an id.
+    """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPreferencesRequest, _admin_pb2.GetPreferencesResponse]
     """Returns what holds for a person, for each topic that is defined.
 
@@ -272,6 +299,33 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists topics, by id.
 
     Fails with INVALID_ARGUMENT for a bad page.
+    """
+    DefineAudience: _aio.UnaryUnaryMultiCallable[_admin_pb2.DefineAudienceRequest, _admin_pb2.DefineAudienceResponse]  # type: ignore[assignment]
+    """Stores an audience, or a new immutable version of an existing one.
+
+    Who comes in and who leaves is found from then on; who belonged to it before is found in the
+    background, with its progress in GetAudience. Fails with INVALID_ARGUMENT naming every fault at
+    once by path.
+    """
+    GetAudience: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetAudienceRequest, _admin_pb2.GetAudienceResponse]  # type: ignore[assignment]
+    """Returns the current version of an audience, or another one.
+
+    Fails with NOT_FOUND for an unknown audience or version.
+    """
+    ListAudiences: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAudiencesRequest, _admin_pb2.ListAudiencesResponse]  # type: ignore[assignment]
+    """Lists the current version of each audience, by id.
+
+    Fails with INVALID_ARGUMENT for a bad page.
+    """
+    ListAudienceMembers: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAudienceMembersRequest, _admin_pb2.ListAudienceMembersResponse]  # type: ignore[assignment]
+    """Lists who is in an audience.
+
+    Fails with NOT_FOUND for an unknown audience, INVALID_ARGUMENT for a bad page.
+    """
+    GetAudienceMember: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetAudienceMemberRequest, _admin_pb2.GetAudienceMemberResponse]  # type: ignore[assignment]
+    """Returns what an audience says of one person, and why.
+
+    Fails with NOT_FOUND for an unknown audience or person, INVALID_ARGUMENT without an id.
     """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPreferencesRequest, _admin_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """Returns what holds for a person, for each topic that is defined.
@@ -515,6 +569,63 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists topics, by id.
 
         Fails with INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def DefineAudience(
+        self,
+        request: _admin_pb2.DefineAudienceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DefineAudienceResponse, _abc.Awaitable[_admin_pb2.DefineAudienceResponse]]:
+        """Stores an audience, or a new immutable version of an existing one.
+
+        Who comes in and who leaves is found from then on; who belonged to it before is found in the
+        background, with its progress in GetAudience. Fails with INVALID_ARGUMENT naming every fault at
+        once by path.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAudience(
+        self,
+        request: _admin_pb2.GetAudienceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetAudienceResponse, _abc.Awaitable[_admin_pb2.GetAudienceResponse]]:
+        """Returns the current version of an audience, or another one.
+
+        Fails with NOT_FOUND for an unknown audience or version.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAudiences(
+        self,
+        request: _admin_pb2.ListAudiencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAudiencesResponse, _abc.Awaitable[_admin_pb2.ListAudiencesResponse]]:
+        """Lists the current version of each audience, by id.
+
+        Fails with INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAudienceMembers(
+        self,
+        request: _admin_pb2.ListAudienceMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAudienceMembersResponse, _abc.Awaitable[_admin_pb2.ListAudienceMembersResponse]]:
+        """Lists who is in an audience.
+
+        Fails with NOT_FOUND for an unknown audience, INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAudienceMember(
+        self,
+        request: _admin_pb2.GetAudienceMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetAudienceMemberResponse, _abc.Awaitable[_admin_pb2.GetAudienceMemberResponse]]:
+        """Returns what an audience says of one person, and why.
+
+        Fails with NOT_FOUND for an unknown audience or person, INVALID_ARGUMENT without an id.
         """
 
     @_abc_1.abstractmethod

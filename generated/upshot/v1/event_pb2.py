@@ -24,31 +24,34 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from upshot.v1 import audience_pb2 as upshot_dot_v1_dot_audience__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15upshot/v1/event.proto\x12\tupshot.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x04\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x14\n\x0c\x61nonymous_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x0cintegrations\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x05track\x18\x08 \x01(\x0b\x32\x10.upshot.v1.TrackH\x00\x12\'\n\x08identify\x18\t \x01(\x0b\x32\x13.upshot.v1.IdentifyH\x00\x12!\n\x05group\x18\n \x01(\x0b\x32\x10.upshot.v1.GroupH\x00\x12\x1f\n\x04page\x18\x0b \x01(\x0b\x32\x0f.upshot.v1.PageH\x00\x12#\n\x06screen\x18\x0c \x01(\x0b\x32\x11.upshot.v1.ScreenH\x00\x12!\n\x05\x61lias\x18\r \x01(\x0b\x32\x10.upshot.v1.AliasH\x00\x12)\n\tscheduled\x18\x0e \x01(\x0b\x32\x14.upshot.v1.ScheduledH\x00\x12#\n\x06\x64\x65lete\x18\x0f \x01(\x0b\x32\x11.upshot.v1.DeleteH\x00\x42\x06\n\x04\x63\x61ll\"C\n\x05Track\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12+\n\nproperties\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"3\n\x08Identify\x12\'\n\x06traits\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"B\n\x05Group\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\'\n\x06traits\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"S\n\x04Page\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12+\n\nproperties\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"U\n\x06Screen\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12+\n\nproperties\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\" \n\tScheduled\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\"\x08\n\x06\x44\x65lete\"\x1c\n\x05\x41lias\x12\x13\n\x0bprevious_id\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15upshot/v1/event.proto\x12\tupshot.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18upshot/v1/audience.proto\"\xe0\x04\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x14\n\x0c\x61nonymous_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x0cintegrations\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x05track\x18\x08 \x01(\x0b\x32\x10.upshot.v1.TrackH\x00\x12\'\n\x08identify\x18\t \x01(\x0b\x32\x13.upshot.v1.IdentifyH\x00\x12!\n\x05group\x18\n \x01(\x0b\x32\x10.upshot.v1.GroupH\x00\x12\x1f\n\x04page\x18\x0b \x01(\x0b\x32\x0f.upshot.v1.PageH\x00\x12#\n\x06screen\x18\x0c \x01(\x0b\x32\x11.upshot.v1.ScreenH\x00\x12!\n\x05\x61lias\x18\r \x01(\x0b\x32\x10.upshot.v1.AliasH\x00\x12)\n\tscheduled\x18\x0e \x01(\x0b\x32\x14.upshot.v1.ScheduledH\x00\x12#\n\x06\x64\x65lete\x18\x0f \x01(\x0b\x32\x11.upshot.v1.DeleteH\x00\x12\x36\n\x10\x61udience_changed\x18\x10 \x01(\x0b\x32\x1a.upshot.v1.AudienceChangedH\x00\x42\x06\n\x04\x63\x61ll\"C\n\x05Track\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12+\n\nproperties\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"3\n\x08Identify\x12\'\n\x06traits\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"B\n\x05Group\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\'\n\x06traits\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"S\n\x04Page\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12+\n\nproperties\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"U\n\x06Screen\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12+\n\nproperties\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\" \n\tScheduled\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\"i\n\x0f\x41udienceChanged\x12\x13\n\x0b\x61udience_id\x18\x01 \x01(\t\x12\x31\n\ntransition\x18\x02 \x01(\x0e\x32\x1d.upshot.v1.AudienceTransition\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x08\n\x06\x44\x65lete\"\x1c\n\x05\x41lias\x12\x13\n\x0bprevious_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'upshot.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=100
-  _globals['_EVENT']._serialized_end=652
-  _globals['_TRACK']._serialized_start=654
-  _globals['_TRACK']._serialized_end=721
-  _globals['_IDENTIFY']._serialized_start=723
-  _globals['_IDENTIFY']._serialized_end=774
-  _globals['_GROUP']._serialized_start=776
-  _globals['_GROUP']._serialized_end=842
-  _globals['_PAGE']._serialized_start=844
-  _globals['_PAGE']._serialized_end=927
-  _globals['_SCREEN']._serialized_start=929
-  _globals['_SCREEN']._serialized_end=1014
-  _globals['_SCHEDULED']._serialized_start=1016
-  _globals['_SCHEDULED']._serialized_end=1048
-  _globals['_DELETE']._serialized_start=1050
-  _globals['_DELETE']._serialized_end=1058
-  _globals['_ALIAS']._serialized_start=1060
-  _globals['_ALIAS']._serialized_end=1088
+  _globals['_EVENT']._serialized_start=126
+  _globals['_EVENT']._serialized_end=734
+  _globals['_TRACK']._serialized_start=736
+  _globals['_TRACK']._serialized_end=803
+  _globals['_IDENTIFY']._serialized_start=805
+  _globals['_IDENTIFY']._serialized_end=856
+  _globals['_GROUP']._serialized_start=858
+  _globals['_GROUP']._serialized_end=924
+  _globals['_PAGE']._serialized_start=926
+  _globals['_PAGE']._serialized_end=1009
+  _globals['_SCREEN']._serialized_start=1011
+  _globals['_SCREEN']._serialized_end=1096
+  _globals['_SCHEDULED']._serialized_start=1098
+  _globals['_SCHEDULED']._serialized_end=1130
+  _globals['_AUDIENCECHANGED']._serialized_start=1132
+  _globals['_AUDIENCECHANGED']._serialized_end=1237
+  _globals['_DELETE']._serialized_start=1239
+  _globals['_DELETE']._serialized_end=1247
+  _globals['_ALIAS']._serialized_start=1249
+  _globals['_ALIAS']._serialized_end=1277
 # @@protoc_insertion_point(module_scope)

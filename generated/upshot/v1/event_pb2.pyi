@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from upshot.v1 import audience_pb2 as _audience_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -42,6 +43,7 @@ class Event(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     SCHEDULED_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
+    AUDIENCE_CHANGED_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Segment's messageId, 1 to 100 characters: the key that makes it act once.
     Empty: one is assigned, and a repeat cannot be recognised.
@@ -98,6 +100,12 @@ class Event(_message.Message):
     def delete(self) -> Global___Delete:
         """The person is to be erased. Needs a key with the scope ERASE, where keys are required."""
 
+    @_builtins.property
+    def audience_changed(self) -> Global___AudienceChanged:
+        """The person came into an audience, or left it. The server makes these itself; they are refused
+        from outside.
+        """
+
     def __init__(
         self,
         *,
@@ -116,12 +124,13 @@ class Event(_message.Message):
         alias: Global___Alias | None = ...,
         scheduled: Global___Scheduled | None = ...,
         delete: Global___Delete | None = ...,
+        audience_changed: Global___AudienceChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "call", b"call", "context", b"context", "delete", b"delete", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "audience_changed", b"audience_changed", "call", b"call", "context", b"context", "delete", b"delete", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "anonymous_id", b"anonymous_id", "call", b"call", "context", b"context", "delete", b"delete", "event_id", b"event_id", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "anonymous_id", b"anonymous_id", "audience_changed", b"audience_changed", "call", b"call", "context", b"context", "delete", b"delete", "event_id", b"event_id", "event_time", b"event_time", "group", b"group", "identify", b"identify", "integrations", b"integrations", "page", b"page", "scheduled", b"scheduled", "screen", b"screen", "sent_time", b"sent_time", "track", b"track", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "alias", "scheduled", "delete"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "alias", "scheduled", "delete", "audience_changed"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -292,6 +301,36 @@ class Scheduled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Scheduled: _TypeAlias = Scheduled  # noqa: Y015
+
+@_typing.final
+class AudienceChanged(_message.Message):
+    """The person came into an audience, or left it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """The audience."""
+    transition: _audience_pb2.AudienceTransition.ValueType
+    """Which of the two."""
+    reason: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        transition: _audience_pb2.AudienceTransition.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "reason", b"reason", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceChanged: _TypeAlias = AudienceChanged  # noqa: Y015
 
 @_typing.final
 class Delete(_message.Message):

@@ -49,6 +49,10 @@ class _OutcomeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutcomeKi
     """The person wants no more of it."""
     OUTCOME_KIND_MESSAGE_COMPLAINED: _OutcomeKind.ValueType  # 11
     """The person reported it as spam."""
+    OUTCOME_KIND_AUDIENCE_USER_MATCHED: _OutcomeKind.ValueType  # 12
+    """The person came into an audience; the properties have its audience_id and the reason."""
+    OUTCOME_KIND_AUDIENCE_USER_UNMATCHED: _OutcomeKind.ValueType  # 13
+    """The person left an audience."""
     OUTCOME_KIND_RUN_STARTED: _OutcomeKind.ValueType  # 14
     """A run began."""
     OUTCOME_KIND_RUN_COMPLETED: _OutcomeKind.ValueType  # 15
@@ -89,6 +93,10 @@ OUTCOME_KIND_MESSAGE_UNSUBSCRIBED: OutcomeKind.ValueType  # 10
 """The person wants no more of it."""
 OUTCOME_KIND_MESSAGE_COMPLAINED: OutcomeKind.ValueType  # 11
 """The person reported it as spam."""
+OUTCOME_KIND_AUDIENCE_USER_MATCHED: OutcomeKind.ValueType  # 12
+"""The person came into an audience; the properties have its audience_id and the reason."""
+OUTCOME_KIND_AUDIENCE_USER_UNMATCHED: OutcomeKind.ValueType  # 13
+"""The person left an audience."""
 OUTCOME_KIND_RUN_STARTED: OutcomeKind.ValueType  # 14
 """A run began."""
 OUTCOME_KIND_RUN_COMPLETED: OutcomeKind.ValueType  # 15

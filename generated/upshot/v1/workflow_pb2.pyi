@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from upshot.v1 import audience_pb2 as _audience_pb2
 from upshot.v1 import engagement_pb2 as _engagement_pb2
 from upshot.v1 import outcome_pb2 as _outcome_pb2
 import builtins as _builtins
@@ -387,6 +388,7 @@ class Trigger(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     SCREEN_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     INVOKE_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
@@ -414,6 +416,10 @@ class Trigger(_message.Message):
         """A screen event."""
 
     @_builtins.property
+    def audience(self) -> Global___AudienceTrigger:
+        """Somebody comes into an audience, or leaves it."""
+
+    @_builtins.property
     def schedule(self) -> Global___ScheduleTrigger:
         """Times, for everybody who meets the condition."""
 
@@ -435,16 +441,17 @@ class Trigger(_message.Message):
         group: Global___GroupTrigger | None = ...,
         page: Global___PageTrigger | None = ...,
         screen: Global___ScreenTrigger | None = ...,
+        audience: Global___AudienceTrigger | None = ...,
         schedule: Global___ScheduleTrigger | None = ...,
         invoke: Global___InvokeTrigger | None = ...,
         condition: _builtins.str = ...,
         max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "schedule", b"schedule", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "schedule", b"schedule", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "schedule", b"schedule", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "condition", b"condition", "group", b"group", "identify", b"identify", "invoke", b"invoke", "max_age", b"max_age", "page", b"page", "schedule", b"schedule", "screen", b"screen", "source", b"source", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "schedule", "invoke"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "identify", "group", "page", "screen", "audience", "schedule", "invoke"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -555,6 +562,35 @@ class ScreenTrigger(_message.Message):
 Global___ScreenTrigger: _TypeAlias = ScreenTrigger  # noqa: Y015
 
 @_typing.final
+class AudienceTrigger(_message.Message):
+    """Starts when somebody comes into an audience, or leaves it; in conditions and texts
+    `event.properties` has the `audience_id`, the `transition` and the `reason`. Whom a new definition
+    finds in it starts nothing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """The audience, required."""
+    transition: _audience_pb2.AudienceTransition.ValueType
+    """Which of the two; required."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        transition: _audience_pb2.AudienceTransition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceTrigger: _TypeAlias = AudienceTrigger  # noqa: Y015
+
+@_typing.final
 class ScheduleTrigger(_message.Message):
     """Starts at the times of a schedule, for everybody who was there then and meets the trigger's condition.
 
@@ -565,6 +601,7 @@ class ScheduleTrigger(_message.Message):
 
     CRON_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     cron: _builtins.str
     """Five fields of cron: minute, hour, day of the month, month, day of the week, as `0 9 * * MON-FRI`;
     required. Where a clock is set forward, a fixed time that does not exist comes when the clock has
@@ -572,15 +609,18 @@ class ScheduleTrigger(_message.Message):
     """
     time_zone: _builtins.str
     """A name of the IANA time zone database; empty: the server's."""
+    audience_id: _builtins.str
+    """Only people who are in this audience then; empty: everybody."""
     def __init__(
         self,
         *,
         cron: _builtins.str = ...,
         time_zone: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "cron", b"cron", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +682,7 @@ class ExitRule(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TRACK_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     condition: _builtins.str
     """CEL over the exiting event that must hold; empty holds."""
@@ -649,17 +690,22 @@ class ExitRule(_message.Message):
     def track(self) -> Global___TrackExit:
         """A track event of the same profile."""
 
+    @_builtins.property
+    def audience(self) -> Global___AudienceExit:
+        """The person comes into an audience, or leaves it."""
+
     def __init__(
         self,
         *,
         track: Global___TrackExit | None = ...,
+        audience: Global___AudienceExit | None = ...,
         condition: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "source", b"source", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "source", b"source", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "condition", b"condition", "source", b"source", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["track", "audience"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -686,6 +732,32 @@ class TrackExit(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrackExit: _TypeAlias = TrackExit  # noqa: Y015
+
+@_typing.final
+class AudienceExit(_message.Message):
+    """Exits when the person comes into an audience, or leaves it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """The audience, required."""
+    transition: _audience_pb2.AudienceTransition.ValueType
+    """Which of the two; required."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        transition: _audience_pb2.AudienceTransition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceExit: _TypeAlias = AudienceExit  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):
@@ -1462,6 +1534,7 @@ class Wait(_message.Message):
 
     ENGAGEMENT_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     ANY_OF_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ON_MATCH_FIELD_NUMBER: _builtins.int
@@ -1474,6 +1547,10 @@ class Wait(_message.Message):
     @_builtins.property
     def event(self) -> Global___EventWait:
         """An event of the same profile."""
+
+    @_builtins.property
+    def audience(self) -> Global___AudienceWait:
+        """The person comes into an audience, or leaves it."""
 
     @_builtins.property
     def any_of(self) -> Global___AnyOfWait:
@@ -1500,17 +1577,18 @@ class Wait(_message.Message):
         *,
         engagement: Global___EngagementWait | None = ...,
         event: Global___EventWait | None = ...,
+        audience: Global___AudienceWait | None = ...,
         any_of: Global___AnyOfWait | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         on_match: _abc.Iterable[Global___Step] | None = ...,
         on_timeout: _abc.Iterable[Global___Step] | None = ...,
         on_undeliverable: _abc.Iterable[Global___Step] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "condition", b"condition", "engagement", b"engagement", "event", b"event", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "audience", b"audience", "condition", b"condition", "engagement", b"engagement", "event", b"event", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "condition", b"condition", "engagement", b"engagement", "event", b"event", "on_match", b"on_match", "on_timeout", b"on_timeout", "on_undeliverable", b"on_undeliverable", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "audience", b"audience", "condition", b"condition", "engagement", b"engagement", "event", b"event", "on_match", b"on_match", "on_timeout", b"on_timeout", "on_undeliverable", b"on_undeliverable", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["engagement", "event", "any_of"]  # noqa: Y015
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["engagement", "event", "audience", "any_of"]  # noqa: Y015
     _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 
@@ -1548,6 +1626,7 @@ class WaitFor(_message.Message):
 
     ENGAGEMENT_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def engagement(self) -> Global___EngagementWait:
         """Engagement with the message of an earlier step."""
@@ -1556,21 +1635,52 @@ class WaitFor(_message.Message):
     def event(self) -> Global___EventWait:
         """An event of the same profile."""
 
+    @_builtins.property
+    def audience(self) -> Global___AudienceWait:
+        """The person comes into an audience, or leaves it."""
+
     def __init__(
         self,
         *,
         engagement: Global___EngagementWait | None = ...,
         event: Global___EventWait | None = ...,
+        audience: Global___AudienceWait | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "engagement", b"engagement", "event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "condition", b"condition", "engagement", b"engagement", "event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "engagement", b"engagement", "event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "condition", b"condition", "engagement", b"engagement", "event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["engagement", "event"]  # noqa: Y015
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["engagement", "event", "audience"]  # noqa: Y015
     _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 
 Global___WaitFor: _TypeAlias = WaitFor  # noqa: Y015
+
+@_typing.final
+class AudienceWait(_message.Message):
+    """The person comes into an audience, or leaves it. Where it is so already the wait is over at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """The audience, required."""
+    transition: _audience_pb2.AudienceTransition.ValueType
+    """Which of the two; required."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        transition: _audience_pb2.AudienceTransition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceWait: _TypeAlias = AudienceWait  # noqa: Y015
 
 @_typing.final
 class EngagementWait(_message.Message):

@@ -12,7 +12,7 @@ from upshotd.domain.definitions import Definitions
 from upshotd.domain.engine import Decision, decide
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.errors import Violation
-from upshotd.domain.event import Event, RejectedEvent
+from upshotd.domain.event import Event, EventType, RejectedEvent
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, Accepted, Deferred, MessageState
 from upshotd.domain.outcome import Engagement
@@ -20,6 +20,8 @@ from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes, Identity, IdKind, ProviderKey, State, Wanted
 from upshotd.domain.stimulus import (
     Answer,
+    AudienceDue,
+    AudienceFill,
     CancelRequested,
     EngagementArrived,
     EngagementResult,
@@ -27,6 +29,7 @@ from upshotd.domain.stimulus import (
     EraseRequested,
     EventArrived,
     FetchSettled,
+    FillResult,
     IngestResult,
     IngestState,
     MessageDue,
@@ -53,6 +56,7 @@ def wanted(stimuli: Sequence[Stimulus], definitions: Definitions) -> Wanted:
     want.entry_workflow_ids = {
         plan.workflow.workflow_id for plan in definitions.current.values() if plan.counts_starts
     }
+    want.memberships = bool(definitions.audiences)
     want.counters = frozenset().union(*(plan.counters for plan in definitions.plans.values()))
     want.experiments = frozenset().union(*(p.experiments for p in definitions.plans.values()))
     return want
@@ -85,6 +89,11 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:  # noqa: C901, PLR0912
             want.run_ids.add(stimulus.run_id)
         case PreferenceSet() | EraseRequested():
             want.identities.add(stimulus.identity)
+        case AudienceDue():
+            want.profile_ids.add(stimulus.profile_id)
+        case AudienceFill():
+            want.profile_ids.add(stimulus.profile_id)
+            want.former_ids.update((stimulus.profile_id, *stimulus.former_ids))
         case SuppressionSet(owner=owner):
             if isinstance(owner, str):
                 want.addresses.update(forms(owner))
@@ -193,8 +202,17 @@ class Decider:
             message_id = stimulus.message_id if isinstance(stimulus, MessageDue) else ""
             return self._fail_run(stimulus, RunBroke(run_id, incident_id, message_id))
         decision = Decision(Changes(self.workspace_id), _refusal(stimulus, incident_id))
+        if isinstance(stimulus, AudienceDue):
+            self._still(stimulus, decision.changes)
         self._keep_rejected(decision, stimulus)
         return decision
+
+    def _still(self, due: AudienceDue, changes: Changes) -> None:
+        """Take its moment from a membership that cannot be judged: it would come for ever."""
+        row = self.state.memberships.get(due.profile_id, {}).get(due.audience_id)
+        if row is not None:
+            key = (due.profile_id, due.audience_id)
+            changes.memberships[key] = replace(row, due_us=None)
 
     def _one(self, stimulus: Stimulus) -> Decision:
         try:
@@ -205,7 +223,16 @@ class Decider:
             return self.set_aside(stimulus)
         if decision.answer is not None:
             self._keep_rejected(decision, stimulus)
+        if decision.changes.memberships:
+            self._encode(decision.changes)
         return decision
+
+    def _encode(self, changes: Changes) -> None:
+        """Encode the events by which workflows hear of audiences: the engine knows no encoding."""
+        for event_id, accepted in changes.events.items():
+            if accepted.event.type is EventType.AUDIENCE:
+                encoded = self.codec.audience_event(accepted.event)
+                changes.events[event_id] = accepted._replace(event=encoded)
 
     def _step(self, stimulus: Stimulus) -> Decision:
         return self.step(
@@ -277,6 +304,8 @@ def _refusal(stimulus: Stimulus, incident_id: str) -> Answer:
         return EngagementResult(EngagementState.REJECTED, "INTERNAL")
     if isinstance(stimulus, MigrateRequested):
         return MigrateResult(older=True)
+    if isinstance(stimulus, AudienceFill):
+        return FillResult()
     if isinstance(stimulus, PreferenceSet):
         return PreferenceResult("INTERNAL")
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from upshotd.domain.audience import Audience
 from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
@@ -35,6 +36,9 @@ class Codec(Protocol):
     ) -> Event:
         """Return the event by which a workflow's schedule comes to a person."""
 
+    def audience_event(self, event: Event) -> Event:
+        """Return an event by which a workflow hears of an audience, with its payload."""
+
     def event_json(self, payload: bytes) -> str:
         """Return a payload as protobuf JSON for people, cut to 64 KiB."""
 
@@ -49,6 +53,12 @@ class Codec(Protocol):
 
     def decode_topic(self, definition: bytes, version: int) -> Topic:
         """Return the topic of a stored definition."""
+
+    def encode_audience(self, audience: Audience) -> bytes:
+        """Return the canonical encoding, without the version."""
+
+    def decode_audience(self, definition: bytes, version: int) -> Audience:
+        """Return the audience of a stored definition."""
 
     def encode_template(self, template: Template) -> bytes:
         """Return the canonical encoding, without the version."""

@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from upshotd.application.codec import Codec
 from upshotd.application.ports import (
     Store,
+    StoredWorkflow,
 )
-from upshotd.application.shelf import TEMPLATES, TOPICS
+from upshotd.application.shelf import AUDIENCES, FILLED, TEMPLATES, TOPICS
+from upshotd.domain.audience import Audience
+from upshotd.domain.audiences import AudiencePlan, Audiences
 from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Definitions, listening
 from upshotd.domain.plan import Plan
@@ -59,6 +62,8 @@ class DefinitionBook:
         current: dict[str, Plan] = {}
         templates: dict[str, Template] = {}
         topics: dict[str, Topic] = {}
+        audiences: list[Audience] = []
+        filled: dict[str, int] = {}
         for version in stored:
             if not version.definition:  # archived: it starts nothing, and is enrolled in by nobody
                 continue
@@ -70,14 +75,25 @@ class DefinitionBook:
                 topic = self._codec.decode_topic(version.definition, version.version)
                 topics[topic.topic_id] = topic
                 continue
+            if version.workflow_id.startswith(AUDIENCES):
+                audiences.append(self._audience(known, version))
+                continue
+            if version.workflow_id.startswith(FILLED):
+                filled[version.workflow_id.removeprefix(FILLED)] = int(version.definition)
+                continue
             key = (version.workflow_id, version.version)
             if key not in plans:
                 plans[key] = self._plan(version.definition, version.version)
             current[version.workflow_id] = plans[key]
         library = Library(templates)
+        members = Audiences.of(
+            AudiencePlan.of(one, filled=filled.get(one.audience_id) == one.version)
+            for one in audiences
+        )
         if revision < self._revisions.get(workspace_id, 0):
             # A refresh that read later has ended sooner.
             current, library, topics = dict(known.current), known.library, dict(known.topics)
+            members = known.audiences
         self._revisions[workspace_id] = max(revision, self._revisions.get(workspace_id, 0))
         # A decision under way keeps the book it was given.
         self._books[workspace_id] = replace(
@@ -87,6 +103,7 @@ class DefinitionBook:
             listening=listening(current),
             library=library,
             topics=topics,
+            audiences=members,
         )
 
     async def covering(self, workspace_id: str, versions: Iterable[tuple[str, int]]) -> Definitions:
@@ -105,6 +122,13 @@ class DefinitionBook:
         book = replace(book, plans={**book.plans, **found})
         self._books[workspace_id] = book
         return book
+
+    def _audience(self, known: Definitions, stored: StoredWorkflow) -> Audience:
+        """Return an audience, decoded once for each version."""
+        plan = known.audiences.plans.get(stored.workflow_id.removeprefix(AUDIENCES))
+        if plan is not None and plan.audience.version == stored.version:
+            return plan.audience
+        return self._codec.decode_audience(stored.definition, stored.version)
 
     def _plan(self, definition: bytes, version: int) -> Plan:
         return Plan.of(self._codec.decode_workflow(definition, version))

@@ -30,6 +30,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "define.after_commit": "it is stored, the caller does not know",
         "engagement.received": "engagements have come, nothing is done about them",
         "schedule.page": "events of a page of people are taken, how far that is is not stored",
+        "filling.page": "a page of what came before an audience is done, how far is not stored",
         "migration.before": "before the tables are made or changed",
         "migration.after": "they are, in a transaction that is not committed",
         "prune.before": "before old rows are deleted",

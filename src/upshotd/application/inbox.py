@@ -10,7 +10,7 @@ from upshotd.application.dispatch import Intent
 from upshotd.application.ports import Due
 from upshotd.domain.errors import ResourceExhausted
 from upshotd.domain.state import State
-from upshotd.domain.stimulus import SETTLED, Answer, MessageDue, RunDue, Stimulus
+from upshotd.domain.stimulus import SETTLED, Answer, AudienceDue, MessageDue, RunDue, Stimulus
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,15 @@ class Item:
     @classmethod
     def of(cls, due: Due) -> "Item":
         """Return a timer that has come."""
+        if due.audience_id:
+            return cls(due.workspace_id, AudienceDue(due.audience_id, due.profile_id))
         came = RunDue(due.run_id) if due.run_id else MessageDue(due.message_id)
         return cls(due.workspace_id, came)
 
     @property
     def timer(self) -> bool:
         """Whether it is a timer: the store names those again until they are done."""
-        return isinstance(self.stimulus, RunDue | MessageDue)
+        return isinstance(self.stimulus, RunDue | MessageDue | AudienceDue)
 
     def answer(self, answer: Answer) -> None:
         """Give whoever waits this answer."""

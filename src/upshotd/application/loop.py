@@ -388,9 +388,7 @@ class Loop:
             self._wakeups.notify()
 
     def _note_due(self, changes: Changes) -> None:
-        dues = [run.due_us for run in changes.runs.values() if run.due_us is not None]
-        dues += [m.due_us for m in changes.messages.values() if m.due_us is not None]
-        if dues:
-            earliest = min(dues)
+        earliest = changes.earliest_us
+        if earliest is not None:
             known = self._next_due_us
             self._next_due_us = earliest if known is None else min(known, earliest)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from upshotd.application.audience_rows import AudienceRows
 from upshotd.application.erased import ErasedRows
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.domain.event import RejectedEvent
@@ -38,13 +39,22 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Something whose time has come: a run's timer, or a message's attempt, lease or wait."""
+    """A timer whose time has come: of a run, a message, or what an audience says of a person."""
 
     workspace_id: str
     due_us: int
-    #: Exactly one of the two is set.
+    #: Exactly one of the two is set, or the two after them are.
     run_id: str = ""
     message_id: str = ""
+    audience_id: str = ""
+    profile_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """Which row it is: by this, timers of one moment follow each other."""
+        if self.audience_id:
+            return f"{self.profile_id} {self.audience_id}"
+        return self.run_id or self.message_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +358,10 @@ class Store(Protocol):
     @property
     def erased_rows(self) -> ErasedRows:
         """What is looked through for erased people."""
+
+    @property
+    def audience_rows(self) -> AudienceRows:
+        """What audiences know of people, and what they are filled from."""
 
     # housekeeping
 

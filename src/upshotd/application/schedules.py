@@ -186,7 +186,17 @@ class Schedules:
     async def _page(self, progress: Progress, max_age_us: int) -> list[Profile]:
         if self._clock.now_us() - progress.occurrence_us > max_age_us:
             return []
-        return await self._store.profile_page(progress.workspace_id, progress.cursor, PAGE)
+        workspace_id = progress.workspace_id
+        plan = self._book.known(workspace_id).current.get(progress.workflow_id)
+        schedule = plan.workflow.trigger.schedule if plan is not None else None
+        if schedule is None or not schedule.audience_id:
+            return await self._store.profile_page(workspace_id, progress.cursor, PAGE)
+        rows = self._store.audience_rows
+        members = await rows.members(workspace_id, schedule.audience_id, progress.cursor, PAGE)
+        ids = [row.profile_id for row in members]
+        people = await self._store.profiles(workspace_id, set(ids))
+        # One who was merged or erased meanwhile is passed over, and does not end the page.
+        return [people.get(profile_id) or Profile(profile_id) for profile_id in ids]
 
     async def _ingest(self, workspace_id: str, events: Sequence[Event]) -> None:
         while events:

@@ -1,4 +1,4 @@
-"""What is defined beside workflows, and kept as they are: templates and topics, in versions."""
+"""What is defined beside workflows, and kept as they are: templates, topics and audiences."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import structlog
 
 from upshotd.application import pages
 from upshotd.application.pages import Page
-from upshotd.application.ports import Clock, Defined, Store, StoredWorkflow
+from upshotd.application.ports import Clock, Defined, Store, StoredWorkflow, Task, no_task
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 
 log = structlog.get_logger()
@@ -18,6 +18,9 @@ T = TypeVar("T")
 #: What their names begin with among all definitions; no workflow can have such an id.
 TEMPLATES: Final = "template:"
 TOPICS: Final = "topic:"
+AUDIENCES: Final = "audience:"
+#: Says up to which version of an audience everybody was looked at.
+FILLED: Final = "audience-filled:"
 
 
 def is_workflow(name: str) -> bool:
@@ -35,6 +38,10 @@ class Kind(Generic[T]):
     encode: Callable[[T], bytes]
     decode: Callable[[bytes, int], T]
     validate: Callable[[T], tuple[Violation, ...]]
+    #: Makes what is to be done in the background for a new version.
+    task: Callable[[str, T], Task] = lambda _workspace_id, _thing: no_task
+    #: Is called when a version was stored.
+    wake: Callable[[], None] = lambda: None
 
     @property
     def word(self) -> str:
@@ -84,8 +91,10 @@ class Shelf(Generic[T]):
             unchanged = current is not None and current.definition == definition
             return Defined(version if unchanged else version + 1, unchanged)
         now_us = self._clock.now_us()
-        defined = await self._store.define(workspace_id, name, definition, None, now_us)
+        task = kind.task(workspace_id, thing)
+        defined = await self._store.define(workspace_id, name, definition, None, now_us, task)
         await self._refresh(workspace_id)
+        kind.wake()
         if not defined.unchanged:
             which = {f"{kind.word}_id": kind.id_of(thing)}
             log.info(

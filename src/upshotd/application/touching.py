@@ -14,6 +14,8 @@ from upshotd.domain.event import Event
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import Changes, Identity, State
 from upshotd.domain.stimulus import (
+    AudienceDue,
+    AudienceFill,
     CancelRequested,
     EngagementArrived,
     EraseRequested,
@@ -53,10 +55,11 @@ def touched(changes: Changes) -> set[Key]:
     keys.update(changes.engagements, changes.pending, changes.applied_pending)
     keys.update((e.provider, e.provider_message_id) for e in changes.pending.values())
     keys.update(profile_id for profile_id, _ in changes.suppressions)
+    keys.update(profile_id for profile_id, _ in changes.memberships)
     return keys
 
 
-def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
+def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901, PLR0912
     """Yield whom *stimulus* is about, as far as *state*, which was loaded for it, knows."""
     match stimulus:
         case EventArrived():
@@ -74,6 +77,10 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901
             yield from _run(stimulus.run_id, state)
         case PreferenceSet() | EraseRequested():
             yield from _identity(stimulus.identity, state)
+        case AudienceDue():
+            yield stimulus.profile_id
+        case AudienceFill():
+            yield from (stimulus.profile_id, *stimulus.former_ids)
         case SuppressionSet(owner=owner):
             yield from (owner,) if isinstance(owner, str) else _identity(owner, state)
         case CancelRequested():

@@ -17,11 +17,11 @@ from upshotd.application.ports import (
     Store,
     StoredWorkflow,
 )
-from upshotd.application.shelf import TEMPLATES, is_workflow
+from upshotd.application.shelf import AUDIENCES, TEMPLATES, is_workflow
 from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
 from upshotd.domain.validation import Faults
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Workflow, sends
+from upshotd.domain.workflow import Workflow, audiences, sends
 
 log = structlog.get_logger()
 
@@ -113,13 +113,18 @@ class Workflows:
         return DefineResult(workflow_id, defined.version, defined.unchanged, warnings)
 
     async def _missing(self, workspace_id: str, workflow: Workflow) -> list[Violation]:
-        """Return warnings about templates that are not there yet: until then nothing is sent."""
+        """Return warnings about what is named and not there yet: until then nothing comes of it."""
+        named = [
+            (f"{path}.template_id", TEMPLATES + send.template_id)
+            for path, send in sends(workflow.steps, "workflow.steps")
+            if send.template_id
+        ]
+        named += [(path, AUDIENCES + name) for path, name in audiences(workflow)]
         found = []
-        for path, send in sends(workflow.steps, "workflow.steps"):
-            name = TEMPLATES + send.template_id
-            if send.template_id and await self._store.workflow(workspace_id, name, 0) is None:
-                text = f"there is no template {send.template_id!r} yet"
-                found.append(Violation(f"{path}.template_id", text))
+        for path, name in named:
+            if await self._store.workflow(workspace_id, name, 0) is None:
+                kind, _, which = name.partition(":")
+                found.append(Violation(path, f"there is no {kind} {which!r} yet"))
         return found
 
     async def _would_be(

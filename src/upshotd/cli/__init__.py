@@ -24,6 +24,9 @@ COMMANDS = {
     "export": _Place("versions", "Write every workflow to a folder."),
     "archive": _Place("versions", "Let a workflow start nothing any more."),
     "workflows": _Place("workflows", "List workflows, or print one as YAML."),
+    "audience": _Place(
+        "audience", "Show an audience, who is in it, and why somebody is or is not."
+    ),
     "runs": _Place("runs", "List runs."),
     "run": _Place("runs", "Show a run: each step, when and why, and its messages."),
     "cancel": _Place("runs", "Cancel a run, or the runs that carry a key."),

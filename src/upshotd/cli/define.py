@@ -9,7 +9,7 @@ import click
 import grpc
 from yaml.nodes import MappingNode, Node
 
-from upshot.v1 import admin_pb2, service_pb2, workflow_pb2
+from upshot.v1 import admin_pb2, audience_pb2, service_pb2, workflow_pb2
 from upshotd.cli import client, failures, output, versions, yamlfile
 from upshotd.cli.failures import Failure
 from upshotd.cli.reading import Fault, Reader
@@ -19,12 +19,16 @@ _KINDS: Final = {
     "workflow": (workflow_pb2.Workflow, "workflow_id"),
     "template": (workflow_pb2.Template, "template_id"),
     "topic": (admin_pb2.Topic, "topic_id"),
+    "audience": (audience_pb2.Audience, "audience_id"),
 }
-_Message: TypeAlias = workflow_pb2.Workflow | workflow_pb2.Template | admin_pb2.Topic
+_Message: TypeAlias = (
+    workflow_pb2.Workflow | workflow_pb2.Template | admin_pb2.Topic | audience_pb2.Audience
+)
 _Answer: TypeAlias = (
     service_pb2.DefineWorkflowResponse
     | admin_pb2.DefineTemplateResponse
     | admin_pb2.DefineTopicResponse
+    | admin_pb2.DefineAudienceResponse
 )
 
 
@@ -40,11 +44,11 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Definition:
-    """One workflow, template or topic of one file."""
+    """One workflow, template, topic or audience of one file."""
 
     #: As it was named on the command line.
     file: str
-    #: `workflow`, `template` or `topic`.
+    #: `workflow`, `template`, `topic` or `audience`.
     kind: str
     message: _Message
     reader: Reader
@@ -213,11 +217,10 @@ def _load(file: str) -> list[_Definition]:
 
 
 def kind_of(node: Node) -> str:
-    """Return what a document defines: a template or a topic by its id, else a workflow."""
+    """Return what a document defines: anything but a workflow by its id, else a workflow."""
     keys = {key.value for key, _ in node.value} if isinstance(node, MappingNode) else set()
-    if keys & {"template_id", "templateId"}:
-        return "template"
-    return "topic" if keys & {"topic_id", "topicId"} else "workflow"
+    others = (kind for kind in _KINDS if keys & {f"{kind}_id", f"{kind}Id"})
+    return next(others, "workflow")
 
 
 def _check_ids(found: list[_Definition]) -> None:
@@ -254,6 +257,9 @@ async def _asked(at: client.Client, message: _Message, plan: _Plan) -> _Answer:
     if isinstance(message, admin_pb2.Topic):
         topic = admin_pb2.DefineTopicRequest(topic=message, validate_only=plan.validate_only)
         return await at.admin.DefineTopic(topic, timeout=client.CALL_SECONDS)
+    if isinstance(message, audience_pb2.Audience):
+        people = admin_pb2.DefineAudienceRequest(audience=message, validate_only=plan.validate_only)
+        return await at.admin.DefineAudience(people, timeout=client.CALL_SECONDS)
     request = service_pb2.DefineWorkflowRequest(
         workflow=message,
         validate_only=plan.validate_only,

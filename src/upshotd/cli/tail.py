@@ -180,6 +180,12 @@ class _Tail:
             await self._client.subscriptions.CommitCursor(request, timeout=timeout)
 
 
+_AUDIENCE = (
+    outcome_pb2.OUTCOME_KIND_AUDIENCE_USER_MATCHED,
+    outcome_pb2.OUTCOME_KIND_AUDIENCE_USER_UNMATCHED,
+)
+
+
 def _print_outcome(outcome: outcome_pb2.Outcome, cursor: str, as_json: bool) -> None:
     if as_json:
         page = service_pb2.StreamOutcomesResponse(outcomes=[outcome], cursor=cursor)
@@ -188,7 +194,12 @@ def _print_outcome(outcome: outcome_pb2.Outcome, cursor: str, as_json: bool) -> 
     who = outcome.user_id or outcome.anonymous_id or output.NOTHING
     at = "/".join(filter(None, (outcome.workflow_id, outcome.step_id)))
     channel = output.word(outcome_pb2.Channel, outcome.channel, "CHANNEL_")
-    more = (outcome.reason, outcome.link_url, "machine" if outcome.machine else "")
+    more = [outcome.reason, outcome.link_url, "machine" if outcome.machine else ""]
+    if outcome.kind in _AUDIENCE:
+        said = output.plain(outcome)["properties"]
+        assert isinstance(said, dict)  # a Struct is an object
+        at = str(said.get("audience_id", ""))
+        more.append(str(said.get("reason", "")))
     time = output.moment(outcome.occur_time)
     text = f"{who:<12}  {outcome.event:<22}  {channel:<7}  {at}  {' '.join(filter(None, more))}"
     color = _COLORS.get(outcome.kind)

@@ -7,7 +7,7 @@ import click
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from upshot.v1 import admin_pb2, event_pb2, outcome_pb2, service_pb2
+from upshot.v1 import admin_pb2, audience_pb2, event_pb2, outcome_pb2, service_pb2
 from upshotd.cli import client, messages, output
 
 #: What a word of a timeline means; `{}` is its detail.
@@ -133,6 +133,11 @@ def _called(event: event_pb2.Event) -> str:
     kind = event.WhichOneof("call") or "event"
     called = {"track": event.track.event, "page": event.page.name, "screen": event.screen.name}
     name = called.get(kind, "")
+    if kind == "audience_changed":
+        changed = event.audience_changed
+        entered = changed.transition == audience_pb2.AUDIENCE_TRANSITION_ENTER
+        what = "came into" if entered else "left"
+        return f"{what} the audience {changed.audience_id}: {changed.reason}"
     return f'{kind} "{name}"' if name else kind
 
 

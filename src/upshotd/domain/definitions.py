@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
+from upshotd.domain.audiences import Audiences
 from upshotd.domain.caps import Cap
 from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event, EventType
@@ -24,7 +25,7 @@ MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 
 #: What a trigger listens to: the type, and the exact name of a track event, page or screen; of its
-#: own schedule, by the workflow's id.
+#: own schedule, by the workflow's id; an audience, by its id.
 Listening: TypeAlias = tuple[EventType, str]
 
 
@@ -86,6 +87,8 @@ class Definitions:
     topics: Mapping[str, Topic] = field(default_factory=dict)
     #: Current templates.
     library: Library = field(default_factory=Library)
+    #: Current audiences.
+    audiences: Audiences = field(default_factory=Audiences)
     zones: Zones = lambda _: None
     #: This process, as the owner of leases.
     owner: str = ""

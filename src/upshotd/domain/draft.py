@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from upshotd.domain import addresses
+from upshotd.domain.audience import Membership
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.event import Event
 from upshotd.domain.ids import Ids
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Draft:
     """Reads through the changes made so far; writes only changes."""
 
-    __slots__ = ("_decoded", "changes", "definitions", "ids", "now_us", "state")
+    __slots__ = ("_decoded", "changes", "definitions", "entered", "heard", "ids", "judged",
+                 "now_us", "state")  # fmt: skip
 
     def __init__(
         self, workspace_id: str, definitions: Definitions, state: State, now_us: int, ids: Ids
@@ -34,6 +36,11 @@ class Draft:
         self.now_us = now_us
         self.ids = ids
         self._decoded: dict[str, Event] = {}
+        #: People as the audiences have seen them, and facts of messages that they know of.
+        self.judged: dict[str, Profile] = {}
+        self.heard: dict[str, frozenset[str]] = {}
+        #: Changes of audiences that will start workflows, and whose.
+        self.entered: list[tuple[Event, str]] = []
 
     # reads
 
@@ -111,6 +118,20 @@ class Draft:
         """The row version of the suppression list; 0 before there is one."""
         found = self.state.profiles.get(addresses.LIST)
         return found.row_version if found is not None else 0
+
+    def membership(self, audience_id: str, profile_id: str) -> Membership | None:
+        """Return what an audience knows of a person, or None."""
+        key = (profile_id, audience_id)
+        if key in self.changes.memberships:
+            return self.changes.memberships[key]
+        return self.state.memberships.get(profile_id, {}).get(audience_id)
+
+    def audiences(self, profile_id: str) -> tuple[str, ...]:
+        """Return the audiences that a person is in, by their ids."""
+        known = self.definitions.audiences.plans
+        if not known:
+            return ()
+        return tuple(a for a in known if (row := self.membership(a, profile_id)) and row.member)
 
     def plan(self, run: Run) -> Plan:
         """Return the plan of the version a run is on."""

@@ -8,6 +8,7 @@ from upshotd.domain import (
     goals,
     identity,
     journey,
+    membership,
     messages,
     migration,
     moving,
@@ -36,6 +37,8 @@ from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import (
     Answer,
+    AudienceDue,
+    AudienceFill,
     CancelRequested,
     CancelResult,
     EngagementArrived,
@@ -100,10 +103,15 @@ def decide(  # noqa: C901, PLR0912
             answer = EraseResult(now_us)
         case MigrateRequested():
             answer = migration.migrate(draft, stimulus)
+        case AudienceDue():
+            membership.due(draft, stimulus.audience_id, stimulus.profile_id)
+        case AudienceFill():
+            answer = membership.fill(draft, stimulus)
         case RunBroke():
             _broke(draft, stimulus)
         case _:
             assert_never(stimulus)
+    membership.settle(draft)
     return Decision(draft.changes, answer)
 
 
@@ -111,7 +119,7 @@ def decide(  # noqa: C901, PLR0912
 
 
 def _event(draft: Draft, event: Event) -> IngestResult:
-    """Profile, goals, exits, waits, starts: in this order."""
+    """Profile, audiences, goals, exits, waits, starts: in this order."""
     seen = draft.state.seen.get(event.event_id)
     if seen is not None:
         return IngestResult(event.event_id, IngestState.DUPLICATE, started=seen)
@@ -125,12 +133,14 @@ def _event(draft: Draft, event: Event) -> IngestResult:
     profile = identity.resolve(draft, event)
     for merge in draft.changes.merges:
         moving.move_runs(draft, merge)
+        membership.join(draft, merge)
     if event.type is EventType.DELETE:
         return _delete(draft, event, profile)
     profile = erasure.returned(draft, profile)
     profile, warnings = identity.apply(draft, event, profile)
     # Trigger events are read through the draft, so the event stands there before runs start.
     draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
+    membership.happened(draft, profile, event)
     resumed: tuple[str, ...] = ()
     own = event.own
     if event.type is EventType.TRACK and not own:

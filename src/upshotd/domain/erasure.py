@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from upshotd.domain import addresses
+from upshotd.domain import addresses, membership
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, RejectedEvent
@@ -34,6 +34,7 @@ def erase(draft: Draft, profile: Profile) -> None:
         draft.put_message(tombstone(message))
     for run in tuple(draft.active_runs(who)):
         Journey(draft, run).end(RunState.CANCELED, ERASED)
+    membership.forget(draft, who)
     draft.append(_outcome(draft, profile))
     draft.put_profile(
         Profile(

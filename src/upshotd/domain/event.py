@@ -42,6 +42,8 @@ class EventType(StrEnum):
     BARRED = "barred"
     #: Of ours: the schedule of a workflow has come.
     SCHEDULED = "scheduled"
+    #: Of ours: somebody came into an audience, or left it.
+    AUDIENCE = "audience"
 
 
 class Event(NamedTuple):
@@ -51,7 +53,7 @@ class Event(NamedTuple):
     type: EventType
     user_id: str = ""
     anonymous_id: str = ""
-    #: Track's event, page's or screen's name, the workflow of a schedule; empty for the others.
+    #: Track's event, page's or screen's name, the workflow of a schedule, the audience; else empty.
     name: str = ""
     #: Track's, page's and screen's properties.
     properties: Mapping[str, object] = NOTHING

@@ -132,12 +132,22 @@ def apply(draft: Draft, event: Event, profile: Profile) -> tuple[Profile, tuple[
     if event.type is EventType.IDENTIFY:
         rules = draft.definitions.contact
         changed, warnings = with_traits(profile, event.traits, rules, at_us=event.event_us)
+    elif event.context and event.type is EventType.TRACK and (computed := _computed(event)):
+        rules = draft.definitions.contact
+        changed, _ = with_traits(profile, computed, rules, at_us=event.event_us)
     changed = _with_context(changed, event)
     if event.type is EventType.GROUP:
         changed = _joined(draft, changed, event)
     if changed is not profile:
         draft.put_profile(changed)
     return changed, warnings
+
+
+def _computed(event: Event) -> dict[str, object]:
+    """Return what Segment's Engage says of an audience in a track call: the trait it is."""
+    key = text_at(event.context, "personas", "computation_key")
+    value = plain(event.properties).get(key) if key else None
+    return {key: value} if isinstance(value, bool) else {}
 
 
 def _with_context(profile: Profile, event: Event) -> Profile:

@@ -113,8 +113,9 @@ class Journey:
             event = self.draft.trigger_event(self._run.event_id)
             group = self.draft.group(event.group_of) if event is not None else None
             parts = self.plan.parts
+            profile, inside = self.profile, self.draft.audiences(self._run.profile_id)
             self._names = names(
-                event, parts, self.profile, group, self.now_us, self._run, self.steps
+                event, parts, profile, group, self.now_us, self._run, self.steps, inside
             )
         return self._names
 
@@ -273,7 +274,8 @@ def start(
     """Start a run unless its trigger's condition or re-entry forbids; return what was found."""
     workflow = plan.workflow
     group = draft.group(event.group_of)
-    known = names(event, plan.parts, draft.profile(profile_id), group, draft.now_us)
+    profile, inside = draft.profile(profile_id), draft.audiences(profile_id)
+    known = names(event, plan.parts, profile, group, draft.now_us, audiences=inside)
     condition, conditions = workflow.trigger.condition, draft.definitions.conditions
     if condition:
         verdict = conditions.holds(condition, known)

@@ -1,6 +1,6 @@
 """The names that conditions and templates see."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from upshotd.domain.event import Event
@@ -40,14 +40,16 @@ def event_names(event: Event | None, parts: frozenset[str]) -> dict[str, object]
     }
 
 
-def profile_names(profile: Profile) -> dict[str, object]:
-    """Return `profile` as conditions and templates see it: contact fields, ids, groups."""
+def profile_names(profile: Profile, audiences: Sequence[str] = ()) -> dict[str, object]:
+    """Return `profile` as conditions and templates see it: contact fields, ids, groups, and the
+    *audiences* they are in."""
     return {
         **profile.contact,
         "id": profile.profile_id,
         "user_id": profile.user_id,
         "anonymous_id": profile.anonymous_ids[0] if profile.anonymous_ids else "",
         "groups": list(profile.group_ids),
+        "audiences": list(audiences),
     }
 
 
@@ -59,12 +61,13 @@ def names(
     now_us: int,
     run: Run | None = None,
     steps: Mapping[str, Mapping[str, object]] | None = None,
+    audiences: Sequence[str] = (),
 ) -> dict[str, object]:
     """Return everything that conditions and templates may name; of *parts* only those are made."""
     return {
         "event": event_names(event, parts),
         "traits": profile.traits,
-        "profile": profile_names(profile),
+        "profile": profile_names(profile, audiences),
         "group": group.traits if group is not None else {},
         "steps": steps if steps is not None else {},
         "run": run_names(run, parts),

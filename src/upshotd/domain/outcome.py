@@ -24,6 +24,8 @@ class OutcomeKind(IntEnum):
     MESSAGE_SUPPRESSED = 9
     MESSAGE_UNSUBSCRIBED = 10
     MESSAGE_COMPLAINED = 11
+    AUDIENCE_USER_MATCHED = 12
+    AUDIENCE_USER_UNMATCHED = 13
     RUN_STARTED = 14
     RUN_COMPLETED = 15
     RUN_CANCELED = 16
@@ -42,8 +44,6 @@ def event_name(kind: OutcomeKind) -> str:
 
 #: Names that an emit step may not use.
 RESERVED_EVENTS = frozenset(event_name(k) for k in OutcomeKind) | {
-    "Audience User Matched",
-    "Audience User Unmatched",
     "Approval Requested",
     "Approval Decided",
 }

@@ -26,6 +26,8 @@ class Schedule:
     cron: str
     #: Of whose clock; empty: the server's.
     time_zone: str = ""
+    #: Only people who are in this audience then; empty: everybody.
+    audience_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

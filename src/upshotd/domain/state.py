@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from upshotd.domain import addresses
+from upshotd.domain.audience import Membership
 from upshotd.domain.event import Event, RejectedEvent
 from upshotd.domain.explanation import STARTED, Explanation
 from upshotd.domain.fetching import Fetch
@@ -105,6 +106,11 @@ class Wanted:
     counters: frozenset[str] = frozenset()
     #: Experiments whose tallies decide, by `trial.name_of`.
     experiments: frozenset[str] = frozenset()
+    #: People by our own ids.
+    profile_ids: set[str] = field(default_factory=set)
+    #: Whether what audiences know of people is needed; of these it is, also if they are nobody.
+    memberships: bool = False
+    former_ids: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> int:
@@ -120,6 +126,7 @@ class Wanted:
             + len(self.engagement_ids)
             + len(self.cancellation_keys)
             + len(self.addresses)
+            + len(self.profile_ids)
         )
 
 
@@ -163,6 +170,8 @@ class State:
     pending: dict[ProviderKey, tuple[Engagement, ...]] = field(default_factory=dict)
     #: Latest start by (workflow, profile, key), for wanted workflows only.
     last_starts: dict[EntryKey, int] = field(default_factory=dict)
+    #: What audiences know of people, by profile_id, then by audience_id; where it is wanted.
+    memberships: dict[str, dict[str, Membership]] = field(default_factory=dict)
     #: Trigger events of the runs.
     events: dict[str, StoredEvent] = field(default_factory=dict)
     #: Grows with every version defined in the workspace: the sum of all current versions.
@@ -216,6 +225,11 @@ class State:
                 held[scope] = suppression
         self.last_starts.update(changes.last_starts)
         _add(self.tallies, changes.tallies)
+        for (profile_id, audience_id), membership in changes.memberships.items():
+            if membership is None:
+                self.memberships.get(profile_id, {}).pop(audience_id, None)
+            else:
+                self.memberships.setdefault(profile_id, {})[audience_id] = membership
 
     def _absorb_messages(self, changes: "Changes") -> None:
         for message in changes.messages.values():
@@ -294,6 +308,9 @@ class Changes:
     consents: dict[str, int] = field(default_factory=dict)
     #: By (profile_id or the key of an address, scope); None removes it.
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
+    #: What audiences know, by (profile_id, audience_id); None forgets it. Not versioned: whoever
+    #: writes it writes the profile.
+    memberships: dict[tuple[str, str], Membership | None] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
     outcomes: list[Outcome] = field(default_factory=list)
     #: Not stored (the runs are): what is asked once this is committed.
@@ -324,10 +341,21 @@ class Changes:
         self.applied_pending += later.applied_pending
         self.consents.update(later.consents)
         self.suppressions.update(later.suppressions)
+        self.memberships.update(later.memberships)
         self.outcomes += later.outcomes
         self.fetches += later.fetches
         self.last_starts.update(later.last_starts)
         _add(self.tallies, later.tallies)
+
+    @property
+    def earliest_us(self) -> int | None:
+        """The earliest of the timers that are set, in microseconds; None without one."""
+        dues = [run.due_us for run in self.runs.values() if run.due_us is not None]
+        dues += [m.due_us for m in self.messages.values() if m.due_us is not None]
+        if self.memberships:
+            kept = (row for row in self.memberships.values() if row is not None)
+            dues += [row.due_us for row in kept if row.due_us is not None]
+        return min(dues, default=None)
 
     @property
     def empty(self) -> bool:
@@ -345,6 +373,7 @@ class Changes:
             or self.pending
             or self.applied_pending
             or self.suppressions
+            or self.memberships
             or self.outcomes
         )
 

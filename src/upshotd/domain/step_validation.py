@@ -22,7 +22,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
+from upshotd.domain.steps.wait import AudienceWait, EngagementWait, EventWait, Wait
 from upshotd.domain.workflow import DAY_US, Step
 
 ANY_OF_MIN, ANY_OF_MAX = 2, 10
@@ -123,7 +123,9 @@ def _wait(placed: Placed, wait: Wait, known: Mapping[str, Placed], findings: Fin
         text = f"{count} given; {ANY_OF_MIN} to {ANY_OF_MAX} are taken"
         findings.fault(f"{path}.any_of.conditions", text)
     elif not wait.any_of and count != 1:
-        findings.fault(f"{path}.condition", "one of engagement, event, any_of is required")
+        findings.fault(
+            f"{path}.condition", "one of engagement, event, audience, any_of is required"
+        )
     for index, condition in enumerate(wait.conditions):
         at = f"{path}.any_of.conditions[{index}]" if wait.any_of else path
         match condition:
@@ -131,6 +133,8 @@ def _wait(placed: Placed, wait: Wait, known: Mapping[str, Placed], findings: Fin
                 _engagement(placed, condition, f"{at}.engagement", known, findings)
             case EventWait():
                 _event(condition, f"{at}.event", findings)
+            case AudienceWait(change):
+                findings.name(f"{at}.audience.audience_id", change.audience_id)
             case _:
                 assert_never(condition)
     engages = any(isinstance(condition, EngagementWait) for condition in wait.conditions)

@@ -1,8 +1,10 @@
 """What can happen to a workspace, and what is answered. `decide` takes one stimulus at a time."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from upshotd.domain.audience import Happening
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event
 from upshotd.domain.explanation import Explanation
@@ -103,6 +105,28 @@ class EraseRequested(NamedTuple):
     identity: Identity
 
 
+class AudienceDue(NamedTuple):
+    """Time alone may have brought a person into an audience, or out of it."""
+
+    audience_id: str
+    profile_id: str
+
+
+class AudienceFill(NamedTuple):
+    """What a person did before an audience was defined."""
+
+    audience_id: str
+    #: The version it was gathered for; for another one it is not enough.
+    version: int
+    profile_id: str
+    #: By the keys of rules.
+    happened: Mapping[str, tuple[Happening, ...]]
+    #: People who have become this one.
+    former_ids: tuple[str, ...] = ()
+    #: Whether there is nothing more of it: the person is judged now.
+    last: bool = False
+
+
 class RunBroke(NamedTuple):
     """A decision about this run raised: it is set aside with its error."""
 
@@ -124,6 +148,8 @@ Stimulus: TypeAlias = (
     | PreferenceSet
     | SuppressionSet
     | EraseRequested
+    | AudienceDue
+    | AudienceFill
     | RunBroke
 )
 
@@ -209,6 +235,15 @@ class EraseResult(NamedTuple):
     erase_us: int
 
 
+class FillResult(NamedTuple):
+    """The answer to what a person did before."""
+
+    #: Whether they came into the audience by it, or left it.
+    moved: bool = False
+    #: Whether it was for a version that is not current.
+    stale: bool = False
+
+
 Answer: TypeAlias = (
     IngestResult
     | EngagementResult
@@ -217,5 +252,6 @@ Answer: TypeAlias = (
     | PreferenceResult
     | SuppressionResult
     | EraseResult
+    | FillResult
     | None
 )

@@ -51,7 +51,7 @@ def validate(
 
     A workflow of more than 200 steps is looked at as far as the first 200.
     """
-    exits = frozenset(rule.event for rule in workflow.exits if not rule.condition)
+    exits = frozenset(r.event for r in workflow.exits if r.event and not r.condition)
     findings = Findings(conditions, templates, zones, workflow.workflow_id, exits)
     findings.name("workflow.workflow_id", workflow.workflow_id)
     _words(workflow, findings)
@@ -85,12 +85,16 @@ def _trigger(trigger: Trigger, findings: Findings) -> None:
         findings.event_name("workflow.trigger.track.event", trigger.event)
     elif trigger.type in (EventType.PAGE, EventType.SCREEN) and trigger.event:
         findings.event_name(f"workflow.trigger.{trigger.type}.name", trigger.event)
+    elif trigger.type is EventType.AUDIENCE:
+        findings.name("workflow.trigger.audience.audience_id", trigger.event)
     elif trigger.schedule is not None:
         path = "workflow.trigger.schedule"
         text = schedule.fault(trigger.schedule.cron)
         if text is not None:
             findings.fault(f"{path}.cron", f"{trigger.schedule.cron!r} {text}")
         findings.time_zone(f"{path}.time_zone", trigger.schedule.time_zone)
+        if trigger.schedule.audience_id:
+            findings.name(f"{path}.audience_id", trigger.schedule.audience_id)
     findings.expression("workflow.trigger.condition", trigger.condition)
     findings.span("workflow.trigger.max_age", trigger.max_age_us)
 
@@ -120,7 +124,10 @@ def _exits(workflow: Workflow, findings: Findings) -> None:
         findings.fault("workflow.exits", text)
     for index, rule in enumerate(workflow.exits[:EXITS_MAX]):
         path = f"workflow.exits[{index}]"
-        findings.event_name(f"{path}.track.event", rule.event)
+        if rule.audience is None:
+            findings.event_name(f"{path}.track.event", rule.event)
+        else:
+            findings.name(f"{path}.audience.audience_id", rule.audience.audience_id)
         findings.expression(f"{path}.condition", rule.condition)
 
 

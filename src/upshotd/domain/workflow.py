@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
+from upshotd.domain.audience import Change, Transition
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Purpose
 from upshotd.domain.schedule import Schedule
@@ -20,7 +21,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import Wait
+from upshotd.domain.steps.wait import AudienceWait, Wait
 
 StepKind: TypeAlias = (
     Send
@@ -68,7 +69,8 @@ class Trigger:
     """What starts a run. `type` None starts by enroll steps only."""
 
     type: EventType | None
-    #: Exact event name for TRACK, of a page or a screen or empty for any; empty for the others.
+    #: Exact event name for TRACK, of a page or a screen or empty for any, the audience's id for
+    #: AUDIENCE; empty for the others.
     event: str = ""
     #: CEL that must hold; empty holds.
     condition: str = ""
@@ -77,15 +79,19 @@ class Trigger:
     include_own_outcomes: bool = False
     #: Its times, where it starts by SCHEDULED.
     schedule: Schedule | None = None
+    #: Which change of the audience it starts by, where it starts by AUDIENCE.
+    transition: Transition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """Ends a run wherever it waits, on a track event of the same profile."""
+    """Ends a run wherever it waits: on a track event of the same profile, or when the person comes
+    into an audience or leaves it. One of the two."""
 
-    event: str
+    event: str = ""
     #: CEL over the exiting event; empty holds.
     condition: str = ""
+    audience: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,28 @@ def everything(steps: tuple[Step, ...]) -> Iterator[Step]:
         yield step
         for _, below in nested(step):
             yield from everything(below)
+def audiences(workflow: Workflow) -> Iterator[tuple[str, str]]:
+    """Yield the audiences that *workflow* names, each with its path."""
+    trigger = workflow.trigger
+    if trigger.type is EventType.AUDIENCE:
+        yield "workflow.trigger.audience.audience_id", trigger.event
+    if trigger.schedule is not None and trigger.schedule.audience_id:
+        yield "workflow.trigger.schedule.audience_id", trigger.schedule.audience_id
+    for index, rule in enumerate(workflow.exits):
+        if rule.audience is not None:
+            yield f"workflow.exits[{index}].audience.audience_id", rule.audience.audience_id
+    yield from _awaited(workflow.steps, "workflow.steps")
+
+
+def _awaited(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, str]]:
+    for index, step in enumerate(steps):
+        at = f"{path}[{index}]"
+        conditions = step.kind.conditions if isinstance(step.kind, Wait) else ()
+        for condition in conditions:
+            if isinstance(condition, AudienceWait):
+                yield f"{at}.wait", condition.change.audience_id
+        for inner, below in nested(step):
+            yield from _awaited(below, f"{at}.{inner}")
 
 
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:

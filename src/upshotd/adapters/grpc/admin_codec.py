@@ -5,14 +5,17 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshot.v1 import admin_pb2 as pb
-from upshot.v1 import event_pb2, outcome_pb2, service_pb2
-from upshotd.adapters.grpc import suppression_codec, template_codec, workflow_codec
+from upshot.v1 import audience_pb2, event_pb2, outcome_pb2, service_pb2
+from upshotd.adapters.grpc import audience_codec, suppression_codec, template_codec, workflow_codec
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
 from upshotd.application.admin import ProfileView, RunView
+from upshotd.application.audience_admin import Member, Shown
+from upshotd.application.filling import Stage
 from upshotd.application.ports import OutcomeCount
 from upshotd.application.shelf import Kept
 from upshotd.application.workflows import DefinedWorkflow
+from upshotd.domain.audience import Audience
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
@@ -50,6 +53,45 @@ def template_version(kept: Kept[Template]) -> pb.TemplateVersion:
         template=template_codec.message(kept.thing),
         version=kept.version,
         create_time=timestamp(kept.create_us),
+    )
+
+
+def audience_version(kept: Kept[Audience]) -> audience_pb2.AudienceVersion:
+    """Return one version of an audience."""
+    return audience_pb2.AudienceVersion(
+        audience=audience_codec.message(kept.thing),
+        version=kept.version,
+        create_time=timestamp(kept.create_us),
+    )
+
+
+def audience_shown(shown: Shown) -> audience_pb2.AudienceVersion:
+    """Return one version of an audience, and how it stands."""
+    message = audience_version(shown.kept)
+    message.members = shown.members
+    filling = shown.filling
+    if filling is not None:
+        progress = audience_pb2.AudienceProgress(
+            done=filling.stage is Stage.DONE,
+            events=filling.events,
+            people=filling.people,
+            moved=filling.moved,
+        )
+        message.progress.CopyFrom(progress)
+    return message
+
+
+def audience_member(member: Member) -> audience_pb2.AudienceMember:
+    """Return what an audience says of one person."""
+    profile, row = member.profile, member.membership
+    anonymous_ids = () if profile.user_id else profile.anonymous_ids
+    return audience_pb2.AudienceMember(
+        user_id=profile.user_id,
+        anonymous_id=anonymous_ids[0] if anonymous_ids else "",
+        member=row.member,
+        since_time=_moment(row.since_us or None),
+        reason=member.reason,
+        due_time=_moment(row.due_us),
     )
 
 

@@ -4,6 +4,7 @@ from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import outcome_pb2, provider_pb2
 from upshotd.adapters.grpc import (
     admin_codec,
+    audience_codec,
     experiment_codec,
     suppression_codec,
     template_codec,
@@ -12,6 +13,7 @@ from upshotd.adapters.grpc import (
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
+from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.erasing import Erasing
 from upshotd.application.experiments import Experiments
 from upshotd.application.health import Health, ProviderHealth
@@ -44,6 +46,7 @@ class AdminService:
         experiments: Experiments,
         loop: Loop,
         health: ProviderHealth,
+        audiences: AudienceAdmin,
     ) -> None:
         self._admin = admin
         self._workflows = workflows
@@ -54,6 +57,7 @@ class AdminService:
         self._experiments = experiments
         self._loop = loop
         self._health = health
+        self._audiences = audiences
 
     async def GetWorkflow(
         self, workspace_id: str, request: pb.GetWorkflowRequest
@@ -196,6 +200,50 @@ class AdminService:
             next_page_token=page.next_page_token,
         )
 
+    async def DefineAudience(
+        self, workspace_id: str, request: pb.DefineAudienceRequest
+    ) -> pb.DefineAudienceResponse:
+        audience, faults = audience_codec.audience(request.audience)
+        if faults:
+            raise InvalidArgument.of(faults)
+        only = request.validate_only
+        defined = await self._audiences.define(workspace_id, audience, validate_only=only)
+        return pb.DefineAudienceResponse(version=defined.version, unchanged=defined.unchanged)
+
+    async def GetAudience(
+        self, workspace_id: str, request: pb.GetAudienceRequest
+    ) -> pb.GetAudienceResponse:
+        shown = await self._audiences.show(workspace_id, request.audience_id, request.version)
+        return pb.GetAudienceResponse(audience_version=admin_codec.audience_shown(shown))
+
+    async def ListAudiences(
+        self, workspace_id: str, request: pb.ListAudiencesRequest
+    ) -> pb.ListAudiencesResponse:
+        shelf = self._audiences.shelf
+        page = await shelf.list(workspace_id, request.page_size, request.page_token)
+        return pb.ListAudiencesResponse(
+            audience_versions=[admin_codec.audience_version(item) for item in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def ListAudienceMembers(
+        self, workspace_id: str, request: pb.ListAudienceMembersRequest
+    ) -> pb.ListAudienceMembersResponse:
+        page = await self._audiences.members(
+            workspace_id, request.audience_id, request.page_size, request.page_token
+        )
+        return pb.ListAudienceMembersResponse(
+            members=[admin_codec.audience_member(member) for member in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetAudienceMember(
+        self, workspace_id: str, request: pb.GetAudienceMemberRequest
+    ) -> pb.GetAudienceMemberResponse:
+        who = _identity(request)
+        member = await self._audiences.why(workspace_id, request.audience_id, who)
+        return pb.GetAudienceMemberResponse(member=admin_codec.audience_member(member))
+
     async def GetPreferences(
         self, workspace_id: str, request: pb.GetPreferencesRequest
     ) -> pb.GetPreferencesResponse:
@@ -326,7 +374,8 @@ def _identity(
     request: pb.GetProfileRequest
     | pb.EraseProfileRequest
     | pb.GetPreferencesRequest
-    | pb.SetPreferenceRequest,
+    | pb.SetPreferenceRequest
+    | pb.GetAudienceMemberRequest,
 ) -> Identity:
     if request.user_id:
         return IdKind.USER, request.user_id

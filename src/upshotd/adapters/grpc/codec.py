@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from upshotd.adapters.grpc import (
+    audience_codec,
     event_codec,
     outcome_codec,
     template_codec,
     topic_codec,
     workflow_codec,
 )
+from upshotd.domain.audience import Audience
 from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event
 from upshotd.domain.outcome import Outcome
@@ -36,6 +38,9 @@ class ContractCodec:
     ) -> Event:
         return event_codec.scheduled_event(event_id, identity, workflow_id, event_us, receive_us)
 
+    def audience_event(self, event: Event) -> Event:
+        return event_codec.audience_event(event)
+
     def event_json(self, payload: bytes) -> str:
         return event_codec.event_json(payload)
 
@@ -50,6 +55,12 @@ class ContractCodec:
 
     def decode_topic(self, definition: bytes, version: int) -> Topic:
         return topic_codec.decode_topic(definition, version)
+
+    def encode_audience(self, audience: Audience) -> bytes:
+        return audience_codec.encode_audience(audience)
+
+    def decode_audience(self, definition: bytes, version: int) -> Audience:
+        return audience_codec.decode_audience(definition, version)
 
     def encode_template(self, template: Template) -> bytes:
         return template_codec.encode_template(template)

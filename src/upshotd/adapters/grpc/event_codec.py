@@ -6,9 +6,12 @@ from google.protobuf.json_format import MessageToJson, SerializeToJsonError
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
+from upshot.v1 import audience_pb2 as pb_audience
 from upshot.v1 import event_pb2 as pb
+from upshotd.adapters.grpc import audience_codec
 from upshotd.adapters.grpc.structs import LazyStruct
 from upshotd.adapters.grpc.times import clamped, instant_us
+from upshotd.domain.audience import Transition
 from upshotd.domain.event import Event, EventType, corrected_time
 from upshotd.domain.state import Identity, IdKind, StoredEvent
 
@@ -16,6 +19,7 @@ from upshotd.domain.state import Identity, IdKind, StoredEvent
 JSON_BYTES_MAX = 64 * 1024
 
 _NOTHING: Mapping[str, object] = {}
+_OURS = (EventType.SCHEDULED, EventType.AUDIENCE)
 
 
 def event(message: pb.Event, receive_us: int) -> Event:
@@ -30,7 +34,7 @@ def event(message: pb.Event, receive_us: int) -> Event:
     payload = message.SerializeToString()
     read = _event(message, message.event_id, receive_us, event_us, payload)
     # What only the server says is no call that anybody can make.
-    return read._replace(type=EventType.UNSPECIFIED) if read.type is EventType.SCHEDULED else read
+    return read._replace(type=EventType.UNSPECIFIED) if read.type in _OURS else read
 
 
 def scheduled_event(
@@ -45,6 +49,25 @@ def scheduled_event(
         message.anonymous_id = value
     message.event_time.FromMicroseconds(event_us)
     return _event(message, event_id, receive_us, event_us, message.SerializeToString())
+
+
+def audience_event(event: Event) -> Event:
+    """Return an event by which a workflow hears of an audience, with its payload."""
+    transition = Transition[str(event.properties["transition"])]
+    changed = pb.AudienceChanged(
+        audience_id=event.name,
+        transition=audience_codec.transition_number(transition),
+        reason=str(event.properties["reason"]),
+    )
+    message = pb.Event(
+        event_id=event.event_id,
+        user_id=event.user_id,
+        anonymous_id=event.anonymous_id,
+        audience_changed=changed,
+    )
+    message.event_time.FromMicroseconds(event.event_us)
+    payload = message.SerializeToString()
+    return event._replace(payload=payload, size=len(payload))
 
 
 def decode_event(stored: StoredEvent) -> Event:
@@ -67,7 +90,7 @@ def event_json(payload: bytes) -> str:
     return text.encode()[:JSON_BYTES_MAX].decode(errors="ignore")
 
 
-def _event(
+def _event(  # noqa: C901 - a case for each call
     message: pb.Event, event_id: str, receive_us: int, event_us: int, payload: bytes
 ) -> Event:
     kind = EventType.UNSPECIFIED
@@ -93,6 +116,9 @@ def _event(
             kind = EventType.DELETE
         case "scheduled":
             kind, name = EventType.SCHEDULED, message.scheduled.workflow_id
+        case "audience_changed":
+            kind, name = EventType.AUDIENCE, message.audience_changed.audience_id
+            properties = _of_change(message.audience_changed)
         case None:
             pass
     return Event(
@@ -111,6 +137,14 @@ def _event(
         size=len(payload),
         payload=payload,
     )
+
+
+def _of_change(changed: pb.AudienceChanged) -> Mapping[str, object]:
+    if changed.transition not in pb_audience.AudienceTransition.values()[1:]:  # from outside
+        return _NOTHING
+    transition = Transition(changed.transition).name
+    named = {"audience_id": changed.audience_id, "transition": transition}
+    return {**named, "reason": changed.reason}
 
 
 def _mapping(struct: Struct) -> Mapping[str, object]:

@@ -5,7 +5,13 @@ from typing import assert_never
 
 from upshot.v1 import engagement_pb2, outcome_pb2
 from upshot.v1 import workflow_pb2 as pb
-from upshotd.adapters.grpc import experiment_codec, fetch_codec, send_codec, window_codec
+from upshotd.adapters.grpc import (
+    audience_codec,
+    experiment_codec,
+    fetch_codec,
+    send_codec,
+    window_codec,
+)
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import duration, timestamp
@@ -23,7 +29,13 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait, WaitCondition
+from upshotd.domain.steps.wait import (
+    AudienceWait,
+    EngagementWait,
+    EventWait,
+    Wait,
+    WaitCondition,
+)
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import Step, StepKind
 
@@ -119,6 +131,8 @@ def _wait(message: pb.Wait, path: str, reading: Reading) -> Wait:
             conditions = (_engagement_wait(message.engagement, f"{path}.engagement", reading),)
         case "event":
             conditions = (_event_wait(message.event, f"{path}.event", reading),)
+        case "audience":
+            conditions = (_audience_wait(message.audience, f"{path}.audience", reading),)
         case "any_of":
             below = f"{path}.any_of.conditions"
             conditions = tuple(
@@ -143,8 +157,10 @@ def _wait_for(message: pb.WaitFor, path: str, reading: Reading) -> WaitCondition
             return _engagement_wait(message.engagement, f"{path}.engagement", reading)
         case "event":
             return _event_wait(message.event, f"{path}.event", reading)
+        case "audience":
+            return _audience_wait(message.audience, f"{path}.audience", reading)
         case None:
-            text = "one of engagement, event is required"
+            text = "one of engagement, event, audience is required"
             reading.missing(message, path, "condition", text)
             return EventWait(_HARMLESS_TEXT)
 
@@ -164,6 +180,12 @@ def _event_wait(message: pb.EventWait, path: str, reading: Reading) -> EventWait
         event=message.event,
         condition=message.condition,
         since_run_started=message.since == pb.WAIT_SINCE_RUN_STARTED,
+    )
+
+
+def _audience_wait(message: pb.AudienceWait, path: str, reading: Reading) -> AudienceWait:
+    return AudienceWait(
+        audience_codec.change(message.audience_id, message.transition, path, reading)
     )
 
 
@@ -300,10 +322,9 @@ def _wait_message(wait: Wait) -> pb.Wait:
     conditions = [_wait_for_message(condition) for condition in wait.conditions]
     if wait.any_of or len(conditions) != 1:
         written.any_of.CopyFrom(pb.AnyOfWait(conditions=conditions))
-    elif conditions[0].HasField("engagement"):
-        written.engagement.CopyFrom(conditions[0].engagement)
     else:
-        written.event.CopyFrom(conditions[0].event)
+        name = conditions[0].WhichOneof("condition")
+        getattr(written, str(name)).CopyFrom(getattr(conditions[0], str(name)))
     return written
 
 
@@ -319,6 +340,10 @@ def _wait_for_message(condition: WaitCondition) -> pb.WaitFor:
         case EventWait(event, text, since_run_started):
             since = pb.WAIT_SINCE_RUN_STARTED if since_run_started else pb.WAIT_SINCE_ENTRY
             return pb.WaitFor(event=pb.EventWait(event=event, condition=text, since=since))
+        case AudienceWait(change):
+            number = audience_codec.transition_number(change.transition)
+            moved = pb.AudienceWait(audience_id=change.audience_id, transition=number)
+            return pb.WaitFor(audience=moved)
         case _:
             assert_never(condition)
 

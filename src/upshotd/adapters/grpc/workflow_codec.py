@@ -8,9 +8,10 @@ written out and maps are sorted, so that equal definitions are equal bytes.
 from google.protobuf.message import Message
 
 from upshot.v1 import workflow_pb2 as pb
-from upshotd.adapters.grpc import step_codec
+from upshotd.adapters.grpc import audience_codec, step_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.times import duration
+from upshotd.domain.audience import Change
 from upshotd.domain.errors import FailedPrecondition, Violation
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Purpose
@@ -27,6 +28,7 @@ from upshotd.domain.workflow import (
 
 #: Largest definition, serialized, in bytes.
 DEFINITION_BYTES_MAX = 512 * 1024
+_SOURCES = ", ".join(f.name for f in pb.Trigger.DESCRIPTOR.oneofs_by_name["source"].fields)
 
 
 def workflow(message: pb.Workflow) -> tuple[Workflow, tuple[Violation, ...]]:
@@ -54,7 +56,10 @@ def workflow(message: pb.Workflow) -> tuple[Workflow, tuple[Violation, ...]]:
         steps=steps,
         display_name=message.display_name,
         reentry=_reentry(message.reentry, reading),
-        exits=tuple(_exit(rule) for rule in message.exits),
+        exits=tuple(
+            _exit(rule, f"workflow.exits[{index}]", reading)
+            for index, rule in enumerate(message.exits)
+        ),
         topic=message.topic,
         purpose=purpose,
         cancellation_key=message.cancellation_key,
@@ -91,10 +96,7 @@ def message(workflow: Workflow) -> pb.Workflow:
         trigger=_trigger_message(workflow.trigger),
         steps=[step_codec.message(step) for step in workflow.steps],
         reentry=pb.Reentry(mode=pb.ReentryMode.ValueType(reentry.mode), key=reentry.key),
-        exits=[
-            pb.ExitRule(track=pb.TrackExit(event=rule.event), condition=rule.condition)
-            for rule in workflow.exits
-        ],
+        exits=[_exit_message(rule) for rule in workflow.exits],
         topic=workflow.topic,
         purpose=pb.Purpose.ValueType(workflow.purpose),
         cancellation_key=workflow.cancellation_key,
@@ -105,9 +107,10 @@ def message(workflow: Workflow) -> pb.Workflow:
     return written
 
 
-def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
+def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:  # noqa: C901
     kind: EventType | None = None
     schedule: Schedule | None = None
+    change: Change | None = None
     match message.WhichOneof("source"):
         case "track":
             kind = EventType.TRACK
@@ -121,23 +124,32 @@ def _trigger(message: pb.Trigger, reading: Reading) -> Trigger:
             kind = EventType.SCREEN
         case "schedule":
             kind = EventType.SCHEDULED
-            schedule = Schedule(message.schedule.cron, message.schedule.time_zone)
+            timed = message.schedule
+            schedule = Schedule(timed.cron, timed.time_zone, timed.audience_id)
+        case "audience":
+            kind, path = EventType.AUDIENCE, "workflow.trigger.audience"
+            meant = message.audience
+            change = audience_codec.change(meant.audience_id, meant.transition, path, reading)
         case "invoke":
             kind = None
         case None:
-            text = "one of track, identify, group, page, screen, schedule, invoke is required"
-            reading.missing(message, "workflow.trigger", "source", text)
+            reading.missing(message, "workflow.trigger", "source", f"one of {_SOURCES} is required")
     max_age_us = MAX_AGE_DEFAULT_US
     if message.HasField("max_age"):
         max_age_us = reading.span_us(message.max_age, "workflow.trigger.max_age")
     return Trigger(
         type=kind,
-        event=message.track.event or message.page.name or message.screen.name,
+        event=change.audience_id if change is not None else _name(message),
         condition=message.condition,
         max_age_us=max_age_us,
         include_own_outcomes=message.track.include_own_outcomes,
         schedule=schedule,
+        transition=change.transition if change is not None else None,
     )
+
+
+def _name(message: pb.Trigger) -> str:
+    return message.track.event or message.page.name or message.screen.name
 
 
 def _trigger_message(trigger: Trigger) -> pb.Trigger:
@@ -163,6 +175,11 @@ def _trigger_message(trigger: Trigger) -> pb.Trigger:
             assert trigger.schedule is not None
             written.schedule.cron = trigger.schedule.cron
             written.schedule.time_zone = trigger.schedule.time_zone
+            written.schedule.audience_id = trigger.schedule.audience_id
+        case EventType.AUDIENCE:
+            source = written.audience
+            written.audience.audience_id = trigger.event
+            written.audience.transition = audience_codec.transition_number(trigger.transition)
         case None:
             source = written.invoke
         case other:
@@ -179,5 +196,17 @@ def _reentry(message: pb.Reentry, reading: Reading) -> Reentry:
     return Reentry(mode=mode, key=message.key, cooldown_us=cooldown_us)
 
 
-def _exit(message: pb.ExitRule) -> ExitRule:
-    return ExitRule(event=message.track.event, condition=message.condition)
+def _exit(message: pb.ExitRule, path: str, reading: Reading) -> ExitRule:
+    if not message.HasField("audience"):
+        return ExitRule(event=message.track.event, condition=message.condition)
+    source, at = message.audience, f"{path}.audience"
+    change = audience_codec.change(source.audience_id, source.transition, at, reading)
+    return ExitRule(condition=message.condition, audience=change)
+
+
+def _exit_message(rule: ExitRule) -> pb.ExitRule:
+    if rule.audience is None:
+        return pb.ExitRule(track=pb.TrackExit(event=rule.event), condition=rule.condition)
+    number = audience_codec.transition_number(rule.audience.transition)
+    left = pb.AudienceExit(audience_id=rule.audience.audience_id, transition=number)
+    return pb.ExitRule(audience=left, condition=rule.condition)

@@ -63,6 +63,7 @@ class _Application:
         self._engagements()
         self._suppressions()
         self._tallies()
+        self._memberships()
         for gone in self._changes.erasures.values():
             self._erase(gone)
 
@@ -131,6 +132,14 @@ class _Application:
             if suppression is not None:
                 held[scope] = suppression
             journal.put(tables.suppressions, whose, held)
+
+    def _memberships(self) -> None:
+        for (profile_id, audience_id), row in self._changes.memberships.items():
+            rows = self._tables.memberships.setdefault(profile_id, {})
+            if row is None:
+                self._journal.drop(rows, audience_id)
+            else:
+                self._journal.put(rows, audience_id, row)
 
     # runs and messages
 
@@ -256,6 +265,8 @@ class _Application:
         for message in written:
             self._unlink(tables.messages_of, message.profile_id, message.message_id)
             self._put_message(_after(erasure.tombstone(message)))
+        for profile_id in gone.profile_ids:
+            self._journal.drop(tables.memberships, profile_id)
         for listed in erasure.used(gone, written):
             held = tables.suppressions.get(listed)
             if held:

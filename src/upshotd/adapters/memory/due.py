@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 from upshotd.application.ports import Due
 
-#: (due_us, id, workspace_id, whether it is a message): the order in which timers fire.
-Timer: TypeAlias = tuple[int, str, str, bool]
+#: (due_us, key, workspace_id, what it is of): the order in which timers fire.
+Timer: TypeAlias = tuple[int, str, str, str]
+RUN, MESSAGE, MEMBERSHIP = "run", "message", "membership"
 
 
 class Timers:
@@ -40,7 +41,10 @@ class Timers:
 
 
 def _due(timer: Timer) -> Due:
-    due_us, row_id, workspace_id, is_message = timer
-    if is_message:
+    due_us, row_id, workspace_id, kind = timer
+    if kind == MESSAGE:
         return Due(workspace_id, due_us, message_id=row_id)
+    if kind == MEMBERSHIP:
+        profile_id, _, audience_id = row_id.partition(" ")
+        return Due(workspace_id, due_us, profile_id=profile_id, audience_id=audience_id)
     return Due(workspace_id, due_us, run_id=row_id)

@@ -16,6 +16,9 @@ def load(tables: Tables, wanted: Wanted) -> State:
     profile_ids = _wanted_people(tables, wanted, state)
     for profile_id in sorted(profile_ids):
         _person(tables, wanted, state, profile_id)
+    if wanted.memberships:
+        for profile_id in (profile_ids | wanted.former_ids) & tables.memberships.keys():
+            state.memberships[profile_id] = dict(tables.memberships[profile_id])
     for run in sorted(state.runs.values(), key=lambda run: run.run_id):
         _hangs_on(tables, wanted, state, run)
     state.counters = wanted.counters
@@ -87,6 +90,7 @@ def _wanted_people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
         *(tables.identities[named] for named in wanted.identities & tables.identities.keys()),
         *(run.profile_id for run in state.runs.values()),
         *(message.profile_id for message in state.messages.values()),
+        *wanted.profile_ids,
     }
 
 

@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from upshotd.adapters.memory import commit, load, prune
-from upshotd.adapters.memory.due import Timer, Timers
+from upshotd.adapters.memory.audiences import MemoryAudienceRows
+from upshotd.adapters.memory.due import MEMBERSHIP, MESSAGE, RUN, Timer, Timers
 from upshotd.adapters.memory.erased import MemoryErasedRows
 from upshotd.adapters.memory.journal import Journal
 from upshotd.adapters.memory.log import Encode, Log
@@ -91,16 +92,18 @@ class MemoryStore:
         workspace_id = changes.workspace_id
         for run_id, run in changes.runs.items():
             if run.due_us is not None:
-                self._timers.add((run.due_us, run_id, workspace_id, False))
+                self._timers.add((run.due_us, run_id, workspace_id, RUN))
         for message_id, message in changes.messages.items():
             if message.due_us is not None:
-                self._timers.add((message.due_us, message_id, workspace_id, True))
+                self._timers.add((message.due_us, message_id, workspace_id, MESSAGE))
+        for (profile_id, audience_id), row in changes.memberships.items():
+            if row is not None and row.due_us is not None:
+                timer = (row.due_us, f"{profile_id} {audience_id}", workspace_id, MEMBERSHIP)
+                self._timers.add(timer)
 
     def _live(self, timer: Timer) -> bool:
-        due_us, row_id, workspace_id, is_message = timer
-        tables = self._tables(workspace_id)
-        rows: Mapping[str, Run | Message] = tables.messages if is_message else tables.runs
-        return rows[row_id].due_us == due_us
+        due_us, key, workspace_id, kind = timer
+        return self._tables(workspace_id).due_us(kind, key) == due_us
 
     async def claim(self, now_us: int, limit: int) -> list[Due]:
         return self._timers.due(now_us, limit)
@@ -306,6 +309,11 @@ class MemoryStore:
     def erased_rows(self) -> MemoryErasedRows:
         """What is looked through for erased people."""
         return self._erased_rows
+
+    @property
+    def audience_rows(self) -> MemoryAudienceRows:
+        """What audiences know of people, and what they are filled from."""
+        return MemoryAudienceRows(self._tables)
 
     # housekeeping
 

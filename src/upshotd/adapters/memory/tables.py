@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from upshotd.adapters.memory.due import MEMBERSHIP, MESSAGE
 from upshotd.adapters.memory.log import Log
 from upshotd.application.ports import StoredWorkflow, Subscription
+from upshotd.domain.audience import Membership
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import Message
@@ -65,6 +67,16 @@ class Tables:
     #: Versions of each workflow, oldest first.
     workflows: dict[str, tuple[StoredWorkflow, ...]] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    #: By profile_id, then by audience_id.
+    memberships: dict[str, dict[str, Membership]] = field(default_factory=dict)
+
+    def due_us(self, kind: str, key: str) -> int | None:
+        """Return when the timer of a row is due, by what it is of; None without one."""
+        if kind == MEMBERSHIP:
+            profile_id, _, audience_id = key.partition(" ")
+            row = self.memberships.get(profile_id, {}).get(audience_id)
+            return row.due_us if row is not None else None
+        return self.messages[key].due_us if kind == MESSAGE else self.runs[key].due_us
 
     def newest_to(self, recipient: str) -> str:
         """Return the newest message whose answers come from there; empty where there is none."""

@@ -17,7 +17,9 @@ MESSAGE_ID_MAX: Final = 100
 OWN_DESTINATION: Final = "Upshot"
 
 KINDS_DEFAULT: Final = frozenset(
-    kind for kind in OutcomeKind if kind is OutcomeKind.CUSTOM or kind.name.startswith("MESSAGE_")
+    kind
+    for kind in OutcomeKind
+    if kind is OutcomeKind.CUSTOM or kind.name.startswith(("MESSAGE_", "AUDIENCE_"))
 )
 NAMES_DEFAULT: Final[Mapping[OutcomeKind, str]] = MappingProxyType(
     # The one name that differs from the log's: silence is an open that was none.

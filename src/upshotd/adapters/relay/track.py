@@ -30,6 +30,7 @@ _TEXTS = (
 #: Properties of ours: where a call is too large they are the last to go.
 _OURS = frozenset({*_TEXTS, *("workflow_version", "channel", "machine"), "possible_duplicate"})
 _TRUNCATED = "truncated"
+_AUDIENCE = (OutcomeKind.AUDIENCE_USER_MATCHED, OutcomeKind.AUDIENCE_USER_UNMATCHED)
 
 
 def track_call(outcome: pb.Outcome, rules: CallRules) -> dict[str, object] | NotExported:
@@ -82,4 +83,6 @@ def _properties(kind: OutcomeKind, outcome: pb.Outcome) -> dict[str, object]:
     # Of other kinds it is what a provider said of the person: addresses, devices, answers.
     if kind is OutcomeKind.CUSTOM:
         found |= struct(outcome.properties)
+    if kind in _AUDIENCE:  # why they are in it is of the person, too
+        found["audience_id"] = struct(outcome.properties).get("audience_id", "")
     return found

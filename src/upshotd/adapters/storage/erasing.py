@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, select, update
 
-from upshotd.adapters.storage import definitions, rows
+from upshotd.adapters.storage import audiences, definitions, rows
 from upshotd.adapters.storage.bulk import Insert, Lookup, fetch, upsert
 from upshotd.adapters.storage.tables import (
     events,
@@ -63,6 +63,7 @@ def erase(connection: Connection, workspace_id: str, gone: Erasure) -> None:
     written = {row[0]: rows.message_of(row) for row in found}
     tombstones = [rows.message_row(erasure.tombstone(written[name])) for name in sorted(written)]
     _write(connection, workspace_id, _MESSAGES, tombstones)
+    audiences.forget(connection, workspace_id, gone)
     _hide(connection, workspace_id, sorted(erasure.used(gone, written.values())))
     definitions.put_setting(connection, *erased.task(workspace_id, gone))
 

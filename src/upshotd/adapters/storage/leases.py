@@ -10,7 +10,7 @@ from typing import cast
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from upshotd.adapters.storage.rows import load
-from upshotd.adapters.storage.tables import messages, replicas, runs
+from upshotd.adapters.storage.tables import audience_members, messages, replicas, runs
 from upshotd.application.ports import Due
 from upshotd.domain.errors import LeaseLost
 from upshotd.domain.message import MessageState
@@ -75,7 +75,8 @@ def _release(connection: Connection, owners: list[str]) -> None:
 # -- claims --------------------------------------------------------------------------------------
 
 
-def _claim(table: str, key: str) -> str:
+def _claim(table: str, *keys: str) -> str:
+    key = ", ".join(keys)
     free = (
         "claim_owner = '' OR claim_owner = $1 "  # noqa: S608
         f"OR NOT EXISTS (SELECT 1 FROM replicas WHERE owner = {table}.claim_owner)"
@@ -92,6 +93,7 @@ def _claim(table: str, key: str) -> str:
 
 _CLAIM_RUNS = _claim(runs.name, "run_id")
 _CLAIM_MESSAGES = _claim(messages.name, "message_id")
+_CLAIM_MEMBERSHIPS = _claim(audience_members.name, "profile_id", "audience_id")
 
 
 def claim(connection: Connection, owner: str, now_us: int, limit: int) -> list[Due]:
@@ -104,7 +106,12 @@ def claim(connection: Connection, owner: str, now_us: int, limit: int) -> list[D
     messages_due = connection.exec_driver_sql(_CLAIM_MESSAGES, asked).all()
     found = [Due(place, due_us, run_id=key) for place, due_us, key in runs_due]
     found += [Due(place, due_us, message_id=key) for place, due_us, key in messages_due]
-    found.sort(key=lambda due: (due.due_us, due.run_id or due.message_id))
+    members_due = connection.exec_driver_sql(_CLAIM_MEMBERSHIPS, asked).all()
+    found += [
+        Due(place, due_us, profile_id=profile_id, audience_id=audience_id)
+        for place, due_us, profile_id, audience_id in members_due
+    ]
+    found.sort(key=lambda due: (due.due_us, due.key))
     return found[:limit]
 
 

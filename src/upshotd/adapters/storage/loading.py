@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection
 
-from upshotd.adapters.storage import definitions, rows
+from upshotd.adapters.storage import audiences, definitions, rows
 from upshotd.adapters.storage.bulk import Lookup
 from upshotd.adapters.storage.tables import (
     engagements,
@@ -89,7 +89,7 @@ class _Loading:
         self._workspace_id = workspace_id
         self.state = State()
         #: Whose everything is loaded.
-        self._profile_ids: set[str] = set()
+        self._profile_ids = set(wanted.profile_ids)
         self._run_ids = set(wanted.run_ids)
         self._stimuli(wanted)
         self._places(wanted)
@@ -98,6 +98,8 @@ class _Loading:
         self._people()
         self._journeys(wanted)
         self._held_back(wanted)
+        if wanted.memberships:
+            self._memberships(wanted)
         self._groups(wanted)
         self.state.definitions_revision = definitions.revision(connection, workspace_id)
 
@@ -198,6 +200,12 @@ class _Loading:
         for row in self._rows(_SUPPRESSIONS, self._profile_ids | (state.addresses or set())):
             held = rows.suppression_of(row)
             state.suppressions.setdefault(row[0], {})[held.scope] = held
+
+    def _memberships(self, wanted: Wanted) -> None:
+        """Load what audiences know of people."""
+        for row in self._rows(audiences.MEMBERSHIPS, self._profile_ids | wanted.former_ids):
+            found = audiences.membership_of(row)
+            self.state.memberships.setdefault(found.profile_id, {})[found.audience_id] = found
 
     def _groups(self, wanted: Wanted) -> None:
         """Load trigger events, and the groups they and the batch speak of."""

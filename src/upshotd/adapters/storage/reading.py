@@ -25,6 +25,7 @@ from sqlalchemy import (
 from upshotd.adapters.storage import rows
 from upshotd.adapters.storage.bulk import Lookup, fetch, on_postgresql
 from upshotd.adapters.storage.tables import (
+    audience_members,
     events,
     identities,
     messages,
@@ -46,8 +47,16 @@ _SUPPRESSIONS = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
 _id, _scope = itemgetter(0), itemgetter(1)
 
 
+#: Tables with timers, and the keys of their rows.
+_TIMERS = (
+    (runs, ("run_id",)),
+    (messages, ("message_id",)),
+    (audience_members, ("profile_id", "audience_id")),
+)
+
+
 def _due(timer: Due) -> tuple[int, str]:
-    return timer.due_us, timer.run_id or timer.message_id
+    return timer.due_us, timer.key
 
 
 def _columns(table: Table, names: tuple[str, ...]) -> Select[Any]:
@@ -60,18 +69,17 @@ def _columns(table: Table, names: tuple[str, ...]) -> Select[Any]:
 def due(connection: Connection, now_us: int, limit: int) -> list[Due]:
     """Return what is due, earliest first."""
     found = []
-    for table, key in ((runs, "run_id"), (messages, "message_id")):
+    for table, keys in _TIMERS:
+        columns = ("due_us", "workspace_id", *keys)
         query = (
-            select(table.c.due_us, table.c.workspace_id, table.c[key])
+            select(*(table.c[name] for name in columns))
             .where(table.c.due_us.is_not(None), table.c.due_us <= now_us)
-            .order_by(table.c.due_us, table.c[key])
+            .order_by(table.c.due_us, *(table.c[key] for key in keys))
             .limit(limit)
         )
         timers = [
-            Due(workspace_id, due_us, **{key: name})
-            for due_us, workspace_id, name in fetch(
-                connection, table, ("due_us", "workspace_id", key), query
-            )
+            Due(workspace_id, due_us, **dict(zip(keys, names, strict=True)))
+            for due_us, workspace_id, *names in fetch(connection, table, columns, query)
         ]
         found.append(sorted(timers, key=_due))
     return list(islice(merge(*found, key=_due), limit))
@@ -83,7 +91,7 @@ def next_due(connection: Connection) -> int | None:
         connection.execute(
             select(func.min(table.c.due_us)).where(table.c.due_us.is_not(None))
         ).scalar()
-        for table in (runs, messages)
+        for table, _ in _TIMERS
     ]
     return min((due_us for due_us in found if due_us is not None), default=None)
 

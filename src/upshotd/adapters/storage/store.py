@@ -14,6 +14,7 @@ from upshotd.adapters.storage import (
     reading,
     writing,
 )
+from upshotd.adapters.storage.audiences import SqlAudienceRows
 from upshotd.adapters.storage.erased import SqlErasedRows
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase, url_of
 from upshotd.adapters.storage.replica import Replica
@@ -103,6 +104,7 @@ class SqlStore:
         self._tail = Tail(tail_bytes)
         self._partitions = partitions or (1 if self._replica is None else PARTITIONS)
         self._epoch = ""
+        self._audience_rows = SqlAudienceRows(self._database)
         self._erased_rows = SqlErasedRows(self._database, self._tail, lambda: self._partitions)
 
     async def open(self) -> None:
@@ -345,6 +347,11 @@ class SqlStore:
     def erased_rows(self) -> SqlErasedRows:
         """What is looked through for erased people."""
         return self._erased_rows
+
+    @property
+    def audience_rows(self) -> SqlAudienceRows:
+        """What audiences know of people, and what they are filled from."""
+        return self._audience_rows
 
     # housekeeping
 

@@ -310,6 +310,37 @@ subscriptions = Table(
     sqlite_with_rowid=False,
 )
 
+audience_members = Table(
+    "audience_members",
+    metadata,
+    _key("workspace_id"),
+    _key("profile_id"),
+    _key("audience_id"),
+    _small("member"),
+    # 0 for whom the audience has not looked at since it was defined.
+    _small("ready"),
+    _number("due_us", empty=True),
+    _document("body"),
+    _claimed(),
+    Index(
+        "ix_audience_members_due",
+        *("due_us", "profile_id", "audience_id"),
+        **_where("due_us IS NOT NULL"),
+    ),
+    # Who is in an audience, for people and schedules; who is left to be looked at.
+    Index(
+        "ix_audience_members_in",
+        *("workspace_id", "audience_id", "profile_id"),
+        **_where("member = 1"),
+    ),
+    Index(
+        "ix_audience_members_unready",
+        *("workspace_id", "audience_id", "profile_id"),
+        **_where("ready = 0"),
+    ),
+    sqlite_with_rowid=False,
+)
+
 workflows = Table(
     "workflows",
     metadata,

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, Table, delete, tuple_
 
-from upshotd.adapters.storage import erasing, leases, merging, rows, tables
+from upshotd.adapters.storage import audiences, erasing, leases, merging, rows, tables
 from upshotd.adapters.storage.bulk import Insert, Lookup, on_postgresql, upsert
 from upshotd.adapters.storage.tail import Appended
 from upshotd.application.failpoints import failpoint
@@ -191,6 +191,18 @@ def _write_people(connection: Connection, changes: Changes) -> None:
     _write(connection, _SUPPRESSIONS, changes, held_back)
     gone = changes.suppressions.keys() - kept.keys()
     _delete(connection, tables.suppressions, ("profile_id", "scope"), changes, gone)
+    if changes.memberships:
+        _write_memberships(connection, changes)
+
+
+def _write_memberships(connection: Connection, changes: Changes) -> None:
+    known = {key: row for key, row in changes.memberships.items() if row is not None}
+    _write(
+        connection, audiences.WRITE, changes, (audiences.row_of(known[k]) for k in sorted(known))
+    )
+    gone = changes.memberships.keys() - known.keys()
+    keys = ("profile_id", "audience_id")
+    _delete(connection, tables.audience_members, keys, changes, gone)
 
 
 def _write_journeys(connection: Connection, changes: Changes) -> None:

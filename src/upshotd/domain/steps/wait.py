@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from upshotd.domain import messages
+from upshotd.domain.audience import Change, Transition
 from upshotd.domain.message import Message, MessageState
 from upshotd.domain.names import event_names
 from upshotd.domain.outcome import CHOICES, HUMAN, EngagementKind, OutcomeKind
@@ -41,7 +42,14 @@ class EventWait:
     since_run_started: bool = False
 
 
-WaitCondition: TypeAlias = EngagementWait | EventWait
+@dataclass(frozen=True, slots=True)
+class AudienceWait:
+    """The person comes into an audience, or leaves it; at once where it is so already."""
+
+    change: Change
+
+
+WaitCondition: TypeAlias = EngagementWait | EventWait | AudienceWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +118,25 @@ def happened(step: Step, wait: Wait, journey: Journey, event: Event) -> Move | N
 
 def met(condition: EventWait, journey: Journey, event: Event) -> bool:
     """Return whether *event* is what *condition* waits for."""
-    if condition.event != event.name:
-        return False
-    if not condition.condition:
+    return condition.event == event.name and holds(condition.condition, journey, event)
+
+
+def holds(condition: str, journey: Journey, event: Event) -> bool:
+    """Return whether *condition* holds for a run and *event*; empty holds."""
+    if not condition:
         return True
     names = {**journey.names(), "event": event_names(event, journey.plan.parts)}
-    verdict = journey.draft.definitions.conditions.holds(condition.condition, names)
+    verdict = journey.draft.definitions.conditions.holds(condition, names)
     if verdict.note:
-        journey.note_once("condition_failed", f"{condition.condition}: {verdict.note}")
+        journey.note_once("condition_failed", f"{condition}: {verdict.note}")
     return verdict.holds
+
+
+def changed(step: Step, wait: Wait, journey: Journey, change: Change) -> Move | None:
+    """Return where a *change* of an audience takes the run; None when it goes on waiting."""
+    if any(isinstance(one, AudienceWait) and one.change == change for one in wait.conditions):
+        return _match(step, wait, journey, f"{change.transition.name} {change.audience_id}")
+    return None
 
 
 def timed_out(step: Step, wait: Wait, journey: Journey) -> Move:
@@ -142,7 +160,7 @@ def unreachable(wait: Wait, steps: Mapping[str, Mapping[str, object]]) -> bool:
     """Return whether every condition is engagement with a message that never reached anybody."""
     for condition in wait.conditions:
         match condition:
-            case EventWait():
+            case EventWait() | AudienceWait():
                 return False
             case EngagementWait():
                 left = steps.get(condition.step_id, {})
@@ -168,6 +186,11 @@ def _came_before(step: Step, condition: WaitCondition, journey: Journey) -> str:
             seen = journey.steps.get(step.step_id, {}).get("seen", ())
             known = isinstance(seen, list | tuple) and _key(condition) in seen
             return condition.event if known else ""
+        case AudienceWait(change):
+            row = journey.draft.membership(change.audience_id, journey.run.profile_id)
+            inside = row is not None and row.member
+            met = inside is (change.transition is Transition.ENTER)
+            return f"{change.transition.name} {change.audience_id}" if met else ""
         case _:
             assert_never(condition)
 

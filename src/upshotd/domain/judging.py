@@ -1,0 +1,211 @@
+"""Whether a person belongs to an audience, and what follows from it. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from upshotd.domain.audience import (
+    Change,
+    Facts,
+    Happening,
+    Membership,
+    Transition,
+    evaluate,
+    key_of,
+)
+from upshotd.domain.audience_words import why
+from upshotd.domain.audiences import AudiencePlan
+from upshotd.domain.draft import Draft
+from upshotd.domain.event import Event, EventType
+from upshotd.domain.explanation import with_values
+from upshotd.domain.journey import Journey
+from upshotd.domain.language import Conditions
+from upshotd.domain.names import profile_names
+from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
+from upshotd.domain.profile import Profile
+from upshotd.domain.run import RunState
+from upshotd.domain.steps import wait
+from upshotd.domain.steps.wait import Wait
+from upshotd.domain.values import replace
+
+#: Why an outcome was written of somebody who belonged to the audience before it was defined.
+BACKFILLED: Final = "BACKFILLED"
+
+
+def judge(
+    draft: Draft,
+    plan: AudiencePlan,
+    profile_id: str,
+    new: Mapping[str, tuple[Happening, ...]],
+    *,
+    backfill: bool = False,
+    complete: bool = False,
+) -> None:
+    """Remember what is *new* of a person, and find out whether they belong to the audience.
+
+    With *complete* all is known that happened before it was defined.
+    """
+    profile = draft.profile(profile_id)
+    draft.changes.consents.setdefault(profile_id, profile.row_version)
+    before = draft.membership(plan.audience_id, profile_id)
+    row = current(plan, before)
+    if row is None:
+        row = blank(plan, profile_id, ready=plan.filled or _is_new(draft, profile_id))
+    row = replace(
+        row, happened=joined(plan, row.happened, new), ready=row.ready or complete, due_us=None
+    )
+    moved = False
+    if row.ready:
+        known = facts_of(draft.definitions.conditions, profile, row.happened)
+        verdict = evaluate(plan.audience.rule, known, draft.now_us)
+        moved = verdict.member is not row.member
+        row = replace(row, due_us=verdict.due_us)
+        if moved:
+            row = replace(
+                row,
+                member=verdict.member,
+                since_us=draft.now_us,
+                reason=_why(draft, plan, known),
+            )
+    if row != before:
+        # Who has no row is not ready before everybody was looked at: a new person has one.
+        bare = row.empty and (plan.filled or backfill)
+        put(draft, row, drop=bare, known=before is not None)
+    if moved:
+        _moved(draft, plan, profile, row, backfill=backfill)
+
+
+def facts_of(
+    conditions: Conditions, profile: Profile, happened: Mapping[str, tuple[Happening, ...]]
+) -> Facts:
+    """Return what an audience judges a person by."""
+    known = {"traits": profile.traits, "profile": profile_names(profile)}
+    return Facts(profile, lambda source: conditions.holds(source, known).holds, happened)
+
+
+def reason(plan: AudiencePlan, conditions: Conditions, known: Facts, at_us: int) -> str:
+    """Return why an audience says what it says, for people."""
+    named = {"traits": known.profile.traits, "profile": profile_names(known.profile)}
+
+    def shown(source: str) -> str:
+        return with_values(source, conditions.values(source, named))
+
+    return why(plan.audience.rule, known, at_us, shown)
+
+
+def _why(draft: Draft, plan: AudiencePlan, known: Facts) -> str:
+    return reason(plan, draft.definitions.conditions, known, draft.now_us)
+
+
+def _is_new(draft: Draft, profile_id: str) -> bool:
+    """Return whether nothing happened to the person before this decision."""
+    before = draft.state.profiles.get(profile_id)
+    merged = any(merge.into_profile_id == profile_id for merge in draft.changes.merges)
+    return (before is None or before.erased) and not merged
+
+
+def blank(plan: AudiencePlan, profile_id: str, *, ready: bool) -> Membership:
+    """Return the membership of somebody of whom nothing is remembered."""
+    return Membership(plan.audience_id, profile_id, plan.audience.version, ready=ready)
+
+
+def current(plan: AudiencePlan, row: Membership | None) -> Membership | None:
+    """Return *row* for this version of the audience: what another one remembered is not enough."""
+    if row is None or row.version == plan.audience.version:
+        return row
+    known = {key: some for key, some in row.happened.items() if key in plan.keys}
+    return replace(row, version=plan.audience.version, happened=known, due_us=None, ready=False)
+
+
+def joined(
+    plan: AudiencePlan,
+    known: Mapping[str, tuple[Happening, ...]],
+    new: Mapping[str, tuple[Happening, ...]],
+) -> dict[str, tuple[Happening, ...]]:
+    """Return what is remembered once *new* is added to what is *known*."""
+    both = dict(known)
+    for rule in plan.behaviour if new else ():
+        key = key_of(rule)
+        if key in new:
+            both[key] = rule.often.added(known.get(key, ()), new[key])
+    return both
+
+
+def put(draft: Draft, row: Membership, *, drop: bool = False, known: bool = True) -> None:
+    """Write a membership, and the person with it; with *drop* take away the one that is *known*."""
+    if drop and not known:
+        return
+    draft.put_profile(draft.profile(row.profile_id))
+    draft.changes.memberships[row.profile_id, row.audience_id] = None if drop else row
+
+
+# -- what follows --------------------------------------------------------------------------------
+
+
+def _moved(
+    draft: Draft, plan: AudiencePlan, profile: Profile, row: Membership, *, backfill: bool
+) -> None:
+    """Say that somebody came in or left; runs end and go on by it, and will start.
+
+    Whom a backfill finds belonged to it already: nothing starts for them.
+    """
+    transition = Transition.ENTER if row.member else Transition.LEAVE
+    change = Change(plan.audience_id, transition)
+    kind = OutcomeKind.AUDIENCE_USER_MATCHED if row.member else OutcomeKind.AUDIENCE_USER_UNMATCHED
+    anonymous_id = "" if profile.user_id else next(iter(profile.anonymous_ids), "")
+    draft.append(
+        Outcome(
+            outcome_id=draft.ids.next(),
+            kind=kind,
+            event=event_name(kind),
+            occur_us=draft.now_us,
+            record_us=draft.now_us,
+            profile_id=profile.profile_id,
+            user_id=profile.user_id,
+            anonymous_id=anonymous_id,
+            reason=BACKFILLED if backfill else "",
+            properties={"audience_id": plan.audience_id, "reason": row.reason},
+        )
+    )
+    event = _event(draft, profile, anonymous_id, change, row.reason)
+    _exit(draft, profile.profile_id, change, event)
+    _wake(draft, profile.profile_id, change)
+    if not backfill and draft.definitions.listeners(event):
+        draft.entered.append((event, profile.profile_id))
+
+
+def _event(draft: Draft, profile: Profile, anonymous_id: str, change: Change, text: str) -> Event:
+    """Return the event by which a workflow hears of it."""
+    return Event(
+        draft.ids.next(),
+        EventType.AUDIENCE,
+        profile.user_id,
+        anonymous_id,
+        name=change.audience_id,
+        properties={
+            "audience_id": change.audience_id,
+            "transition": change.transition.name,
+            "reason": text,
+        },
+        receive_us=draft.now_us,
+        event_us=draft.now_us,
+    )
+
+
+def _exit(draft: Draft, profile_id: str, change: Change, event: Event) -> None:
+    for run in draft.active_runs(profile_id):
+        moving = Journey(draft, run)
+        for rule in moving.plan.workflow.exits:
+            if rule.audience == change and wait.holds(rule.condition, moving, event):
+                text = f"EXITED by {change.transition.name} {change.audience_id}"
+                moving.end(RunState.COMPLETED, "EXITED", text)
+                break
+
+
+def _wake(draft: Draft, profile_id: str, change: Change) -> None:
+    for run in tuple(draft.active_runs(profile_id)):
+        moving = Journey(draft, run)
+        step = moving.plan.steps[run.step_id]
+        if isinstance(step.kind, Wait):
+            move = wait.changed(step, step.kind, moving, change)
+            if move is not None:
+                moving.follow(move)

@@ -1,0 +1,225 @@
+"""Who comes into an audience and who leaves it, and what follows: in the decision that makes it so.
+
+Whatever is written of a person's memberships comes with a write of the person's row, and whatever
+is found by them relies on that row: two replicas that learn different things of one person at once
+do not decide beside each other.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from upshotd.domain import judging
+from upshotd.domain.audience import Happening, Membership, Transition
+from upshotd.domain.audiences import AudiencePlan
+from upshotd.domain.draft import Draft
+from upshotd.domain.event import Event, EventType
+from upshotd.domain.journey import start
+from upshotd.domain.message import Message
+from upshotd.domain.profile import Merge, Profile
+from upshotd.domain.state import AcceptedEvent, StartedRun
+from upshotd.domain.stimulus import AudienceFill, FillResult
+from upshotd.domain.values import replace
+
+#: How often, in one decision, what audiences started may move people into audiences again.
+ROUNDS: Final = 8
+_NOTHING: Mapping[str, tuple[Happening, ...]] = {}
+
+
+# -- what happens --------------------------------------------------------------------------------
+
+
+def happened(draft: Draft, profile: Profile, event: Event) -> None:
+    """Let the audiences know of an event that was applied to *profile*."""
+    audiences = draft.definitions.audiences
+    if not audiences:
+        return
+    who, conditions = profile.profile_id, draft.definitions.conditions
+    one: Happening = (event.event_us, event.event_id)
+    counting = audiences.by_event.get(event.name, ()) if event.type is EventType.TRACK else ()
+    new = {plan.audience_id: plan.done(event, conditions) for plan in counting}
+    plans = audiences.plans.values() if _anew(draft, who) else (*counting, *_reading(draft, who))
+    draft.judged[who] = profile
+    for plan in dict.fromkeys(plans):
+        keys = new.get(plan.audience_id, frozenset())
+        judging.judge(draft, plan, who, dict.fromkeys(keys, (one,)))
+
+
+def settle(draft: Draft) -> None:
+    """Follow up what the decision has changed of people and messages, until nothing moves."""
+    if not draft.definitions.audiences:
+        return
+    for _ in range(ROUNDS):
+        _messages(draft)
+        _people(draft)
+        entered, draft.entered = draft.entered, []
+        if not entered:
+            return
+        for event, profile_id in entered:
+            _start(draft, event, profile_id)
+
+
+def due(draft: Draft, audience_id: str, profile_id: str) -> None:
+    """Look at somebody again for whom time alone may have changed the answer."""
+    plan = draft.definitions.audiences.plans.get(audience_id)
+    row = draft.membership(audience_id, profile_id)
+    if row is None or row.due_us is None or row.due_us > draft.now_us:
+        return
+    if profile_id not in draft.state.profiles:
+        draft.changes.memberships[profile_id, audience_id] = None
+        return
+    if plan is None:
+        judging.put(draft, replace(row, due_us=None))
+        return
+    judging.judge(draft, plan, profile_id, _NOTHING)
+
+
+def fill(draft: Draft, told: AudienceFill) -> FillResult:
+    """Take what somebody did before an audience was defined; the last time judge them."""
+    plan = draft.definitions.audiences.plans.get(told.audience_id)
+    if plan is None or plan.audience.version != told.version:
+        return FillResult(stale=True)
+    who, state = told.profile_id, draft.state
+    row = draft.membership(told.audience_id, who)
+    if who not in state.profiles:
+        _of_nobody(draft, plan, row, told)
+        return FillResult()
+    if state.profiles[who].erased:
+        if row is not None:
+            draft.changes.memberships[who, told.audience_id] = None
+        return FillResult()
+    # An event from before they were erased, that is not emptied yet, is not theirs any more.
+    since_us = 0 if told.last else state.profiles[who].erase_us
+    theirs = (
+        (key, [one for one in some if one[0] > since_us]) for key, some in told.happened.items()
+    )
+    happening = {key: tuple(some) for key, some in theirs if some}
+    for former_id in told.former_ids:
+        former = draft.membership(told.audience_id, former_id)
+        if former is not None:
+            happening = judging.joined(plan, happening, former.happened)
+            draft.changes.memberships[former_id, told.audience_id] = None
+    before = row is not None and row.member
+    judging.judge(draft, plan, who, happening, backfill=True, complete=told.last)
+    row = draft.membership(told.audience_id, who)
+    return FillResult(moved=(row is not None and row.member) is not before)
+
+
+def _of_nobody(
+    draft: Draft, plan: AudiencePlan, row: Membership | None, told: AudienceFill
+) -> None:
+    """Keep what somebody did who is another person now, until that one is looked at."""
+    if told.last:
+        if row is not None:
+            draft.changes.memberships[told.profile_id, told.audience_id] = None
+        return
+    row = judging.current(plan, row) or judging.blank(plan, told.profile_id, ready=False)
+    known = judging.joined(plan, row.happened, told.happened)
+    draft.changes.memberships[told.profile_id, told.audience_id] = replace(
+        row, happened=known, ready=False
+    )
+
+
+def join(draft: Draft, merge: Merge) -> None:
+    """Give what is remembered of a person to the one that they turn out to be."""
+    for plan in draft.definitions.audiences.plans.values():
+        rows = {
+            who: judging.current(plan, draft.membership(plan.audience_id, who))
+            for who in (merge.from_profile_id, merge.into_profile_id)
+        }
+        gone, kept = rows[merge.from_profile_id], rows[merge.into_profile_id]
+        if gone is None and kept is None:
+            continue
+        ready = all(
+            row.ready if row is not None else plan.filled or who not in draft.state.profiles
+            for who, row in rows.items()
+        )
+        kept = kept or judging.blank(plan, merge.into_profile_id, ready=ready)
+        both = judging.joined(plan, kept.happened, gone.happened if gone is not None else _NOTHING)
+        judging.put(draft, replace(kept, happened=both, ready=ready))
+        if draft.membership(plan.audience_id, merge.from_profile_id) is not None:
+            draft.changes.memberships[merge.from_profile_id, plan.audience_id] = None
+
+
+def forget(draft: Draft, profile_id: str) -> None:
+    """Leave nothing of somebody who is erased."""
+    known = [(profile_id, name) for name in draft.state.memberships.get(profile_id, {})]
+    for key in (*known, *(key for key in draft.changes.memberships if key[0] == profile_id)):
+        draft.changes.memberships[key] = None
+
+
+# -- who is looked at ----------------------------------------------------------------------------
+
+
+def _anew(draft: Draft, profile_id: str) -> bool:
+    """Return whether everything about the person is to be looked at: they are new, or two."""
+    before = draft.state.profiles.get(profile_id)
+    merged = any(merge.into_profile_id == profile_id for merge in draft.changes.merges)
+    return before is None or before.erased or merged
+
+
+def _reading(draft: Draft, profile_id: str) -> tuple[AudiencePlan, ...]:
+    """Return the audiences that read what has changed of a person."""
+    before = draft.judged.get(profile_id) or draft.state.profiles.get(profile_id)
+    now = draft.profile(profile_id)
+    if before is now or (before is not None and _read(before) == _read(now)):
+        return ()
+    return draft.definitions.audiences.reading
+
+
+def _read(profile: Profile) -> tuple[object, ...]:
+    ids = (profile.user_id, profile.anonymous_ids)
+    return (profile.traits, profile.contact, profile.group_ids, ids)
+
+
+def _people(draft: Draft) -> None:
+    for who, profile in tuple(draft.changes.profiles.items()):
+        if profile.erased or not (profile.user_id or profile.anonymous_ids):
+            continue  # gone, or a row of ours that is no person
+        fresh = _anew(draft, who) and who not in draft.judged
+        audiences = draft.definitions.audiences
+        plans = audiences.plans.values() if fresh else _reading(draft, who)
+        draft.judged[who] = profile
+        for plan in plans:
+            judging.judge(draft, plan, who, _NOTHING)
+
+
+def _messages(draft: Draft) -> None:
+    """Let the audiences know of new facts of messages."""
+    if not draft.definitions.audiences.engaged:
+        return
+    for message in tuple(draft.changes.messages.values()):
+        before = draft.heard.get(message.message_id)
+        if before is None:
+            known = draft.state.messages.get(message.message_id)
+            before = frozenset(known.facts) if known is not None else frozenset()
+        words = message.facts.keys() - before
+        draft.heard[message.message_id] = frozenset(message.facts)
+        if words and message.profile_id:
+            _told(draft, message, sorted(words))
+
+
+def _told(draft: Draft, message: Message, words: Iterable[str]) -> None:
+    run = draft.run(message.run_id)
+    who = run.profile_id if run is not None else message.profile_id
+    for plan in draft.definitions.audiences.engaged:
+        new = {
+            key: tuple([(message.facts[word], f"{message.message_id}:{word}") for word in some])
+            for key, some in plan.told(words, message.workflow_id).items()
+        }
+        if new:
+            judging.judge(draft, plan, who, new)
+
+
+def _start(draft: Draft, event: Event, profile_id: str) -> None:
+    """Start the workflows that listen to a change."""
+    transition = Transition[str(event.properties["transition"])]
+    # Trigger events are read through the draft, so the event stands there before runs start.
+    draft.changes.events[event.event_id] = AcceptedEvent(event, profile_id)
+    found = [
+        start(draft, plan, profile_id, event, event.event_id)
+        for plan in draft.definitions.listeners(event)
+        if plan.workflow.trigger.transition is transition
+    ]
+    started = tuple(StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id)
+    refused = tuple(explanation for explanation in found if not explanation.run_id)
+    draft.changes.events[event.event_id] = AcceptedEvent(event, profile_id, started, refused)

@@ -1,0 +1,119 @@
+"""What follows when somebody comes into an audience, or leaves it: starts, exits, waits."""
+
+from tests.audiences import by_audience, sim_of
+from tests.flows import delay, email, track
+from tests.sim import DAY, HOUR
+from upshotd.domain.audience import Change, Did, Holds, Often, Transition
+from upshotd.domain.event import EventType
+from upshotd.domain.steps.update_profile import UpdateProfile
+from upshotd.domain.steps.wait import AudienceWait, Wait
+from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
+
+
+def test_a_workflow_starts_when_somebody_comes_in_and_knows_why():
+    hello = email(subject="{{ event.properties.reason }}")
+    sim = sim_of(Did("Paid"), by_audience(hello))
+    sim.identify("ana", email="ana@example.com")
+    sim.track("ana", "Paid")
+    (message,) = sim.state.messages.values()
+    assert message.content is not None
+    assert message.content.subject.startswith('did "Paid"')  # type: ignore[union-attr]
+    assert sim.kinds == ["AUDIENCE_USER_MATCHED", "RUN_STARTED"]
+    started = sim.changes.events[sim.run().event_id]
+    assert (started.event.type, started.event.name) == (EventType.AUDIENCE, "them")
+    assert [run.run_id for run in started.started] == [sim.run().run_id]
+
+
+def test_a_workflow_starts_when_somebody_leaves_by_time_alone():
+    rule = Did("Paid", often=Often(within_us=DAY))
+    sim = sim_of(rule, by_audience(delay(), transition=Transition.LEAVE))
+    sim.track("ana", "Paid")
+    assert not sim.state.runs
+    sim.advance(DAY)
+    assert sim.run().active
+
+
+def test_a_condition_of_the_trigger_may_refuse_and_that_can_be_looked_up():
+    trigger = Trigger(
+        EventType.AUDIENCE, "them", condition="traits.vip == true", transition=Transition.ENTER
+    )
+    sim = sim_of(Did("Paid"), Workflow("flow", trigger, (delay(),)))
+    sim.track("ana", "Paid")
+    assert not sim.state.runs
+    (refused,) = (e.refused for e in sim.changes.events.values() if e.refused)
+    assert refused[0].reason == "CONDITION_FAILED"
+
+
+def test_to_leave_ends_a_run_and_to_come_in_does_so_only_where_its_condition_holds():
+    leaves = ExitRule(audience=Change("them", Transition.LEAVE))
+    enters = ExitRule(
+        audience=Change("them", Transition.ENTER), condition='event.properties.reason == "x"'
+    )
+    flow = track("Go", delay(duration=9 * DAY), exits=(enters, leaves))
+    sim = sim_of(Holds("traits.vip == true"), flow)
+    sim.track("ana", "Go")
+    sim.identify("ana", vip=True)
+    assert sim.run().active
+    sim.identify("ana", vip=False)
+    assert sim.run().reason == "EXITED"
+    assert sim.run().timeline[-1].detail == "EXITED by LEAVE them"
+
+
+def audience_wait(transition: Transition) -> Step:
+    condition = AudienceWait(Change("them", transition))
+    return Step("w", Wait((condition,), DAY, on_match=(delay("matched", HOUR),)))
+
+
+def test_a_wait_goes_on_when_the_person_comes_in():
+    sim = sim_of(Did("Paid"), track("Go", audience_wait(Transition.ENTER)))
+    sim.track("ana", "Go")
+    assert sim.run().step_id == "w"
+    sim.track("ana", "Paid")
+    assert sim.run().step_id == "matched"
+
+
+def test_a_wait_for_what_is_so_already_goes_on_at_once():
+    sim = sim_of(Did("Paid"), track("Go", audience_wait(Transition.ENTER)))
+    sim.track("ana", "Paid")
+    sim.track("ana", "Go")
+    assert sim.run().step_id == "matched"
+    other = sim_of(Did("Paid"), track("Go", audience_wait(Transition.LEAVE)))
+    other.track("ana", "Go")
+    assert other.run().step_id == "matched"
+
+
+def test_a_step_that_changes_the_person_moves_them_at_once():
+    change = Step("vip", UpdateProfile({"vip": "true"}))
+    sim = sim_of(Holds("traits.vip == true"), track("Go", change))
+    sim.track("ana", "Go")
+    assert sim.members("them") == {"ana"}
+
+
+def test_two_audiences_that_start_each_other_come_to_an_end():
+    on, off = (Step("s", UpdateProfile({"vip": value})) for value in ("true", "false"))
+    sim = sim_of(
+        Holds("traits.vip == true"),
+        by_audience(off, reentry=Reentry(ReentryMode.ALWAYS)),
+        Workflow(
+            "back",
+            Trigger(EventType.AUDIENCE, "them", transition=Transition.LEAVE),
+            (on,),
+            reentry=Reentry(ReentryMode.ALWAYS),
+        ),
+    )
+    sim.identify("ana", vip=True)
+    assert 4 <= len(sim.state.runs) <= 10
+
+
+def test_conditions_and_texts_of_workflows_know_which_audiences_somebody_is_in():
+    greet = email(subject="{{ profile.audiences | join }}")
+    trigger = Trigger(EventType.TRACK, "Go", condition='"them" in profile.audiences')
+    sim = sim_of(Did("Paid"), Workflow("flow", trigger, (greet,)))
+    sim.identify("ana", email="ana@example.com")
+    sim.track("ana", "Go")
+    assert not sim.state.runs
+    sim.track("ana", "Paid")
+    sim.track("ana", "Go")
+    (message,) = sim.state.messages.values()
+    assert message.content is not None
+    assert message.content.subject == "them"  # type: ignore[union-attr]

@@ -26,10 +26,9 @@ from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
 from upshotd.application.schedules import Schedules
-from upshotd.domain import addresses
-from upshotd.domain.breaker import Rules
-from upshotd.domain import audience_validation
+from upshotd.domain import addresses, audience_validation
 from upshotd.domain.audience import Audience
+from upshotd.domain.breaker import Rules
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.fetching import Fetch, Fetched, FetchResult

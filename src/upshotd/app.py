@@ -41,8 +41,8 @@ from upshotd.application.erasing import Erasing
 from upshotd.application.experiments import Experiments
 from upshotd.application.failpoints import failpoint
 from upshotd.application.fetching import Fetchers
-from upshotd.application.health import ProviderHealth
 from upshotd.application.filling import Fillings
+from upshotd.application.health import ProviderHealth
 from upshotd.application.housekeeping import Housekeeping
 from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits

@@ -13,6 +13,7 @@ from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
 from upshotd.domain.message import Message
 from upshotd.domain.names import instant
+from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Erasure
 from upshotd.domain.routing import Method, Route, Routing
@@ -195,3 +196,12 @@ def _at_once(routing: Routing) -> int:
         return 1
     counts = [_at_once(option) for option in routing.options]
     return max(counts) if routing.method is Method.SINGLE else sum(counts)
+
+
+def kinds(workspaces: Iterable[Tables]) -> Counter[OutcomeKind]:
+    """Return how many outcomes of each kind were appended and are kept."""
+    found: Counter[OutcomeKind] = Counter()
+    for tables in workspaces:
+        for count in tables.log.counts(0, 1 << 62, ""):
+            found[count.kind] += count.count
+    return found

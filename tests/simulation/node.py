@@ -33,8 +33,8 @@ from upshotd.application.shelf import TEMPLATES, TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.watching import watch
 from upshotd.application.workflows import Workflows
-from upshotd.domain.breaker import Rules
 from upshotd.domain.audience import Audience
+from upshotd.domain.breaker import Rules
 from upshotd.domain.consent import Topic
 from upshotd.domain.definitions import Carrier, Definitions
 from upshotd.domain.errors import Unavailable, UpshotError

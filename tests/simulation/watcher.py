@@ -16,7 +16,7 @@ from upshotd.adapters.memory.tables import Tables
 from upshotd.domain import addresses
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.message import OPEN, Channel, Delivery, Message, MessageState
-from upshotd.domain.outcome import Engagement, OutcomeKind
+from upshotd.domain.outcome import Engagement
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Erasure, Suppression
 from upshotd.domain.run import Run
@@ -396,11 +396,3 @@ class Watcher:
             if relay.workspace_id == workspace_id:
                 missing = {seen.outcome_id for seen in log} - set(relay.received)
                 self.expect(not missing, f"I6 a relay never got {sorted(missing)[:3]}")
-
-    def kinds(self) -> Counter[OutcomeKind]:
-        """Return how many outcomes of each kind were appended and are kept."""
-        found: Counter[OutcomeKind] = Counter()
-        for tables in self._sim.database._workspaces.values():
-            for count in tables.log.counts(0, 1 << 62, ""):
-                found[count.kind] += count.count
-        return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.sim import START
-from tests.simulation import policies
+from tests.simulation import accounts, policies
 from tests.simulation.clients import USERS, WORKSPACES, Client, Operator, Relay
 from tests.simulation.database import OUTSIDE, SimDatabase
 from tests.simulation.devices import Devices
@@ -298,7 +298,7 @@ class Simulation:
             len(self.watcher.acks),
             self.watcher.commits,
             len(self.providers.taken),
-            self.watcher.kinds(),
+            accounts.kinds(self.database._workspaces.values()),
             self._loop.time(),
         )
 

@@ -11,7 +11,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import Channel, Delivery, Message, SendResult
 from upshotd.domain.outcome import OutcomeKind
-from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
 from upshotd.domain.trial import Tally, TallyKey
@@ -146,20 +146,6 @@ class MessageFilter:
     run_id: str = ""
     workflow_id: str = ""
     profile_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A suppression, and whose it is."""
-
-    #: A profile_id, or the key of an address.
-    owner: str
-    suppression: Suppression
-
-    @property
-    def key(self) -> str:
-        """Its place in the list of all."""
-        return f"{self.owner} {self.suppression.scope}"
 
 
 @dataclass(frozen=True, slots=True)

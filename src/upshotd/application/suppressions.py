@@ -8,11 +8,11 @@ from typing import Final
 from upshotd.application import pages
 from upshotd.application.loop import Loop
 from upshotd.application.pages import Page
-from upshotd.application.ports import Listed, Store
+from upshotd.application.ports import Store
 from upshotd.domain import addresses
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.message import Channel
-from upshotd.domain.profile import ContactRules, Profile, Suppression
+from upshotd.domain.profile import ContactRules, Listed, Profile, Suppression
 from upshotd.domain.state import Identity, identity_of
 from upshotd.domain.stimulus import SuppressionResult, SuppressionSet
 from upshotd.domain.values import replace

@@ -70,6 +70,20 @@ class Suppression:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A suppression, and whose it is."""
+
+    #: A profile_id, or the key of an address.
+    owner: str
+    suppression: Suppression
+
+    @property
+    def key(self) -> str:
+        """Its place in the list of all."""
+        return f"{self.owner} {self.suppression.scope}"
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A person, known by user_id, or not yet."""
 

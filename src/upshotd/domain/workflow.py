@@ -138,6 +138,8 @@ def everything(steps: tuple[Step, ...]) -> Iterator[Step]:
         yield step
         for _, below in nested(step):
             yield from everything(below)
+
+
 def audiences(workflow: Workflow) -> Iterator[tuple[str, str]]:
     """Yield the audiences that *workflow* names, each with its path."""
     trigger = workflow.trigger

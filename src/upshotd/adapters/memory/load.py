@@ -17,8 +17,9 @@ def load(tables: Tables, wanted: Wanted) -> State:
     for profile_id in sorted(profile_ids):
         _person(tables, wanted, state, profile_id)
     if wanted.memberships:
-        for profile_id in (profile_ids | wanted.former_ids) & tables.memberships.keys():
-            state.memberships[profile_id] = dict(tables.memberships[profile_id])
+        former = profile_ids | wanted.former_ids
+        found = former & tables.memberships.keys()
+        state.memberships = {one: dict(tables.memberships[one]) for one in found}
     for run in sorted(state.runs.values(), key=lambda run: run.run_id):
         _hangs_on(tables, wanted, state, run)
     state.counters = wanted.counters

@@ -18,7 +18,6 @@ from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
     Due,
-    Listed,
     MessageFilter,
     OutcomeCount,
     OutcomeFilter,
@@ -33,7 +32,7 @@ from upshotd.application.ports import (
 from upshotd.domain.errors import VersionMismatch
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
-from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
 from upshotd.domain.trial import Tally, TallyKey

@@ -34,10 +34,10 @@ from upshotd.adapters.storage.tables import (
     runs,
     suppressions,
 )
-from upshotd.application.ports import Due, Listed, MessageFilter, RunFilter
+from upshotd.application.ports import Due, MessageFilter, RunFilter
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
-from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Identity, KeptEvent
 

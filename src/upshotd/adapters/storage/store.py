@@ -24,7 +24,6 @@ from upshotd.application.outcome_page import OutcomeRead
 from upshotd.application.ports import (
     Defined,
     Due,
-    Listed,
     MessageFilter,
     OutcomeCount,
     OutcomeFilter,
@@ -39,7 +38,7 @@ from upshotd.application.ports import (
 from upshotd.domain.errors import Conflict, InvalidArgument, Unavailable, UpshotError
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
-from upshotd.domain.profile import Profile, Suppression
+from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
 from upshotd.domain.trial import Tally, TallyKey

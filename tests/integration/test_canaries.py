@@ -81,6 +81,11 @@ COLUMNS = {
     "workflows": ("", "workspace_id workflow_id version"),
     "workflow_versions": ("", "workspace_id workflow_id version definition create_us"),
     "replicas": ("", "owner until_us"),
+    # How often and when somebody did something; what is compared in rules stands in the profile.
+    "audience_members": (
+        "",
+        "workspace_id profile_id audience_id member ready due_us body claim_owner",
+    ),
     "tallies": ("", "workspace_id experiment variant exposures successes"),
     "settings": ("", "name value"),
 }

@@ -61,7 +61,7 @@ test: static $(PRISM_READY) $(SEGMENT_NODE_READY) ## Everything: static checks a
 	@# application must be covered: what it takes to measure that is spent on no other test.
 	@$(BIN)/python -m pytest tests/integration > $(VENV)/integration.log 2>&1 & real=$$!; \
 	  { $(BIN)/python -m pytest $(OUTER) && \
-	    $(BIN)/python -m tests.simulation --seeds 300 --twice 10 --jobs 1; } > $(VENV)/outer.log 2>&1 & out=$$!; \
+	    $(BIN)/python -m tests.simulation --seeds 150 --twice 10 --jobs 1; } > $(VENV)/outer.log 2>&1 & out=$$!; \
 	  $(BIN)/coverage run -m pytest $(INNER); inner=$$?; \
 	  wait $$out; outer=$$?; cat $(VENV)/outer.log; \
 	  wait $$real; real=$$?; cat $(VENV)/integration.log; exit $$((inner + outer + real))

@@ -93,10 +93,10 @@ COLUMNS = {
 NAMES = {
     *("workflow_id", "template_id", "layout_id", "topic_id", "topic", "step_id", "run_id"),
     *("message_id", "event_id", "page_token", "subscription", "name", "cancellation_key"),
-    *("label", "workspace_id", "provider", "provider_message_id", "engagement_id"),
+    *("label", "audience_id", "workspace_id", "provider", "provider_message_id", "engagement_id"),
 }
 #: Written by whoever defines something, who is told what is wrong with it in its own words.
-DEFINITIONS = {f"upshot.v1.{name}" for name in ("Workflow", "Template", "Topic")}
+DEFINITIONS = {f"upshot.v1.{name}" for name in ("Workflow", "Template", "Topic", "Audience")}
 FLOWS = (
     workflow(
         "greet",

@@ -26,6 +26,9 @@ from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import StepKind
 
+#: Whole histories: on a busy machine they take a while.
+pytestmark = pytest.mark.timeout(300)
+
 
 def test_every_kind_of_step_has_a_generator_and_comes_up():
     assert set(flows.GENERATORS) == set(get_args(StepKind))

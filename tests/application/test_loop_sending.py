@@ -168,7 +168,7 @@ async def test_what_was_queued_when_the_server_went_down_is_sent_after_the_resta
     store = TroubledStore()
     await store.open()
     first = World(store)
-    first.dispatcher._concurrency = 1
+    first.dispatcher._workers._concurrency = 1
     await first.start()
     await first.define(track("Go", email()))
     for user_id in "ab":

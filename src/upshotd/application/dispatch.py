@@ -10,6 +10,7 @@ import structlog
 from upshotd.application.breakers import Breakers
 from upshotd.application.failpoints import failpoint
 from upshotd.application.ports import Provider
+from upshotd.application.workers import Workers
 from upshotd.domain.breaker import Rules
 from upshotd.domain.message import Deferred, Delivery, Message, SendResult, Unknown
 from upshotd.domain.stimulus import SendSettled
@@ -70,12 +71,11 @@ class Dispatcher:
         self._providers = providers
         self._settle = settle
         self._breakers = breakers or Breakers(lambda: 0, Rules(failures=0))
-        self._concurrency = concurrency
         self._timeout_s = timeout_s
         self._may_send = may_send
         self._queue: deque[Intent] = deque()
         self._in_flight: set[tuple[str, str]] = set()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers = Workers(self._queue, self._some, concurrency)
         self._closing = False
 
     @property
@@ -95,8 +95,7 @@ class Dispatcher:
         for entry in intents:
             self._in_flight.add((entry.delivery.workspace_id, entry.delivery.message_id))
         self._queue.extend(intents)
-        for _ in range(min(len(intents), self._concurrency - len(self._workers))):
-            self._workers.add(asyncio.create_task(self._work()))
+        self._workers.start(len(intents))
 
     async def close(self, grace_s: float) -> None:
         """Let what is queued finish within *grace_s* seconds; then cut it off and close.
@@ -104,28 +103,13 @@ class Dispatcher:
         What was never begun is put off, so that a restart sends it: nothing about it is unknown.
         """
         self._closing = True
-        workers = tuple(self._workers)
-        if workers:
-            await asyncio.wait(workers, timeout=grace_s)
+        await self._workers.finish(grace_s)
         left = list(self._queue)
         self._queue.clear()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await self._workers.stop()
         self._put_off(left)
         for provider in self._providers.values():
             await provider.close()
-
-    async def _work(self) -> None:
-        try:
-            while self._queue:
-                await self._some()
-        finally:
-            # At once, not when the task is seen to be done: what is submitted until then would
-            # count on this worker.
-            worker = asyncio.current_task()
-            assert worker is not None
-            self._workers.discard(worker)
 
     async def _some(self) -> None:
         """Send until the queue is empty or an attempt takes too long.

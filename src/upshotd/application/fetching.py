@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from upshotd.application.workers import Workers
 from upshotd.domain.fetching import Fetch, FetchResult, Unfetched
 from upshotd.domain.stimulus import FetchSettled
 
@@ -33,10 +34,9 @@ class Fetchers:
     def __init__(self, fetcher: Fetcher, settle: Settle, *, concurrency: int = 32) -> None:
         self._fetcher = fetcher
         self._settle = settle
-        self._concurrency = concurrency
         self._queue: deque[tuple[str, Fetch]] = deque()
         self._in_flight: set[tuple[str, str]] = set()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers = Workers(self._queue, self._some, concurrency)
 
     @property
     def in_flight(self) -> int:
@@ -52,10 +52,7 @@ class Fetchers:
         for fetch in fetches:
             self._in_flight.add((workspace_id, fetch.run_id))
             self._queue.append((workspace_id, fetch))
-        for _ in range(min(len(fetches), self._concurrency - len(self._workers))):
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+        self._workers.start(len(fetches))
 
     async def close(self, grace_s: float) -> None:
         """Let what is being made finish within *grace_s* seconds; then cut it off and close.
@@ -63,21 +60,16 @@ class Fetchers:
         What was not made, or not answered, comes again by the timer of its run.
         """
         self._queue.clear()
-        workers = tuple(self._workers)
-        if workers:
-            await asyncio.wait(workers, timeout=grace_s)
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await self._workers.finish(grace_s)
+        await self._workers.stop()
         await self._fetcher.close()
 
-    async def _work(self) -> None:
-        while self._queue:
-            workspace_id, fetch = self._queue.popleft()
-            result = await self._made(fetch)
-            self._in_flight.discard((workspace_id, fetch.run_id))
-            settled = FetchSettled(fetch.run_id, fetch.step_id, fetch.attempt, result)
-            self._settle(workspace_id, settled)
+    async def _some(self) -> None:
+        workspace_id, fetch = self._queue.popleft()
+        result = await self._made(fetch)
+        self._in_flight.discard((workspace_id, fetch.run_id))
+        settled = FetchSettled(fetch.run_id, fetch.step_id, fetch.attempt, result)
+        self._settle(workspace_id, settled)
 
     async def _made(self, fetch: Fetch) -> FetchResult:
         try:

@@ -58,6 +58,38 @@ RUN_STATE_FAILED: RunState.ValueType  # 4
 """It could not go on; its timeline says why."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
+class _ApprovalState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApprovalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApprovalState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPROVAL_STATE_UNSPECIFIED: _ApprovalState.ValueType  # 0
+    """Never sent."""
+    APPROVAL_STATE_OPEN: _ApprovalState.ValueType  # 1
+    """It waits."""
+    APPROVAL_STATE_DECIDED: _ApprovalState.ValueType  # 2
+    """Somebody has decided."""
+    APPROVAL_STATE_TIMED_OUT: _ApprovalState.ValueType  # 3
+    """Nobody decided in time, or nobody could be asked."""
+    APPROVAL_STATE_CANCELED: _ApprovalState.ValueType  # 4
+    """Its run ended while it waited."""
+
+class ApprovalState(_ApprovalState, metaclass=_ApprovalStateEnumTypeWrapper):
+    """Whether an approval waits for a decision."""
+
+APPROVAL_STATE_UNSPECIFIED: ApprovalState.ValueType  # 0
+"""Never sent."""
+APPROVAL_STATE_OPEN: ApprovalState.ValueType  # 1
+"""It waits."""
+APPROVAL_STATE_DECIDED: ApprovalState.ValueType  # 2
+"""Somebody has decided."""
+APPROVAL_STATE_TIMED_OUT: ApprovalState.ValueType  # 3
+"""Nobody decided in time, or nobody could be asked."""
+APPROVAL_STATE_CANCELED: ApprovalState.ValueType  # 4
+"""Its run ended while it waited."""
+Global___ApprovalState: _TypeAlias = ApprovalState  # noqa: Y015
+
 class _MessageState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -929,6 +961,222 @@ class CancelRunsResponse(_message.Message):
 Global___CancelRunsResponse: _TypeAlias = CancelRunsResponse  # noqa: Y015
 
 @_typing.final
+class GetApprovalRequest(_message.Message):
+    """Request of GetApproval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    """A message of it; this, or run_id and step_id."""
+    run_id: _builtins.str
+    """The run."""
+    step_id: _builtins.str
+    """The approve step."""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "run_id", b"run_id", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApprovalRequest: _TypeAlias = GetApprovalRequest  # noqa: Y015
+
+@_typing.final
+class GetApprovalResponse(_message.Message):
+    """Response of GetApproval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """The approval."""
+
+    def __init__(
+        self,
+        *,
+        approval: Global___Approval | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApprovalResponse: _TypeAlias = GetApprovalResponse  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """What an approve step of a run has asked, and what came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TIMEOUT_TIME_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    REVIEWERS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    step_id: _builtins.str
+    """The approve step."""
+    workflow_id: _builtins.str
+    """The workflow."""
+    state: Global___ApprovalState.ValueType
+    """Whether it waits for a decision."""
+    summary: _builtins.str
+    """What it is about, as the page says it."""
+    decision: _workflow_pb2.ApprovalDecision.ValueType
+    """What was decided; where nobody did, the default decision if there is one."""
+    decided_by: _builtins.str
+    """The user_id of who decided; empty where nobody did."""
+    comment: _builtins.str
+    """What they said about it."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided, or ended; unset while it is open."""
+
+    @_builtins.property
+    def timeout_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends if nobody decides; unset when it has ended."""
+
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalQuestion]:
+        """What was asked before deciding, in order."""
+
+    @_builtins.property
+    def reviewers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reviewer]:
+        """Who was asked, in order; not for whoever comes with a link."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+        state: Global___ApprovalState.ValueType = ...,
+        summary: _builtins.str = ...,
+        decision: _workflow_pb2.ApprovalDecision.ValueType = ...,
+        decided_by: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        timeout_time: _timestamp_pb2.Timestamp | None = ...,
+        questions: _abc.Iterable[Global___ApprovalQuestion] | None = ...,
+        reviewers: _abc.Iterable[Global___Reviewer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "timeout_time", b"timeout_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_by", b"decided_by", "decision", b"decision", "end_time", b"end_time", "questions", b"questions", "reviewers", b"reviewers", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "summary", b"summary", "timeout_time", b"timeout_time", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class ApprovalQuestion(_message.Message):
+    """A question of a reviewer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ASK_TIME_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """Its id, unique in the approval."""
+    message_id: _builtins.str
+    """The message that it came by, and that its answer names."""
+    asked_by: _builtins.str
+    """The user_id of who asked."""
+    question: _builtins.str
+    """The question."""
+    answer: _builtins.str
+    """The answer; empty while there is none."""
+    @_builtins.property
+    def ask_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered; unset while it is not."""
+
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
+        question: _builtins.str = ...,
+        ask_time: _timestamp_pb2.Timestamp | None = ...,
+        answer: _builtins.str = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "ask_time", b"ask_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_time", b"answer_time", "ask_time", b"ask_time", "asked_by", b"asked_by", "message_id", b"message_id", "question", b"question", "question_id", b"question_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalQuestion: _TypeAlias = ApprovalQuestion  # noqa: Y015
+
+@_typing.final
+class Reviewer(_message.Message):
+    """Who was asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    ASK_TIME_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The person."""
+    level: _builtins.int
+    """With which level, from 1."""
+    @_builtins.property
+    def ask_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What they got, in order: requests, reminders, answers, notices."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        level: _builtins.int = ...,
+        ask_time: _timestamp_pb2.Timestamp | None = ...,
+        message_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_time", b"ask_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_time", b"ask_time", "level", b"level", "message_ids", b"message_ids", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reviewer: _TypeAlias = Reviewer  # noqa: Y015
+
+@_typing.final
 class Message(_message.Message):
     """One message of one send step of one run."""
 
@@ -973,6 +1221,7 @@ class Message(_message.Message):
     DUE_TIME_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    ASK_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """The message."""
     run_id: _builtins.str
@@ -1001,6 +1250,10 @@ class Message(_message.Message):
     """Attempts begun."""
     possible_duplicate: _builtins.bool
     """True when an earlier attempt may have been delivered too."""
+    ask: _builtins.str
+    """What it is of an approve step: REQUEST, REMINDER, ANSWER or NOTICE, to one of its reviewers. Empty:
+    it is of a send step, to the person of the run.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -1038,10 +1291,11 @@ class Message(_message.Message):
         due_time: _timestamp_pb2.Timestamp | None = ...,
         facts: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
         content: _struct_pb2.Struct | None = ...,
+        ask: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "due_time", b"due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "channel", b"channel", "content", b"content", "create_time", b"create_time", "detail", b"detail", "due_time", b"due_time", "facts", b"facts", "message_id", b"message_id", "possible_duplicate", b"possible_duplicate", "provider", b"provider", "provider_message_id", b"provider_message_id", "reason", b"reason", "recipient", b"recipient", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "attempt", b"attempt", "channel", b"channel", "content", b"content", "create_time", b"create_time", "detail", b"detail", "due_time", b"due_time", "facts", b"facts", "message_id", b"message_id", "possible_duplicate", b"possible_duplicate", "provider", b"provider", "provider_message_id", b"provider_message_id", "reason", b"reason", "recipient", b"recipient", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

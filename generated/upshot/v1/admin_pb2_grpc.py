@@ -89,6 +89,11 @@ class AdminServiceStub(object):
                 request_serializer=upshot_dot_v1_dot_admin__pb2.CancelRunsRequest.SerializeToString,
                 response_deserializer=upshot_dot_v1_dot_admin__pb2.CancelRunsResponse.FromString,
                 _registered_method=True)
+        self.GetApproval = channel.unary_unary(
+                '/upshot.v1.AdminService/GetApproval',
+                request_serializer=upshot_dot_v1_dot_admin__pb2.GetApprovalRequest.SerializeToString,
+                response_deserializer=upshot_dot_v1_dot_admin__pb2.GetApprovalResponse.FromString,
+                _registered_method=True)
         self.GetEvent = channel.unary_unary(
                 '/upshot.v1.AdminService/GetEvent',
                 request_serializer=upshot_dot_v1_dot_admin__pb2.GetEventRequest.SerializeToString,
@@ -286,6 +291,17 @@ class AdminServiceServicer(object):
 
         Runs that have ended are left as they are. Fails with NOT_FOUND for an
         unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApproval(self, request, context):
+        """Returns what an approve step has asked, whom, and what came of it, by a message of it or by run and
+        step.
+
+        Fails with NOT_FOUND for an unknown message, run or step, or one that has asked nothing,
+        INVALID_ARGUMENT without them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -532,6 +548,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CancelRuns,
                     request_deserializer=upshot_dot_v1_dot_admin__pb2.CancelRunsRequest.FromString,
                     response_serializer=upshot_dot_v1_dot_admin__pb2.CancelRunsResponse.SerializeToString,
+            ),
+            'GetApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApproval,
+                    request_deserializer=upshot_dot_v1_dot_admin__pb2.GetApprovalRequest.FromString,
+                    response_serializer=upshot_dot_v1_dot_admin__pb2.GetApprovalResponse.SerializeToString,
             ),
             'GetEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEvent,
@@ -908,6 +929,33 @@ class AdminService(object):
             '/upshot.v1.AdminService/CancelRuns',
             upshot_dot_v1_dot_admin__pb2.CancelRunsRequest.SerializeToString,
             upshot_dot_v1_dot_admin__pb2.CancelRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upshot.v1.AdminService/GetApproval',
+            upshot_dot_v1_dot_admin__pb2.GetApprovalRequest.SerializeToString,
+            upshot_dot_v1_dot_admin__pb2.GetApprovalResponse.FromString,
             options,
             channel_credentials,
             insecure,

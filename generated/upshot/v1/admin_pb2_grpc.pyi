@@ -91,6 +91,13 @@ class AdminServiceStub:
     Runs that have ended are left as they are. Fails with NOT_FOUND for an
     unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
     """
+    GetApproval: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetApprovalRequest, _admin_pb2.GetApprovalResponse]
+    """Returns what an approve step has asked, whom, and what came of it, by a message of it or by run and
+    step.
+
+    Fails with NOT_FOUND for an unknown message, run or step, or one that has asked nothing,
+    INVALID_ARGUMENT without them.
+    """
     GetEvent: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetEventRequest, _admin_pb2.GetEventResponse]
     """Returns an event that was accepted, and why workflows started on it or did not.
 
@@ -261,6 +268,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Runs that have ended are left as they are. Fails with NOT_FOUND for an
     unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
+    """
+    GetApproval: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetApprovalRequest, _admin_pb2.GetApprovalResponse]  # type: ignore[assignment]
+    """Returns what an approve step has asked, whom, and what came of it, by a message of it or by run and
+    step.
+
+    Fails with NOT_FOUND for an unknown message, run or step, or one that has asked nothing,
+    INVALID_ARGUMENT without them.
     """
     GetEvent: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetEventRequest, _admin_pb2.GetEventResponse]  # type: ignore[assignment]
     """Returns an event that was accepted, and why workflows started on it or did not.
@@ -489,6 +503,19 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Runs that have ended are left as they are. Fails with NOT_FOUND for an
         unknown run, INVALID_ARGUMENT without run_id and cancellation_key or with both.
+        """
+
+    @_abc_1.abstractmethod
+    def GetApproval(
+        self,
+        request: _admin_pb2.GetApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetApprovalResponse, _abc.Awaitable[_admin_pb2.GetApprovalResponse]]:
+        """Returns what an approve step has asked, whom, and what came of it, by a message of it or by run and
+        step.
+
+        Fails with NOT_FOUND for an unknown message, run or step, or one that has asked nothing,
+        INVALID_ARGUMENT without them.
         """
 
     @_abc_1.abstractmethod

@@ -51,6 +51,22 @@ class _EngagementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engage
     """The person wants them again."""
     ENGAGEMENT_KIND_COMPLAINED: _EngagementKind.ValueType  # 10
     """The person reported it as spam."""
+    ENGAGEMENT_KIND_APPROVED: _EngagementKind.ValueType  # 11
+    """A reviewer approved what the message asks for, with a text in `data.comment` or none. REJECTED with
+    NO_APPROVAL where it asks for nothing, ALREADY_DECIDED where somebody was first, APPROVAL_ENDED
+    where nobody was in time or the run has ended; so are the following three.
+    """
+    ENGAGEMENT_KIND_DENIED: _EngagementKind.ValueType  # 12
+    """A reviewer denied it, with a text in `data.comment` or none."""
+    ENGAGEMENT_KIND_ASKED: _EngagementKind.ValueType  # 13
+    """A reviewer asks something before they decide: the text in `data.body`, 1 to 2000 characters, is
+    required. At most 20 for one approval, else REJECTED with TOO_MANY_QUESTIONS.
+    """
+    ENGAGEMENT_KIND_ANSWERED: _EngagementKind.ValueType  # 14
+    """A reviewer's question is answered: the text in `data.body`, 1 to 2000 characters, is required;
+    `data.question_id` says which one, else it is the oldest open one of the message. The message is
+    the one that the question came by. REJECTED with NO_QUESTION where none is open.
+    """
     ENGAGEMENT_KIND_ACCEPTED: _EngagementKind.ValueType  # 15
     """The provider has it: what its answer to the send would have said. It settles a send without an
     answer, and is no fact of its own: no outcome, nothing to wait for.
@@ -84,6 +100,22 @@ ENGAGEMENT_KIND_RESUBSCRIBED: EngagementKind.ValueType  # 9
 """The person wants them again."""
 ENGAGEMENT_KIND_COMPLAINED: EngagementKind.ValueType  # 10
 """The person reported it as spam."""
+ENGAGEMENT_KIND_APPROVED: EngagementKind.ValueType  # 11
+"""A reviewer approved what the message asks for, with a text in `data.comment` or none. REJECTED with
+NO_APPROVAL where it asks for nothing, ALREADY_DECIDED where somebody was first, APPROVAL_ENDED
+where nobody was in time or the run has ended; so are the following three.
+"""
+ENGAGEMENT_KIND_DENIED: EngagementKind.ValueType  # 12
+"""A reviewer denied it, with a text in `data.comment` or none."""
+ENGAGEMENT_KIND_ASKED: EngagementKind.ValueType  # 13
+"""A reviewer asks something before they decide: the text in `data.body`, 1 to 2000 characters, is
+required. At most 20 for one approval, else REJECTED with TOO_MANY_QUESTIONS.
+"""
+ENGAGEMENT_KIND_ANSWERED: EngagementKind.ValueType  # 14
+"""A reviewer's question is answered: the text in `data.body`, 1 to 2000 characters, is required;
+`data.question_id` says which one, else it is the oldest open one of the message. The message is
+the one that the question came by. REJECTED with NO_QUESTION where none is open.
+"""
 ENGAGEMENT_KIND_ACCEPTED: EngagementKind.ValueType  # 15
 """The provider has it: what its answer to the send would have said. It settles a send without an
 answer, and is no fact of its own: no outcome, nothing to wait for.

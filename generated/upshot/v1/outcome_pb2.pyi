@@ -61,10 +61,22 @@ class _OutcomeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutcomeKi
     """A run was canceled."""
     OUTCOME_KIND_RUN_FAILED: _OutcomeKind.ValueType  # 17
     """A run could not go on."""
+    OUTCOME_KIND_APPROVAL_REQUESTED: _OutcomeKind.ValueType  # 18
+    """Reviewers are asked for a decision; the properties have the `summary`, the `level` and how many
+    `reviewers` are asked.
+    """
+    OUTCOME_KIND_APPROVAL_DECIDED: _OutcomeKind.ValueType  # 19
+    """It is decided; the properties have the `decision`, who it is `decided_by`, and their `comment`."""
     OUTCOME_KIND_PROFILE_ERASED: _OutcomeKind.ValueType  # 20
     """Everything personal of a person was erased: whoever keeps a copy erases it, too."""
     OUTCOME_KIND_CUSTOM: _OutcomeKind.ValueType  # 21
     """Written by an emit step."""
+    OUTCOME_KIND_APPROVAL_ASKED: _OutcomeKind.ValueType  # 22
+    """A reviewer asks something; the properties have the `question`, its `question_id` and who it is
+    `asked_by`. Whoever knows answers with RecordEngagement and ANSWERED, for the same message_id.
+    """
+    OUTCOME_KIND_APPROVAL_ANSWERED: _OutcomeKind.ValueType  # 23
+    """A question was answered; the properties have the `question`, its `question_id` and the `answer`."""
 
 class OutcomeKind(_OutcomeKind, metaclass=_OutcomeKindEnumTypeWrapper):
     """What happened."""
@@ -105,10 +117,22 @@ OUTCOME_KIND_RUN_CANCELED: OutcomeKind.ValueType  # 16
 """A run was canceled."""
 OUTCOME_KIND_RUN_FAILED: OutcomeKind.ValueType  # 17
 """A run could not go on."""
+OUTCOME_KIND_APPROVAL_REQUESTED: OutcomeKind.ValueType  # 18
+"""Reviewers are asked for a decision; the properties have the `summary`, the `level` and how many
+`reviewers` are asked.
+"""
+OUTCOME_KIND_APPROVAL_DECIDED: OutcomeKind.ValueType  # 19
+"""It is decided; the properties have the `decision`, who it is `decided_by`, and their `comment`."""
 OUTCOME_KIND_PROFILE_ERASED: OutcomeKind.ValueType  # 20
 """Everything personal of a person was erased: whoever keeps a copy erases it, too."""
 OUTCOME_KIND_CUSTOM: OutcomeKind.ValueType  # 21
 """Written by an emit step."""
+OUTCOME_KIND_APPROVAL_ASKED: OutcomeKind.ValueType  # 22
+"""A reviewer asks something; the properties have the `question`, its `question_id` and who it is
+`asked_by`. Whoever knows answers with RecordEngagement and ANSWERED, for the same message_id.
+"""
+OUTCOME_KIND_APPROVAL_ANSWERED: OutcomeKind.ValueType  # 23
+"""A question was answered; the properties have the `question`, its `question_id` and the `answer`."""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015
 
 class _Channel:

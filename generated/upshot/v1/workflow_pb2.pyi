@@ -285,6 +285,30 @@ FETCH_METHOD_PATCH: FetchMethod.ValueType  # 4
 """Sends a body."""
 Global___FetchMethod: _TypeAlias = FetchMethod  # noqa: Y015
 
+class _ApprovalDecision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApprovalDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApprovalDecision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPROVAL_DECISION_UNSPECIFIED: _ApprovalDecision.ValueType  # 0
+    """Nothing."""
+    APPROVAL_DECISION_APPROVED: _ApprovalDecision.ValueType  # 1
+    """It may be done."""
+    APPROVAL_DECISION_DENIED: _ApprovalDecision.ValueType  # 2
+    """It may not."""
+
+class ApprovalDecision(_ApprovalDecision, metaclass=_ApprovalDecisionEnumTypeWrapper):
+    """What was decided."""
+
+APPROVAL_DECISION_UNSPECIFIED: ApprovalDecision.ValueType  # 0
+"""Nothing."""
+APPROVAL_DECISION_APPROVED: ApprovalDecision.ValueType  # 1
+"""It may be done."""
+APPROVAL_DECISION_DENIED: ApprovalDecision.ValueType  # 2
+"""It may not."""
+Global___ApprovalDecision: _TypeAlias = ApprovalDecision  # noqa: Y015
+
 @_typing.final
 class Workflow(_message.Message):
     """A trigger and a list of steps. One profile going through one version is a run.
@@ -777,6 +801,7 @@ class Step(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     UPDATE_PROFILE_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
+    APPROVE_FIELD_NUMBER: _builtins.int
     EMIT_FIELD_NUMBER: _builtins.int
     ENROLL_FIELD_NUMBER: _builtins.int
     SUPPRESS_FIELD_NUMBER: _builtins.int
@@ -826,6 +851,10 @@ class Step(_message.Message):
         """Takes one of several variants, and counts what comes of each."""
 
     @_builtins.property
+    def approve(self) -> Global___Approve:
+        """Asks people for a decision, and goes on with it."""
+
+    @_builtins.property
     def emit(self) -> Global___Emit:
         """Writes a custom outcome."""
 
@@ -856,16 +885,17 @@ class Step(_message.Message):
         generate: Global___Generate | None = ...,
         update_profile: Global___UpdateProfile | None = ...,
         experiment: Global___Experiment | None = ...,
+        approve: Global___Approve | None = ...,
         emit: Global___Emit | None = ...,
         enroll: Global___Enroll | None = ...,
         suppress: Global___Suppress | None = ...,
         exit: Global___Exit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "experiment", b"experiment", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "branch", b"branch", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "experiment", b"experiment", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "experiment", b"experiment", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "branch", b"branch", "condition", b"condition", "delay", b"delay", "digest", b"digest", "emit", b"emit", "enroll", b"enroll", "exit", b"exit", "experiment", b"experiment", "fetch", b"fetch", "generate", b"generate", "kind", b"kind", "send", b"send", "step_id", b"step_id", "suppress", b"suppress", "throttle", b"throttle", "update_profile", b"update_profile", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "fetch", "generate", "update_profile", "experiment", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "delay", "wait", "branch", "throttle", "digest", "fetch", "generate", "update_profile", "experiment", "approve", "emit", "enroll", "suppress", "exit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -2324,6 +2354,174 @@ class Generate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Generate: _TypeAlias = Generate  # noqa: Y015
+
+@_typing.final
+class Approve(_message.Message):
+    """Asks people for a decision, and goes on with it: the first one counts, whoever makes it. It is made by
+    RecordEngagement with APPROVED or DENIED, or on the page that the links of a request lead to.
+
+    Conditions and texts read `steps.<id>.decision` (APPROVED, DENIED, or TIMED_OUT), `.decided_by`,
+    `.comment`, `.questions` and, of the context, `.data` and `.ok`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVELS_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    REMINDERS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    DEFAULT_DECISION_FIELD_NUMBER: _builtins.int
+    ON_APPROVED_FIELD_NUMBER: _builtins.int
+    ON_DENIED_FIELD_NUMBER: _builtins.int
+    ON_TIMEOUT_FIELD_NUMBER: _builtins.int
+    summary: _builtins.str
+    """Template of what the page says of it, at most 2000 characters when it is filled; required."""
+    default_decision: Global___ApprovalDecision.ValueType
+    """What counts where nobody decided in time, or nobody could be asked; unspecified: nothing, and the
+    steps of on_timeout are taken.
+    """
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewerLevel]:
+        """Whom, in this order: who is asked next when those before did not decide in their time. 1 to 5."""
+
+    @_builtins.property
+    def request(self) -> Global___Send:
+        """What each of them gets, by their own addresses and choices. Its texts may also name `reviewer`,
+        `approval` and `links.approve`, `links.deny`, `links.ask`, `links.review`; required. Without
+        on_failure and max_lateness.
+        """
+
+    @_builtins.property
+    def context(self) -> Global___Fetch:
+        """Asked each time just before people are asked or reminded; its answer is in `steps.<id>.data`. Where
+        there is none `steps.<id>.ok` is false, and they are asked all the same. Without on_failure.
+        """
+
+    @_builtins.property
+    def reminders(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """When whoever was asked and nobody has decided is reminded, counted from when they were asked; each
+        later than the one before, at most 5. They get the request again: `approval.kind` is REMINDER.
+        """
+
+    @_builtins.property
+    def answer(self) -> Global___Send:
+        """What whoever asked a question gets when it is answered; unset: the request again, with ANSWER in
+        `approval.kind`.
+        """
+
+    @_builtins.property
+    def notice(self) -> Global___Send:
+        """What everybody who was asked gets when it is decided; unset: nothing."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest wait, counted from entering the step, above 0 and at most 400 days; required."""
+
+    @_builtins.property
+    def on_approved(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps when it is approved."""
+
+    @_builtins.property
+    def on_denied(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps when it is denied."""
+
+    @_builtins.property
+    def on_timeout(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Steps when nobody decided; none where there is a default_decision."""
+
+    def __init__(
+        self,
+        *,
+        levels: _abc.Iterable[Global___ReviewerLevel] | None = ...,
+        request: Global___Send | None = ...,
+        summary: _builtins.str = ...,
+        context: Global___Fetch | None = ...,
+        reminders: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        answer: Global___Send | None = ...,
+        notice: Global___Send | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        default_decision: Global___ApprovalDecision.ValueType = ...,
+        on_approved: _abc.Iterable[Global___Step] | None = ...,
+        on_denied: _abc.Iterable[Global___Step] | None = ...,
+        on_timeout: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "context", b"context", "notice", b"notice", "request", b"request", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "context", b"context", "default_decision", b"default_decision", "levels", b"levels", "notice", b"notice", "on_approved", b"on_approved", "on_denied", b"on_denied", "on_timeout", b"on_timeout", "reminders", b"reminders", "request", b"request", "summary", b"summary", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approve: _TypeAlias = Approve  # noqa: Y015
+
+@_typing.final
+class ReviewerLevel(_message.Message):
+    """People who are asked at the same time: at most 25, who must be known by a user_id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    ESCALATE_AFTER_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """Who is in this audience then."""
+    group_id: _builtins.str
+    """Who is a member of this group then; a template."""
+    @_builtins.property
+    def users(self) -> Global___ReviewerList:
+        """These people."""
+
+    @_builtins.property
+    def escalate_after(self) -> _duration_pb2.Duration:
+        """How long they have, from when they were asked, before the next level is asked too; required but for
+        the last level. Where none of them can be reached it is asked at once.
+        """
+
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        group_id: _builtins.str = ...,
+        users: Global___ReviewerList | None = ...,
+        escalate_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "escalate_after", b"escalate_after", "group_id", b"group_id", "reviewers", b"reviewers", "users", b"users"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "escalate_after", b"escalate_after", "group_id", b"group_id", "reviewers", b"reviewers", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_reviewers: _TypeAlias = _typing.Literal["audience_id", "group_id", "users"]  # noqa: Y015
+    _WhichOneofArgType_reviewers: _TypeAlias = _typing.Literal["reviewers", b"reviewers"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_reviewers) -> _WhichOneofReturnType_reviewers | None: ...
+
+Global___ReviewerLevel: _TypeAlias = ReviewerLevel  # noqa: Y015
+
+@_typing.final
+class ReviewerList(_message.Message):
+    """People by their ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Templates of a user_id; one that is empty then names nobody. 1 to 25."""
+
+    def __init__(
+        self,
+        *,
+        user_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewerList: _TypeAlias = ReviewerList  # noqa: Y015
 
 @_typing.final
 class Emit(_message.Message):

@@ -80,11 +80,13 @@ class Links(Protocol):
         """Return *email* with tracked links, an open pixel and an unsubscribe address."""
 
     def named(self, workspace_id: str, message_id: str) -> dict[str, object]:
-        """Return `links` as templates see it: `unsubscribe` and `preferences`, two pages."""
+        """Return `links` as templates see it, each a page: `unsubscribe` and `preferences`; of an
+        approval `approve`, `deny`, `ask`, and `review` for any of the three."""
 
 
-#: What a signed link is for: opening, clicking, unsubscribing, choosing; a provider's callback.
-LinkKind: TypeAlias = Literal["o", "c", "u", "p", "k"]
+#: What a signed link is for: opening, clicking, unsubscribing, choosing; approving, denying, asking a
+#: question, any of these three; a provider's callback.
+LinkKind: TypeAlias = Literal["o", "c", "u", "p", "a", "d", "q", "r", "k"]
 
 
 @dataclass(frozen=True, slots=True)

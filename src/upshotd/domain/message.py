@@ -1,7 +1,7 @@
 """A message: one rendered thing on one channel for one profile, and what became of it."""
 
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple, TypeAlias
 
 from upshotd.domain.values import NOTHING
@@ -167,6 +167,17 @@ class Unknown(NamedTuple):
 SendResult: TypeAlias = Accepted | Refused | Deferred | Unknown
 
 
+class Ask(StrEnum):
+    """What a message is of an approve step."""
+
+    REQUEST = "REQUEST"
+    REMINDER = "REMINDER"
+    #: The answer to a question of its reviewer.
+    ANSWER = "ANSWER"
+    #: Says what was decided; nothing can be decided by it.
+    NOTICE = "NOTICE"
+
+
 class MessageState(IntEnum):
     """Where a message is. The numbers are stored."""
 
@@ -195,7 +206,8 @@ OPEN = frozenset({MessageState.SENDING, MessageState.RETRYING, MessageState.UNKN
 
 
 class Message(NamedTuple):
-    """One message of one send step of one run."""
+    """One message of a step of a run: of a send step to its person, of an approve step to somebody
+    who decides about them."""
 
     message_id: str
     run_id: str
@@ -232,6 +244,8 @@ class Message(NamedTuple):
     template_id: str = ""
     #: Attempts that count for nothing: the provider asked for time, or was not asked.
     spared: int = 0
+    #: What it is of an approve step, to a reviewer; None: it is of a send step.
+    ask: Ask | None = None
     create_us: int = 0
     #: First time of each fact, in microseconds: sent, delivered, opened, clicked, ignored ...
     facts: Mapping[str, int] = NOTHING

@@ -30,8 +30,12 @@ class OutcomeKind(IntEnum):
     RUN_COMPLETED = 15
     RUN_CANCELED = 16
     RUN_FAILED = 17
+    APPROVAL_REQUESTED = 18
+    APPROVAL_DECIDED = 19
     PROFILE_ERASED = 20
     CUSTOM = 21
+    APPROVAL_ASKED = 22
+    APPROVAL_ANSWERED = 23
 
 
 _EVENT_NAMES = {kind: kind.name.replace("_", " ").title() for kind in OutcomeKind}
@@ -43,10 +47,7 @@ def event_name(kind: OutcomeKind) -> str:
 
 
 #: Names that an emit step may not use.
-RESERVED_EVENTS = frozenset(event_name(k) for k in OutcomeKind) | {
-    "Approval Requested",
-    "Approval Decided",
-}
+RESERVED_EVENTS = frozenset(event_name(k) for k in OutcomeKind)
 
 
 class Outcome(NamedTuple):
@@ -102,6 +103,10 @@ class EngagementKind(IntEnum):
     UNSUBSCRIBED = 8
     RESUBSCRIBED = 9
     COMPLAINED = 10
+    APPROVED = 11
+    DENIED = 12
+    ASKED = 13
+    ANSWERED = 14
     #: The provider has it: settles a send without an answer, and is no fact of its own.
     ACCEPTED = 15
 
@@ -112,6 +117,17 @@ HUMAN = frozenset({EngagementKind.OPENED, EngagementKind.CLICKED, EngagementKind
 #: was ignored.
 CHOICES = frozenset(
     {EngagementKind.UNSUBSCRIBED, EngagementKind.RESUBSCRIBED, EngagementKind.COMPLAINED}
+)
+
+
+#: What comes about the messages of an approve step, and about no others.
+ABOUT_APPROVALS = frozenset(
+    {
+        EngagementKind.APPROVED,
+        EngagementKind.DENIED,
+        EngagementKind.ASKED,
+        EngagementKind.ANSWERED,
+    }
 )
 
 

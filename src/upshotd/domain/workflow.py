@@ -9,6 +9,7 @@ from upshotd.domain.audience import Change, Transition
 from upshotd.domain.event import EventType
 from upshotd.domain.message import Purpose
 from upshotd.domain.schedule import Schedule
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
@@ -34,6 +35,7 @@ StepKind: TypeAlias = (
     | Generate
     | UpdateProfile
     | Experiment
+    | Approve
     | Emit
     | Enroll
     | Suppress
@@ -181,6 +183,10 @@ def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
             yield "fetch.on_failure", step.kind.on_failure
         case Generate():
             yield "generate.on_failure", step.kind.on_failure
+        case Approve():
+            yield "approve.on_approved", step.kind.on_approved
+            yield "approve.on_denied", step.kind.on_denied
+            yield "approve.on_timeout", step.kind.on_timeout
         case Throttle():
             yield "throttle.on_throttled", step.kind.on_throttled
         case Experiment():

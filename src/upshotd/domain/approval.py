@@ -1,0 +1,129 @@
+"""What an approve step knows of its approval, and leaves under its step: plain JSON values."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Self
+
+from upshotd.domain.message import Ask
+from upshotd.domain.run import Run
+from upshotd.domain.steps.approve import ApprovalDecision
+
+#: `steps.<id>.decision` where nobody decided in time and nothing counts in place of it.
+TIMED_OUT: Final = "TIMED_OUT"
+_DECISIONS = frozenset(ApprovalDecision.__members__)
+
+
+class Question(NamedTuple):
+    """A question of a reviewer."""
+
+    question_id: str
+    #: The message that it came by.
+    message_id: str
+    #: A user_id.
+    asked_by: str
+    question: str
+    #: When, in microseconds.
+    ask_us: int
+    #: Empty while there is none.
+    answer: str = ""
+    answer_us: int = 0
+
+
+class Asking(NamedTuple):
+    """Something that one reviewer gets."""
+
+    profile_id: str
+    ask: Ask
+    #: The level that the reviewer was asked with, from 1.
+    level: int
+    #: When it goes out, in microseconds: later than now in quiet hours.
+    time_us: int
+    #: The question that it answers.
+    question_id: str = ""
+    #: On each channel that was tried, in order.
+    message_ids: tuple[str, ...] = ()
+    #: Channels that could not reach the reviewer when it was their turn.
+    passed_over: tuple[str, ...] = ()
+
+
+class Phase(StrEnum):
+    """What the step waits for."""
+
+    #: A decision, or the next thing that is due.
+    DECISION = ""
+    #: The answer of its context.
+    CONTEXT = "CONTEXT"
+    #: Who is asked next.
+    REVIEWERS = "REVIEWERS"
+
+
+class Approval(NamedTuple):
+    """What has come of an approval so far."""
+
+    phase: Phase = Phase.DECISION
+    #: Levels that were asked.
+    level: int = 0
+    #: When the last of them was, in microseconds.
+    level_us: int = 0
+    summary: str = ""
+    asked: tuple[Asking, ...] = ()
+    questions: tuple[Question, ...] = ()
+    decision: ApprovalDecision | None = None
+    #: A user_id; empty where nobody decided.
+    decided_by: str = ""
+    comment: str = ""
+    #: Whether nobody decided in time.
+    timed_out: bool = False
+    #: When it was decided or ended, in microseconds; 0: it goes on.
+    end_us: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits for a decision."""
+        return not self.end_us
+
+    def asking(self, message_id: str) -> Asking | None:
+        """Return what a message is part of, or None."""
+        return next((one for one in self.asked if message_id in one.message_ids), None)
+
+    @classmethod
+    def of(cls, left: Mapping[str, Any]) -> Self:
+        """Return what a step *left* of its approval."""
+        known = {name: left[name] for name in cls._fields if name in left}
+        decision = known.get("decision")
+        known["phase"] = Phase(known.get("phase", ""))
+        known["asked"] = tuple(map(_asking, known.get("asked", ())))
+        known["questions"] = tuple(Question(**one) for one in known.get("questions", ()))
+        known["decision"] = ApprovalDecision[decision] if decision in _DECISIONS else None
+        return cls(**known)
+
+    def left(self) -> dict[str, object]:
+        """Return what the step leaves of it, for `of` and for conditions and templates."""
+        undecided = TIMED_OUT if self.timed_out else ""
+        return {
+            **self._asdict(),
+            "phase": self.phase.value,
+            "asked": [_row(one) for one in self.asked],
+            "questions": [one._asdict() for one in self.questions],
+            "decision": self.decision.name if self.decision is not None else undecided,
+            "message_ids": [name for one in self.asked for name in one.message_ids],
+        }
+
+
+def _asking(row: Sequence[Any]) -> Asking:
+    profile_id, ask, level, time_us, question_id, message_ids, passed_over = row
+    return Asking(
+        profile_id, Ask(ask), level, time_us, question_id, tuple(message_ids), tuple(passed_over)
+    )
+
+
+def _row(asking: Asking) -> list[object]:
+    *plain, message_ids, passed_over = asking
+    return [*plain, list(message_ids), list(passed_over)]
+
+
+def reviewers(run: Run) -> Iterator[str]:
+    """Yield who was asked by the step that *run* stands at, by profile_id."""
+    left = run.steps.get(run.step_id)
+    if left and left.get("asked"):
+        yield from dict.fromkeys(asking.profile_id for asking in Approval.of(left).asked)

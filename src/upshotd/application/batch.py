@@ -13,6 +13,7 @@ from upshotd.domain.engine import Decision, decide
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, RejectedEvent
+from upshotd.domain.fetching import Found
 from upshotd.domain.ids import Ids
 from upshotd.domain.message import OPEN, Accepted, Deferred, MessageState
 from upshotd.domain.outcome import Engagement
@@ -85,8 +86,12 @@ def _want(want: Wanted, stimulus: Stimulus) -> None:  # noqa: C901, PLR0912
         case MessageDue():
             want.message_ids.add(stimulus.message_id)
             want.content_ids.add(stimulus.message_id)
-        case RunDue() | RunBroke() | MigrateRequested() | FetchSettled():
+        case RunDue() | RunBroke() | MigrateRequested():
             want.run_ids.add(stimulus.run_id)
+        case FetchSettled():
+            want.run_ids.add(stimulus.run_id)
+            if isinstance(stimulus.result, Found):
+                want.profile_ids.update(stimulus.result.profile_ids)
         case PreferenceSet() | EraseRequested():
             want.identities.add(stimulus.identity)
         case AudienceDue():

@@ -10,7 +10,9 @@ from typing import TypeAlias, assert_never
 
 from upshotd.application.batch import provider_key_of, wanted_identities
 from upshotd.domain import addresses
+from upshotd.domain.approval import reviewers
 from upshotd.domain.event import Event
+from upshotd.domain.fetching import Found
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.state import Changes, Identity, State
 from upshotd.domain.stimulus import (
@@ -73,8 +75,11 @@ def about(stimulus: Stimulus, state: State) -> Iterator[Key]:  # noqa: C901, PLR
                 yield key
         case MessageDue():
             yield from _message(stimulus.message_id, state)
-        case RunDue() | RunBroke() | MigrateRequested() | FetchSettled():
+        case RunDue() | RunBroke() | MigrateRequested():
             yield from _run(stimulus.run_id, state)
+        case FetchSettled():
+            yield from _run(stimulus.run_id, state)
+            yield from stimulus.result.profile_ids if isinstance(stimulus.result, Found) else ()
         case PreferenceSet() | EraseRequested():
             yield from _identity(stimulus.identity, state)
         case AudienceDue():
@@ -131,3 +136,4 @@ def _run(run_id: str, state: State) -> Iterator[Key]:
     run = state.runs.get(run_id)
     if run is not None:
         yield run.profile_id
+        yield from reviewers(run)

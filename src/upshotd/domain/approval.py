@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Self
 
-from upshotd.domain.message import Ask
+from upshotd.domain.message import Ask, Message
+from upshotd.domain.outcome import Engagement, EngagementKind
 from upshotd.domain.run import Run
 from upshotd.domain.steps.approve import ApprovalDecision
 
+#: Most questions in one approval.
+QUESTIONS_MAX: Final = 20
 #: `steps.<id>.decision` where nobody decided in time and nothing counts in place of it.
 TIMED_OUT: Final = "TIMED_OUT"
 _DECISIONS = frozenset(ApprovalDecision.__members__)
@@ -36,7 +39,7 @@ class Asking(NamedTuple):
     ask: Ask
     #: The level that the reviewer was asked with, from 1.
     level: int
-    #: When it goes out, in microseconds: later than now in quiet hours.
+    #: When the reviewer is to get it, in microseconds.
     time_us: int
     #: The question that it answers.
     question_id: str = ""
@@ -44,6 +47,9 @@ class Asking(NamedTuple):
     message_ids: tuple[str, ...] = ()
     #: Channels that could not reach the reviewer when it was their turn.
     passed_over: tuple[str, ...] = ()
+    #: When a message of it is begun, in microseconds: later than `time_us` in quiet hours. 0: what there
+    #: is to try has been tried, or is under way.
+    due_us: int = 0
 
 
 class Phase(StrEnum):
@@ -65,6 +71,8 @@ class Approval(NamedTuple):
     level: int = 0
     #: When the last of them was, in microseconds.
     level_us: int = 0
+    #: Attempts at asking for its context before those of now.
+    attempts: int = 0
     summary: str = ""
     asked: tuple[Asking, ...] = ()
     questions: tuple[Question, ...] = ()
@@ -85,6 +93,22 @@ class Approval(NamedTuple):
     def asking(self, message_id: str) -> Asking | None:
         """Return what a message is part of, or None."""
         return next((one for one in self.asked if message_id in one.message_ids), None)
+
+    def question(self, question_id: str) -> Question | None:
+        """Return a question by its id, or None."""
+        return next((one for one in self.questions if one.question_id == question_id), None)
+
+    def unanswered(self, message_id: str, data: Mapping[str, object]) -> Question | None:
+        """Return which open question of a message an answer with *data* is for, or None."""
+        named = data.get("question_id")
+        for one in self.questions:
+            if (
+                one.message_id == message_id
+                and not one.answer_us
+                and named in (None, one.question_id)
+            ):
+                return one
+        return None
 
     @classmethod
     def of(cls, left: Mapping[str, Any]) -> Self:
@@ -111,15 +135,31 @@ class Approval(NamedTuple):
 
 
 def _asking(row: Sequence[Any]) -> Asking:
-    profile_id, ask, level, time_us, question_id, message_ids, passed_over = row
-    return Asking(
-        profile_id, Ask(ask), level, time_us, question_id, tuple(message_ids), tuple(passed_over)
-    )
+    profile_id, ask, level, time_us, question_id, ids, passed_over, due_us = row
+    asked = (profile_id, Ask(ask), level, time_us, question_id)
+    return Asking(*asked, tuple(ids), tuple(passed_over), due_us)
 
 
 def _row(asking: Asking) -> list[object]:
-    *plain, message_ids, passed_over = asking
-    return [*plain, list(message_ids), list(passed_over)]
+    return [list(part) if isinstance(part, tuple) else part for part in asking]
+
+
+def refusal(run: Run | None, message: Message, engagement: Engagement) -> str:
+    """Return why a decision, a question or an answer about *message* cannot be taken: an upper-case
+    word, empty where it can."""
+    if message.ask is None or message.ask is Ask.NOTICE or run is None:
+        return "NO_APPROVAL"
+    approval = Approval.of(run.steps.get(message.step_id, {}))
+    if approval.decision is not None and not approval.timed_out:
+        return "ALREADY_DECIDED"
+    if not (approval.open and run.active and run.step_id == message.step_id):
+        return "APPROVAL_ENDED"
+    if engagement.kind is EngagementKind.ASKED and len(approval.questions) >= QUESTIONS_MAX:
+        return "TOO_MANY_QUESTIONS"
+    if engagement.kind is EngagementKind.ANSWERED:
+        found = approval.unanswered(message.message_id, engagement.data)
+        return "" if found is not None else "NO_QUESTION"
+    return ""
 
 
 def reviewers(run: Run) -> Iterator[str]:

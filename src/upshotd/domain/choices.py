@@ -1,6 +1,6 @@
 """Who wants what, written: choices, unsubscriptions, STOP and START, the suppression list."""
 
-from upshotd.domain import addresses, consent, identity
+from upshotd.domain import addresses, consent, identity, messages
 from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Channel, Message
@@ -69,7 +69,8 @@ def engaged(draft: Draft, message: Message, run: Run, engagement: Engagement) ->
     by_topic = Suppression(topic=topic) if topic else Suppression(channel=message.channel)
     by_channel = Suppression(channel=message.channel)
     listed = addresses.key(message.channel, message.recipient)
-    kind, who, wish = engagement.kind, run.profile_id, asked_for(message.channel, engagement)
+    kind, wish = engagement.kind, asked_for(message.channel, engagement)
+    who = messages.whose(draft, message)
     if kind is EngagementKind.UNSUBSCRIBED:
         draft.put_suppression(who, replace(by_topic, reason="UNSUBSCRIBED"))
         if topic:
@@ -118,8 +119,7 @@ def told(draft: Draft, engagement: Engagement) -> bool:
 def refused(draft: Draft, message: Message, reason: str) -> None:
     """Hold back where a provider refused a message because the person had told it to stop."""
     if reason == "STOP":
-        run = draft.run(message.run_id)
-        who = run.profile_id if run is not None else message.profile_id
+        who = messages.whose(draft, message)
         listed = addresses.key(message.channel, message.recipient)
         _hold_both(draft, who, listed, Suppression(channel=message.channel, reason="STOP"))
 

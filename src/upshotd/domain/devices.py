@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Final
 
+from upshotd.domain import messages
 from upshotd.domain.contacts import PUSH_TOKENS, without_devices
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Message
@@ -47,8 +48,7 @@ def digest(token: str) -> str:
 
 
 def _person(draft: Draft, message: Message) -> Profile:
-    run = draft.run(message.run_id)
-    return draft.profile(run.profile_id if run is not None else message.profile_id)
+    return draft.profile(messages.whose(draft, message))
 
 
 def _tokens(contact: Mapping[str, str]) -> list[str]:

@@ -2,15 +2,19 @@
 
 from collections.abc import Collection, Mapping
 
-from upshotd.domain import choices, devices, goals, messages
+from upshotd.domain import approval, choices, devices, goals, messages, outgoing
+from upshotd.domain.approving import Approving
 from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.journey import Journey, resume
 from upshotd.domain.message import OPEN, UNREACHABLE, Channel, Message, MessageState
-from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
+from upshotd.domain.outcome import ABOUT_APPROVALS, Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.run import Run
-from upshotd.domain.steps import send, wait
+from upshotd.domain.steps import wait
+from upshotd.domain.steps.approve import Approve
+from upshotd.domain.steps.kinds import settled
+from upshotd.domain.steps.move import Hold
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import EngagementResult, EngagementState
 from upshotd.domain.values import replace
@@ -52,6 +56,9 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.REJECTED, ERASED)
     if not message.attempt:  # it was never given to a provider
         return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
+    refused = _refusal(draft, message, engagement)
+    if refused:
+        return EngagementResult(EngagementState.REJECTED, refused, message_id)
     _look_for_devices(draft, message, engagement)  # before a run goes on, to another push perhaps
     if message.state in OPEN or _arrived(message, engagement):
         message = accepted(draft, message)
@@ -99,7 +106,7 @@ def accepted(
         apply_pending(draft, message)
         journey = holder(draft, message)
     if journey is not None:
-        journey.follow(send.settled(journey))
+        journey.follow(settled(journey.plan.steps[journey.step_id], journey, message))
     return draft.message(message.message_id) or message
 
 
@@ -110,8 +117,17 @@ def apply_pending(draft: Draft, message: Message) -> None:
     if waiting:
         draft.changes.applied_pending.append(key)
     for engagement in waiting:
+        if _refusal(draft, draft.message(message.message_id) or message, engagement):
+            continue
         _look_for_devices(draft, message, engagement)
         _record(draft, draft.message(message.message_id) or message, engagement)
+
+
+def _refusal(draft: Draft, message: Message, engagement: Engagement) -> str:
+    """Return why *engagement* cannot be taken; empty where it can."""
+    if engagement.kind not in ABOUT_APPROVALS:
+        return ""
+    return approval.refusal(draft.run(message.run_id), message, engagement)
 
 
 def holder(draft: Draft, message: Message) -> Journey | None:
@@ -160,8 +176,9 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     run = draft.run(message.run_id)
     if run is None:
         return ()
-    if draft.profile(run.profile_id).trials:
-        goals.engaged(draft, run.profile_id, message, engagement)
+    whose = messages.whose(draft, message)
+    if draft.profile(whose).trials:
+        goals.engaged(draft, whose, message, engagement)
         run = draft.run(message.run_id) or run
     choices.engaged(draft, message, run, engagement)
     answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
@@ -209,7 +226,7 @@ def _tell(
         left |= _corrected(journey.steps.get(message.step_id, {}))
     if message.state is MessageState.UNDELIVERABLE:
         left |= {"reason": message.reason}
-        if all(m.state in UNREACHABLE for m in send.made(journey, message.step_id)):
+        if all(m.state in UNREACHABLE for m in outgoing.made(journey, message.step_id)):
             left |= {"undeliverable": True}
     journey.leave(message.step_id, **left)
     step = journey.plan.steps[run.step_id]
@@ -218,5 +235,10 @@ def _tell(
         if move is not None:
             journey.follow(move)
             return (run.run_id,)
+    elif isinstance(step.kind, Approve) and step.step_id == message.step_id:
+        move = Approving(step, step.kind, journey).engaged(message, engagement)
+        if move is not None:
+            journey.follow(move)
+            return () if isinstance(move, Hold) else (run.run_id,)
     journey.save()
     return ()

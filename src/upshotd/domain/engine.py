@@ -14,6 +14,7 @@ from upshotd.domain import (
     moving,
     sending,
 )
+from upshotd.domain.approving import Approving
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
@@ -28,6 +29,7 @@ from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
 from upshotd.domain.steps import delay, digest, fetch, send, throttle, wait
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.fetch import FetchStep, Generate
@@ -268,6 +270,10 @@ def _fetched(draft: Draft, settled: FetchSettled) -> None:
         move = fetch.settled(step, step.kind, moving, settled.attempt, settled.result)
         if move is not None:
             moving.follow(move)
+    elif isinstance(step.kind, Approve):
+        move = Approving(step, step.kind, moving).fetched(settled.attempt, settled.result)
+        if move is not None:
+            moving.follow(move)
 
 
 def _timer(moving: journey.Journey) -> Move:
@@ -281,6 +287,8 @@ def _timer(moving: journey.Journey) -> Move:
             return send.enter(step, step.kind, moving)
         case FetchStep() | Generate():
             return fetch.enter(step, step.kind, moving)
+        case Approve():
+            return Approving(step, step.kind, moving).due()
         case Digest():
             return digest.due(step, step.kind, moving)
         case Throttle():

@@ -1,4 +1,5 @@
-"""What a run asks of something outside, and what came of it: a fetch of HTTP, or of a model."""
+"""What a run asks of something that no decision may read, and what came of it: an address, a language
+model, the store."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -50,7 +51,18 @@ class ModelRequest(NamedTuple):
     most_tokens: int = 1_000
 
 
-Request: TypeAlias = HttpRequest | ModelRequest
+class ReviewersRequest(NamedTuple):
+    """Who is to be asked for a decision: members of an audience or of a group, or users by their ids."""
+
+    workspace_id: str
+    audience_id: str = ""
+    group_id: str = ""
+    user_ids: tuple[str, ...] = ()
+    #: Most people that are wanted.
+    most: int = 1
+
+
+Request: TypeAlias = HttpRequest | ModelRequest | ReviewersRequest
 
 
 class Fetch(NamedTuple):
@@ -63,17 +75,27 @@ class Fetch(NamedTuple):
     request: Request
     #: What the attempt may take, in microseconds.
     timeout_us: int
+    #: What is asked anew in it, where a step asks more than once; empty for the first.
+    about: str = ""
 
     @property
     def key(self) -> str:
         """What is the same for every attempt: whoever is asked can know a repetition by it."""
-        return f"{self.run_id}/{self.step_id}"
+        return f"{self.run_id}/{self.step_id}{self.about}"
 
 
 class Fetched(NamedTuple):
     """It answered."""
 
     data: Mapping[str, object]
+
+
+class Found(NamedTuple):
+    """Who is to be asked, by profile_id; each of them is known by a user_id."""
+
+    profile_ids: tuple[str, ...]
+    #: Whether there are more than were wanted.
+    more: bool = False
 
 
 class Unfetched(NamedTuple):
@@ -89,4 +111,4 @@ class Unfetched(NamedTuple):
     retry_after_us: int = 0
 
 
-FetchResult: TypeAlias = Fetched | Unfetched
+FetchResult: TypeAlias = Fetched | Found | Unfetched

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import assert_never
 
-from upshotd.domain import messages
+from upshotd.domain import messages, outgoing
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import ConditionError
 from upshotd.domain.event import Event
@@ -24,7 +24,7 @@ from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState, TimelineEntry
-from upshotd.domain.steps import digest, send
+from upshotd.domain.steps import digest
 from upshotd.domain.steps.kinds import enter
 from upshotd.domain.steps.move import End, Hold, Into, Move, Next
 from upshotd.domain.values import replace
@@ -149,6 +149,7 @@ class Journey:
         *,
         event: str = "",
         step_id: str = "",
+        message_id: str = "",
         reason: str = "",
         properties: Mapping[str, object] | None = None,
     ) -> None:
@@ -168,6 +169,7 @@ class Journey:
                 workflow_version=run.workflow_version,
                 run_id=run.run_id,
                 step_id=step_id,
+                message_id=message_id,
                 reason=reason,
                 properties=properties or {},
                 event_id=run.event_id,
@@ -238,7 +240,7 @@ class Journey:
 
     def _drop_open_messages(self) -> None:
         """An attempt that has not begun is not begun any more."""
-        for message in send.made(self, self.step_id):
+        for message in outgoing.made(self, self.step_id):
             if message.state is MessageState.RETRYING:
                 messages.suppress(self.draft, message, "RUN_ENDED")
 

@@ -8,7 +8,7 @@ do not decide beside each other.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from upshotd.domain import judging
+from upshotd.domain import judging, messages
 from upshotd.domain.audience import Happening, Membership, Transition
 from upshotd.domain.audiences import AudiencePlan
 from upshotd.domain.draft import Draft
@@ -194,13 +194,13 @@ def _messages(draft: Draft) -> None:
             before = frozenset(known.facts) if known is not None else frozenset()
         words = message.facts.keys() - before
         draft.heard[message.message_id] = frozenset(message.facts)
-        if words and message.profile_id:
+        # What asks for a decision is no message of the person's own.
+        if words and message.profile_id and message.ask is None:
             _told(draft, message, sorted(words))
 
 
 def _told(draft: Draft, message: Message, words: Iterable[str]) -> None:
-    run = draft.run(message.run_id)
-    who = run.profile_id if run is not None else message.profile_id
+    who = messages.whose(draft, message)
     for plan in draft.definitions.audiences.engaged:
         new = {
             key: tuple([(message.facts[word], f"{message.message_id}:{word}") for word in some])

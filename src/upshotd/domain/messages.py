@@ -16,6 +16,13 @@ _STATE_KINDS = {
 }
 
 
+def whose(draft: Draft, message: Message) -> str:
+    """Return who gets *message*, by profile_id: a reviewer where it asks one, else the person of
+    the run."""
+    run = draft.run(message.run_id) if message.ask is None else None
+    return run.profile_id if run is not None else message.profile_id
+
+
 def append(
     draft: Draft,
     message: Message,
@@ -29,7 +36,7 @@ def append(
 ) -> None:
     """Append an outcome about *message*."""
     run = draft.run(message.run_id)
-    profile = draft.profile(run.profile_id if run is not None else message.profile_id)
+    profile = draft.profile(whose(draft, message))
     draft.append(
         Outcome(
             outcome_id=draft.ids.next(),
@@ -114,8 +121,7 @@ def attempt(
     *content* is given at the first attempt, and frozen from then on.
     """
     definitions = draft.definitions
-    run = draft.run(message.run_id)
-    profile = draft.profile(run.profile_id if run is not None else message.profile_id)
+    profile = draft.profile(whose(draft, message))
     draft.changes.consents[profile.profile_id] = profile.row_version
     if message.channel in addresses.FIELDS:
         draft.changes.consents[addresses.LIST] = draft.list_version

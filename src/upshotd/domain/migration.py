@@ -1,8 +1,11 @@
 """A run in flight that goes on with another version of its workflow."""
 
+from upshotd.domain import outgoing
+from upshotd.domain.approving import Approving
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey
 from upshotd.domain.steps import delay, send, wait
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.send import Send
@@ -43,7 +46,9 @@ def _move(step: Step, journey: Journey) -> Move | None:
         case Wait():
             return wait.moved(step, step.kind, journey)
         case Send():
-            waits = not send.made(journey, step.step_id)
+            waits = not outgoing.made(journey, step.step_id)
             return send.enter(step, step.kind, journey) if waits else None
+        case Approve():
+            return Approving(step, step.kind, journey).moved()
         case _:
             return None

@@ -10,8 +10,9 @@ from upshotd.domain.values import plain
 
 #: Everything that conditions and templates may name.
 ROOTS = frozenset({"event", "traits", "profile", "group", "steps", "run", "now"})
-#: Templates of messages may also name the links of the message.
-MESSAGE_ROOTS = ROOTS | {"links"}
+#: Templates of messages may also name the links of the message; those of an approve step its
+#: `reviewer`, and what is known of the `approval`.
+MESSAGE_ROOTS = ROOTS | {"links", "reviewer", "approval"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from upshotd.domain.journey import Journey
 
 
-def rendered(content: Content, message: Message, journey: Journey) -> Content:
-    """Return *content* with its templates filled for this run; raises TemplateError."""
-    names, templates = _Names(message, journey), journey.draft.definitions.templates
+def rendered(
+    content: Content, message: Message, journey: Journey, known: Mapping[str, object]
+) -> Content:
+    """Return *content* with its templates filled, which may name what is *known*; raises
+    TemplateError."""
+    names, templates = _Names(message, journey, known), journey.draft.definitions.templates
 
     def text(source: str) -> str:
         return templates.render(source, names.of(source)) if source else ""
@@ -54,10 +57,10 @@ _PLAIN: Final = Email._fields.index("reply_to")
 class _Names:
     """What the templates of a message may name; links are signed only for those that name them."""
 
-    def __init__(self, message: Message, journey: Journey) -> None:
+    def __init__(self, message: Message, journey: Journey, known: Mapping[str, object]) -> None:
         self._message = message
         self._journey = journey
-        self._names: Mapping[str, object] = journey.names()
+        self._names = known
 
     def of(self, source: str) -> Mapping[str, object]:
         """Return what *source* may name."""

@@ -2,13 +2,14 @@
 
 from typing import assert_never
 
-from upshotd.domain import choices, devices, messages
+from upshotd.domain import choices, devices, messages, outgoing
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import accepted, apply_pending, holder, lose_devices
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.message import (
     OPEN,
     Accepted,
+    Ask,
     Channel,
     Deferred,
     Message,
@@ -18,32 +19,33 @@ from upshotd.domain.message import (
     Unknown,
 )
 from upshotd.domain.retry import next_attempt_us
-from upshotd.domain.steps import send
-from upshotd.domain.steps.send import OnUnknown, Send
+from upshotd.domain.run import Run
+from upshotd.domain.steps.kinds import sent_by, settled
+from upshotd.domain.steps.send import OnUnknown
 from upshotd.domain.stimulus import SendSettled
 from upshotd.domain.values import replace
 
 
-def settle(draft: Draft, settled: SendSettled) -> None:
+def settle(draft: Draft, answer: SendSettled) -> None:
     """Record the answer to an attempt, and let the run go on.
 
     An answer that comes after its lease still counts, until another attempt begins.
     """
-    message = draft.message(settled.message_id)
+    message = draft.message(answer.message_id)
     if message is None or message.reason == ERASED:
         return
-    if settled.result.gone:  # so it is, whichever attempt found it out
-        lose_devices(draft, message, settled.result.gone)
-    if message.attempt != settled.attempt:
+    if answer.result.gone:  # so it is, whichever attempt found it out
+        lose_devices(draft, message, answer.result.gone)
+    if message.attempt != answer.attempt:
         return
     if message.state is MessageState.ACCEPTED:
-        _name(draft, message, settled)
+        _name(draft, message, answer)
     elif message.state in OPEN:
-        _answered(draft, message, settled)
+        _answered(draft, message, answer)
 
 
-def _answered(draft: Draft, message: Message, settled: SendSettled) -> None:
-    match settled.result:
+def _answered(draft: Draft, message: Message, answer: SendSettled) -> None:
+    match answer.result:
         case Accepted(provider_message_id=provider_message_id, detail=detail):
             accepted(draft, message, provider_message_id, detail)
         case Refused(reason=reason, detail=detail):
@@ -51,12 +53,12 @@ def _answered(draft: Draft, message: Message, settled: SendSettled) -> None:
             failed(draft, message, reason, detail)
         case Deferred():
             if message.state is not MessageState.RETRYING:
-                _again(draft, message, settled.result)
+                _again(draft, message, answer.result)
         case Unknown(detail=detail):
             if message.state is MessageState.SENDING:
-                unknown(draft, message, detail, idempotent=settled.idempotent)
+                unknown(draft, message, detail, idempotent=answer.idempotent)
         case _:
-            assert_never(settled.result)
+            assert_never(answer.result)
 
 
 def due(draft: Draft, message: Message) -> None:
@@ -110,9 +112,9 @@ def unknown(draft: Draft, message: Message, detail: str, *, idempotent: bool) ->
     _note(draft, message, "unknown", detail)
 
 
-def _name(draft: Draft, message: Message, settled: SendSettled) -> None:
+def _name(draft: Draft, message: Message, answer: SendSettled) -> None:
     """Take the provider's id of a message that a callback accepted before the answer came."""
-    result = settled.result
+    result = answer.result
     named = isinstance(result, Accepted) and result.provider_message_id
     if not named or message.provider_message_id:
         return
@@ -171,14 +173,15 @@ def _names(draft: Draft, message: Message) -> list[str]:
 def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False) -> None:
     """Begin another attempt, unless the run has ended, the person wants no more or it is late."""
     run = draft.run(message.run_id)
-    if run is None or not run.active:
-        messages.suppress(draft, message, "RUN_ENDED")
+    over = _over(run, message)
+    if run is None or over:
+        messages.suppress(draft, message, over)
         return
     if _expired(message, draft.now_us):
         failed(draft, message, "EXPIRED", message.detail)
         return
     topic = draft.plan(run).workflow.topic
-    held = messages.holding(draft, run.profile_id, message, topic)
+    held = messages.holding(draft, messages.whose(draft, message), message, topic)
     if held is not None:
         messages.suppress(draft, message, held.reason)
         _go_on(draft, message, "suppressed", held.reason)
@@ -192,6 +195,15 @@ def _attempt(draft: Draft, message: Message, *, possible_duplicate: bool = False
     messages.attempt(draft, message, possible_duplicate=possible_duplicate)
 
 
+def _over(run: Run | None, message: Message) -> str:
+    """Return why another attempt is of no use: an upper-case word, empty where it is of use."""
+    if message.ask is Ask.NOTICE and run is not None:  # its run goes on, or ends, without it
+        return ""
+    if run is None or not run.active:
+        return "RUN_ENDED"
+    return "DECIDED" if message.ask is not None and run.step_id != message.step_id else ""
+
+
 def _resend_or_give_up(draft: Draft, message: Message) -> None:
     """Nobody told what became of it: ask again where that is worth a duplicate, else give up."""
     if _resends(draft, message) and _in_time(draft, message):
@@ -203,9 +215,9 @@ def _resend_or_give_up(draft: Draft, message: Message) -> None:
 def _resends(draft: Draft, message: Message) -> bool:
     """Return whether a possible duplicate is better than none: by the step, else the purpose."""
     plan = draft.definitions.plans[message.workflow_id, message.workflow_version]
-    step = plan.steps[message.step_id]
-    if isinstance(step.kind, Send) and step.kind.on_unknown is not None:
-        return step.kind.on_unknown is OnUnknown.RESEND
+    sent = sent_by(plan.steps[message.step_id], message)
+    if sent is not None and sent.on_unknown is not None:
+        return sent.on_unknown is OnUnknown.RESEND
     return plan.workflow.purpose is Purpose.TRANSACTIONAL
 
 
@@ -231,6 +243,7 @@ def _go_on(draft: Draft, message: Message, what: str, detail: str) -> None:
     if journey is not None:
         finished = draft.message(message.message_id)
         reason = finished.reason if finished is not None else ""
-        journey.leave(message.step_id, **send.lost(what, reason))
+        if message.ask is None:
+            journey.leave(message.step_id, **outgoing.lost(what, reason))
         journey.note(what, detail)
-        journey.follow(send.settled(journey))
+        journey.follow(settled(journey.plan.steps[journey.step_id], journey, message))

@@ -1,8 +1,16 @@
 """What runs ask: addresses of the web, and a language model."""
 
+from typing import assert_never
+
 from upshotd.adapters.fetching.model import ModelFetcher
 from upshotd.adapters.fetching.web import WebFetcher
-from upshotd.domain.fetching import Fetch, FetchResult, HttpRequest
+from upshotd.domain.fetching import (
+    Fetch,
+    FetchResult,
+    HttpRequest,
+    ModelRequest,
+    ReviewersRequest,
+)
 
 
 class OutsideFetcher:
@@ -14,9 +22,15 @@ class OutsideFetcher:
 
     async def fetch(self, fetch: Fetch) -> FetchResult:
         """Make one attempt; the caller cuts it off when its time is over."""
-        if isinstance(fetch.request, HttpRequest):
-            return await self._web.fetch(fetch.request, fetch.key)
-        return await self._model.fetch(fetch.request)
+        match fetch.request:
+            case HttpRequest():
+                return await self._web.fetch(fetch.request, fetch.key)
+            case ModelRequest():
+                return await self._model.fetch(fetch.request)
+            case ReviewersRequest():
+                raise AssertionError("reviewers are found in the store, not outside")
+            case _:
+                assert_never(fetch.request)
 
     async def close(self) -> None:
         """Release connections."""

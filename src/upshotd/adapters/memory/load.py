@@ -14,8 +14,11 @@ def load(tables: Tables, wanted: Wanted) -> State:
     state = State()
     _wanted_messages(tables, wanted, state)
     profile_ids = _wanted_people(tables, wanted, state)
+    profile_ids |= _asked(tables, state.runs.values())
     for profile_id in sorted(profile_ids):
         _person(tables, wanted, state, profile_id)
+    for profile_id in _asked(tables, state.runs.values()) - profile_ids:
+        state.profiles[profile_id] = tables.profiles[profile_id]
     if wanted.memberships:
         former = profile_ids | wanted.former_ids
         found = former & tables.memberships.keys()
@@ -93,6 +96,13 @@ def _wanted_people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
         *(message.profile_id for message in state.messages.values()),
         *wanted.profile_ids,
     }
+
+
+def _asked(tables: Tables, runs: Iterable[Run]) -> set[str]:
+    """Return whom runs have asked for a decision."""
+    made = (name for run in runs for name in tables.messages_of_run.get(run.run_id, ()))
+    asks = (tables.messages[name] for name in made)
+    return {message.profile_id for message in asks if message.ask and message.profile_id}
 
 
 def _person(tables: Tables, wanted: Wanted, state: State, profile_id: str) -> None:

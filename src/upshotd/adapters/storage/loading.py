@@ -95,7 +95,7 @@ class _Loading:
         self._places(wanted)
         self.state.counters = wanted.counters
         self.state.tallies = tallies_of(connection, workspace_id, wanted.experiments)
-        self._people()
+        self._people(self._profile_ids, {LIST, *wanted.counters})
         self._journeys(wanted)
         self._held_back(wanted)
         if wanted.memberships:
@@ -136,6 +136,7 @@ class _Loading:
             run = rows.run_of(row)
             state.runs[run.run_id] = run
         self._profile_ids.update(run.profile_id for run in state.runs.values())
+        self._run_ids.update(state.runs)
 
     def _provider_keys(self, wanted: Wanted) -> None:
         ids = {provider_message_id for _, provider_message_id in wanted.provider_keys}
@@ -152,9 +153,10 @@ class _Loading:
                 known = self.state.pending.get(provider_key, ())
                 self.state.pending[provider_key] = (*known, engagement)
 
-    def _people(self) -> None:
-        state, ids = self.state, self._profile_ids
-        for row in self._rows(_PROFILES, ids | {LIST, *(state.counters or ())}):
+    def _people(self, ids: Collection[str], others: Collection[str] = ()) -> None:
+        """Load people and their active runs, and rows of ours that stand among the people."""
+        state = self.state
+        for row in self._rows(_PROFILES, {*ids, *others}):
             profile = rows.profile_of(row)
             state.profiles[profile.profile_id] = profile
             # A profile names all its identities: they need no statement of their own.
@@ -176,9 +178,8 @@ class _Loading:
         for row in self._rows(_RUNS, self._run_ids - state.runs.keys()):
             run = rows.run_of(row)
             state.runs[run.run_id] = run
-        for row in self._rows(_MESSAGES, state.runs.keys()):
-            message = rows.message_of(row)
-            state.messages[message.message_id] = message
+        self._messages(state.runs.keys())
+        self._reviewers()
         for message_id, content in self._rows(_CONTENTS, wanted.content_ids):
             found = state.messages[message_id]
             state.messages[message_id] = replace(found, content=rows.content_of(content))
@@ -191,6 +192,29 @@ class _Loading:
             ):
                 if workflow_id in wanted.entry_workflow_ids:
                     state.last_starts[workflow_id, profile_id, key] = start_us
+
+    def _messages(self, run_ids: Collection[str]) -> None:
+        for row in self._rows(_MESSAGES, run_ids):
+            message = rows.message_of(row)
+            self.state.messages[message.message_id] = message
+
+    def _reviewers(self) -> None:
+        """Load whom runs have asked for a decision: everything of those that a run which is looked at
+        itself has asked, of the others who they are."""
+        asks = [message for message in self.state.messages.values() if message.ask]
+        if not asks:
+            return
+        theirs = {message.profile_id for message in asks if message.run_id in self._run_ids}
+        theirs -= self._profile_ids | {""}
+        if theirs:
+            known = set(self.state.runs)
+            self._profile_ids |= theirs
+            self._people(theirs)
+            self._messages(self.state.runs.keys() - known)
+        asked = {message.profile_id for message in self.state.messages.values() if message.ask}
+        for row in self._rows(_PROFILES, asked - self.state.profiles.keys() - {""}):
+            profile = rows.profile_of(row)
+            self.state.profiles[profile.profile_id] = profile
 
     def _held_back(self, wanted: Wanted) -> None:
         """Load what is held back from people, and from addresses where there is a list of them."""

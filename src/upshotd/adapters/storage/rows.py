@@ -16,6 +16,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
 from upshotd.domain.message import (
     CHANNELS,
+    Ask,
     Attachment,
     Channel,
     Content,
@@ -293,7 +294,7 @@ def content_of(document: list[Any] | None) -> Content | None:
 
 
 #: What a message has whose row was written before there was a place for it.
-_LATER: list[Any] = [False, None, "", 0]
+_LATER: list[Any] = [False, None, "", 0, None]
 
 
 def message_row(message: Message) -> Row:
@@ -306,6 +307,7 @@ def message_row(message: Message) -> Row:
         [m.step_id, m.workflow_version, int(m.channel), int(m.state), m.recipient, m.reason]
         + [m.detail, m.attempt, m.owner, m.possible_duplicate, m.create_us, m.facts]
         + [m.unsure, m.expire_us, m.template_id, m.spared]
+        + ([m.ask] if m.ask else [])
     )
     return (
         *(m.message_id, m.run_id, m.profile_id, m.workflow_id, m.provider),
@@ -321,7 +323,7 @@ def message_of(row: Row) -> Message:
     step_id, version, channel, state, recipient, reason = body[:6]
     detail, attempt, owner, possible_duplicate, create_us, facts, *later = body[6:]
     # Those written before channels had several providers, or breakers, do not have them all.
-    unsure, expire_us, template_id, spared = later + _LATER[len(later) :]
+    unsure, expire_us, template_id, spared, ask = later + _LATER[len(later) :]
     return Message(
         message_id,
         run_id,
@@ -345,6 +347,7 @@ def message_of(row: Row) -> Message:
         expire_us=expire_us,
         template_id=template_id,
         spared=spared,
+        ask=Ask(ask) if ask else None,
         create_us=create_us,
         facts=facts,
         row_version=row_version,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
+from upshotd.domain.message import Ask
+
 if TYPE_CHECKING:
     from upshotd.domain.steps.fetch import FetchStep
     from upshotd.domain.steps.send import Send
@@ -59,3 +61,14 @@ class Approve:
     on_approved: tuple[Step, ...] = ()
     on_denied: tuple[Step, ...] = ()
     on_timeout: tuple[Step, ...] = ()
+
+
+def sent_by(approve: Approve, ask: Ask | None) -> Send | None:
+    """Return by what a reviewer is asked, reminded, answered or told; None: not at all."""
+    match ask:
+        case Ask.ANSWER:
+            return approve.answer or approve.request
+        case Ask.NOTICE:
+            return approve.notice
+        case _:
+            return approve.request

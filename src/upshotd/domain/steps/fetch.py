@@ -17,11 +17,11 @@ from upshotd.domain.fetching import (
     Fetch,
     Fetched,
     FetchResult,
+    Found,
     HttpMethod,
     HttpRequest,
     ModelRequest,
     Parts,
-    Request,
     Secret,
     Unfetched,
 )
@@ -74,9 +74,12 @@ class Generate:
     on_failure: tuple[Step, ...] = ()
 
 
-def enter(step: Step, kind: FetchStep | Generate, journey: Journey) -> Move:
-    """Begin the next attempt; the first one, or one after another that came to nothing."""
-    attempt = _attempts(journey, step.step_id) + 1
+def enter(step: Step, kind: FetchStep | Generate, journey: Journey, about: str = "") -> Move:
+    """Begin the next attempt; the first one, or one after another that came to nothing.
+
+    *about* tells what is asked apart from what the step asked before.
+    """
+    attempt = attempts(journey, step.step_id) + 1
     if attempt > kind.attempts:
         detail = f"no answer to attempt {attempt - 1}"
         return _failed(step, kind, journey, Unfetched("NO_ANSWER", detail))
@@ -86,7 +89,7 @@ def enter(step: Step, kind: FetchStep | Generate, journey: Journey) -> Move:
         return _failed(step, kind, journey, Unfetched("TEMPLATE_ERROR", str(error)))
     journey.leave(step.step_id, attempt=attempt)
     journey.draft.changes.fetches.append(
-        Fetch(journey.run.run_id, step.step_id, attempt, request, kind.timeout_us)
+        Fetch(journey.run.run_id, step.step_id, attempt, request, kind.timeout_us, about)
     )
     journey.note("asking", _words(request))
     return Hold(journey.now_us + kind.timeout_us + SLACK_US)
@@ -96,12 +99,14 @@ def settled(
     step: Step, kind: FetchStep | Generate, journey: Journey, attempt: int, result: FetchResult
 ) -> Move | None:
     """Go on with the answer to an attempt, or make another one later; None for a stale one."""
-    if attempt != _attempts(journey, step.step_id):
+    if attempt != attempts(journey, step.step_id):
         return None
     if isinstance(result, Fetched):
         journey.leave(step.step_id, ok=True, data=dict(result.data))
         journey.note("answered")
         return NEXT
+    if isinstance(result, Found):
+        return None
     if not result.again or attempt >= kind.attempts:
         return _failed(step, kind, journey, result)
     journey.note("retrying", f"{result.reason}: {result.detail}")
@@ -118,7 +123,8 @@ def parts(source: str) -> Parts:
     return tuple(part for part in found if part)
 
 
-def _attempts(journey: Journey, step_id: str) -> int:
+def attempts(journey: Journey, step_id: str) -> int:
+    """Return how many attempts a step has begun."""
     made = journey.steps.get(step_id, {}).get("attempt", 0)
     return made if isinstance(made, int) else 0
 
@@ -129,7 +135,7 @@ def _failed(step: Step, kind: FetchStep | Generate, journey: Journey, result: Un
     return Into(kind.on_failure) if kind.on_failure else NEXT
 
 
-def _request(kind: FetchStep | Generate, journey: Journey) -> Request:
+def _request(kind: FetchStep | Generate, journey: Journey) -> HttpRequest | ModelRequest:
     names, templates = journey.names(), journey.draft.definitions.templates
 
     def text(source: str) -> str:
@@ -155,7 +161,7 @@ def _line(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
 
 
-def _words(request: Request) -> str:
+def _words(request: HttpRequest | ModelRequest) -> str:
     """Return what a timeline may say of a request: an address may be a secret behind its host."""
     if isinstance(request, ModelRequest):
         return "the model"

@@ -1,10 +1,12 @@
-"""Every kind of step, and how it is entered: the one place that knows them all."""
+"""Every kind of step, how it is entered, and how it goes on when a message of it is settled."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from upshotd.domain.approving import Approving
 from upshotd.domain.steps import (
+    approve,
     branch,
     delay,
     digest,
@@ -19,6 +21,7 @@ from upshotd.domain.steps import (
     update_profile,
     wait,
 )
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
@@ -36,6 +39,7 @@ from upshotd.domain.steps.wait import Wait
 
 if TYPE_CHECKING:
     from upshotd.domain.journey import Journey
+    from upshotd.domain.message import Message
     from upshotd.domain.workflow import Step
 
 
@@ -60,6 +64,8 @@ def enter(step: Step, journey: Journey) -> Move:  # noqa: C901, PLR0911, PLR0912
             return update_profile.enter(step.kind, journey)
         case Experiment():
             return experiment.enter(step, step.kind, journey)
+        case Approve():
+            return Approving(step, step.kind, journey).begin()
         case Emit():
             return emit.enter(step, step.kind, journey)
         case Enroll():
@@ -70,3 +76,25 @@ def enter(step: Step, journey: Journey) -> Move:  # noqa: C901, PLR0911, PLR0912
             return exit.enter(step.kind, journey)
         case _:
             assert_never(step.kind)
+
+
+def settled(step: Step, journey: Journey, message: Message) -> Move:
+    """Go on from *step*, where *message* of it was accepted or has failed."""
+    match step.kind:
+        case Send():
+            return send.settled(step, step.kind, journey)
+        case Approve():
+            return Approving(step, step.kind, journey).settled(message)
+        case _:
+            raise AssertionError(f"a {type(step.kind).__name__} sends nothing")
+
+
+def sent_by(step: Step, message: Message) -> Send | None:
+    """Return by which definition *message* was sent from *step*; None where another version's was."""
+    match step.kind:
+        case Send():
+            return step.kind
+        case Approve():
+            return approve.sent_by(step.kind, message.ask)
+        case _:
+            return None

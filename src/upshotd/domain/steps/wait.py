@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from upshotd.domain import messages
+from upshotd.domain import messages, outgoing
 from upshotd.domain.audience import Change, Transition
 from upshotd.domain.message import Message, MessageState
 from upshotd.domain.names import event_names
-from upshotd.domain.outcome import CHOICES, HUMAN, EngagementKind, OutcomeKind
-from upshotd.domain.steps import send
+from upshotd.domain.outcome import ABOUT_APPROVALS, CHOICES, HUMAN, EngagementKind, OutcomeKind
 from upshotd.domain.steps.move import Hold, Into, Move
 from upshotd.domain.values import replace
 
@@ -143,7 +142,7 @@ def timed_out(step: Step, wait: Wait, journey: Journey) -> Move:
     """Go the way of the timeout; messages that nobody engaged with are ignored."""
     for condition in wait.conditions:
         if isinstance(condition, EngagementWait) and HUMAN.intersection(condition.kinds):
-            _ignore(journey, condition.step_id)
+            ignore(journey, condition.step_id)
     journey.leave(step.step_id, timed_out=True)
     journey.note("timed_out")
     return Into(wait.on_timeout)
@@ -219,12 +218,13 @@ def _match(step: Step, wait: Wait, journey: Journey, what: str) -> Move:
 
 def touched(message: Message) -> bool:
     """Return whether a person did anything with *message*; to unsubscribe is not to ignore."""
-    return any(fact(kind, machine=False) in message.facts for kind in HUMAN | CHOICES)
+    kinds = HUMAN | CHOICES | ABOUT_APPROVALS
+    return any(fact(kind, machine=False) in message.facts for kind in kinds)
 
 
-def _ignore(journey: Journey, step_id: str) -> None:
+def ignore(journey: Journey, step_id: str) -> None:
     """Record MESSAGE_IGNORED, once for a message that was accepted and that no person touched."""
-    for message in send.made(journey, step_id):
+    for message in outgoing.made(journey, step_id):
         known = "ignored" in message.facts or touched(message)
         if known or message.state is not MessageState.ACCEPTED:
             continue

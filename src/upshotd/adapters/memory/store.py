@@ -255,12 +255,14 @@ class MemoryStore:
     async def messages(
         self, workspace_id: str, chosen: MessageFilter, before: str, limit: int
     ) -> list[Message]:
+        tables = self._tables(workspace_id)
+        theirs = tables.runs_of.get(chosen.profile_id, {})
         passing = {
             message_id: message
-            for message_id, message in self._tables(workspace_id).messages.items()
+            for message_id, message in tables.messages.items()
             if chosen.run_id in ("", message.run_id)
             and chosen.workflow_id in ("", message.workflow_id)
-            and chosen.profile_id in ("", message.profile_id)
+            and (not chosen.profile_id or message.run_id in theirs)
         }
         return _newest(passing, before, limit)
 

@@ -54,7 +54,6 @@ class Tables:
     #: What only one run may have, and which has it: `commit.unique_keys`.
     unique: dict[tuple[str, ...], str] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
-    messages_of: Index = field(default_factory=dict)
     messages_of_run: Index = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
     #: By `addresses.answering`.

@@ -7,6 +7,7 @@ from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind
 from upshotd.domain.stimulus import IngestState
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Reentry, ReentryMode
 
 
@@ -219,6 +220,16 @@ def test_an_anonymous_id_is_linked_to_the_first_user_only():
     anonymous(sim, "Seen", user_id="second")
     assert sim.profile(anonymous_id="anon").user_id == "first"
     assert sim.profile("second").anonymous_ids == ()
+
+
+def test_a_merge_relies_on_what_was_known_of_the_anonymous_person():
+    sim = Sim([])
+    sim.identify("u")
+    anonymous(sim, "Seen")
+    former = replace(sim.profile(anonymous_id="anon"), row_version=7)
+    sim.state.profiles[former.profile_id] = former
+    alias(sim, "anon", "u")
+    assert sim.changes.consents[former.profile_id] == 7
 
 
 def test_two_known_users_are_never_merged():

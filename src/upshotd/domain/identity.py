@@ -120,6 +120,8 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         draft.put_suppression(known.profile_id, lasting)
     for anonymous_id in other.anonymous_ids:
         draft.changes.identities[IdKind.ANONYMOUS, anonymous_id] = known.profile_id
+    # What another process learns of them in between would go with their row.
+    draft.changes.consents.setdefault(other.profile_id, other.row_version)
     draft.changes.profiles.pop(other.profile_id, None)
     draft.changes.merges.append(Merge(other.profile_id, known.profile_id))
     draft.put_profile(merged)

@@ -302,9 +302,9 @@ class Changes:
     pending: dict[str, Engagement] = field(default_factory=dict)
     #: Pending engagements that were applied now and go.
     applied_pending: list[ProviderKey] = field(default_factory=list)
-    #: Whose consent a send or a start relies on, and the row version of the profile by which it was
-    #: found. The store refuses it where the row has moved on: whoever opts out writes it, and so
-    #: does whoever erases.
+    #: Whose consent a send or a start relies on, or who is merged, and the row version of the
+    #: profile by which it was found. The store refuses it where the row has moved on: whoever opts
+    #: out writes it, and so does whoever erases.
     consents: dict[str, int] = field(default_factory=dict)
     #: By (profile_id or the key of an address, scope); None removes it.
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)

@@ -311,6 +311,9 @@ class Changes:
     #: What audiences know, by (profile_id, audience_id); None forgets it. Not versioned: whoever
     #: writes it writes the profile.
     memberships: dict[tuple[str, str], Membership | None] = field(default_factory=dict)
+    #: Who is in a group from now on (True) or no longer, by (group_id, profile_id). Not versioned:
+    #: it is what the profile says, looked up from the group, and written with the profile.
+    group_members: dict[tuple[str, str], bool] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
     outcomes: list[Outcome] = field(default_factory=list)
     #: Not stored (the runs are): what is asked once this is committed.
@@ -342,6 +345,7 @@ class Changes:
         self.consents.update(later.consents)
         self.suppressions.update(later.suppressions)
         self.memberships.update(later.memberships)
+        self.group_members.update(later.group_members)
         self.outcomes += later.outcomes
         self.fetches += later.fetches
         self.last_starts.update(later.last_starts)
@@ -374,6 +378,7 @@ class Changes:
             or self.applied_pending
             or self.suppressions
             or self.memberships
+            or self.group_members
             or self.outcomes
         )
 

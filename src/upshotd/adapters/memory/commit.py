@@ -120,6 +120,9 @@ class _Application:
                 self._put_version(self._tables.profiles, profile_id, profile)
         for group_id, group in self._changes.groups.items():
             self._put_version(self._tables.groups, group_id, group)
+        for (group_id, profile_id), member in self._changes.group_members.items():
+            write = self._link if member else self._unlink
+            write(self._tables.group_members, group_id, profile_id)
 
     def _suppressions(self) -> None:
         tables, journal = self._tables, self._journal

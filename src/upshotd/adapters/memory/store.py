@@ -284,6 +284,12 @@ class MemoryStore:
         profiles = self._tables(workspace_id).profiles
         return {profile_id: profiles[profile_id] for profile_id in profile_ids & profiles.keys()}
 
+    async def group_members(
+        self, workspace_id: str, group_id: str, after_profile_id: str, count: int
+    ) -> list[str]:
+        members = self._tables(workspace_id).group_members.get(group_id, {})
+        return sorted(one for one in members if one > after_profile_id)[:count]
+
     async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
         tables = self._tables(workspace_id).suppressions
         every = [Listed(owner, held) for owner in tables for held in tables[owner].values()]

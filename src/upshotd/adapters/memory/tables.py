@@ -47,6 +47,8 @@ class Tables:
     #: By profile_id, then by scope.
     suppressions: dict[str, dict[str, Suppression]] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    #: The profile_ids of each group.
+    group_members: Index = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     runs_of: Index = field(default_factory=dict)
     #: Active ones only.

@@ -103,8 +103,9 @@ async def test_messages_are_found_by_what_is_asked(world: World) -> None:
     await world.keep(
         a_profile(),
         a_profile(user_id="ben"),
+        a_run(run_id="r-2", profile_id="profile-ben"),
         a_message(message_id="m-1", run_id="r-1"),
-        a_message(message_id="m-2", profile_id="profile-ben"),
+        a_message(message_id="m-2", run_id="r-2", profile_id="profile-ben"),
         a_message(message_id="m-3", workflow_id="other"),
     )
     assert await world.messages() == ["m-3", "m-2", "m-1"]

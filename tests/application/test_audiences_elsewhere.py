@@ -11,7 +11,7 @@ from upshotd.application.filling import ALONE_US, Fillings, Stage, filling_of
 from upshotd.domain.audience import AllOf, Audience, Did, Holds, Membership, Often
 from upshotd.domain.engine import decide
 from upshotd.domain.event import Event, EventType
-from upshotd.domain.state import Changes, IdKind, Wanted
+from upshotd.domain.state import Changes, Identity, IdKind, Wanted
 from upshotd.domain.stimulus import AudienceDue, EventArrived, Stimulus
 from upshotd.domain.values import replace
 
@@ -26,12 +26,14 @@ class Elsewhere(SharedStore):
         super().__init__()
         self.world: World | None = None
         self.stimulus: Stimulus | None = None
+        #: Whom it is about.
+        self.who: Identity = ANA
 
     async def commit(self, batch: Sequence[Changes]) -> None:
         stimulus, self.stimulus = self.stimulus, None
         if stimulus is not None and self.world is not None:
             w = self.world
-            state = await super().load("default", Wanted(identities={ANA}, memberships=True))
+            state = await super().load("default", Wanted(identities={self.who}, memberships=True))
             known, now_us = w.book.known("default"), w.clock.now_us()
             decided = decide("default", known, state, stimulus, now_us, w.ids)
             await super().commit([decided.changes])

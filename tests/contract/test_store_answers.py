@@ -96,7 +96,7 @@ async def test_messages_of_before_are_found_after_the_upgrade(durable: Durable) 
     await durable.store.close()
     back = (
         "DROP INDEX ix_messages_recipient; ALTER TABLE messages DROP COLUMN recipient; "
-        "DROP TABLE tallies; DROP TABLE audience_members; "
+        "DROP TABLE tallies; DROP TABLE audience_members; DROP TABLE group_members; "
         "UPDATE alembic_version SET version_num = '0003'"
     )
     if durable.kind == "postgresql":

@@ -255,6 +255,23 @@ async def test_a_merge_moves_everything_and_the_merged_profile_is_gone(store: St
     assert [due.run_id for due in await store.claim(NOON, 9)] == ["active"]
 
 
+async def test_what_a_run_has_written_to_others_stays_theirs(store: Store) -> None:
+    run = a_run(run_id="r", profile_id=GHOST)
+    own = a_message(message_id="own", run_id="r", profile_id=GHOST)
+    told = a_message(message_id="told", run_id="r", profile_id="profile-reviewer")
+    # Nothing leads from a person to what the runs of others have written to them.
+    elsewhere = a_message(message_id="elsewhere", run_id="other", profile_id=GHOST)
+    await ghost(store, run, a_run(run_id="other"), own, told, elsewhere)
+    await store.commit([changes(MERGE)])
+    state = await store.load("default", Wanted(run_ids={"r", "other"}))
+    whose = {message_id: message.profile_id for message_id, message in state.messages.items()}
+    assert whose == {"own": PERSON, "told": "profile-reviewer", "elsewhere": GHOST}
+    found = await store.messages("default", MessageFilter(profile_id=PERSON), "", 9)
+    assert {message.message_id for message in found} == whose.keys()
+    (theirs,) = (await store.audience_rows.messages_of("default", [PERSON])).values()
+    assert {message.message_id for message in theirs} == whose.keys()
+
+
 async def test_a_merge_goes_with_the_rows_that_were_decided_with_it(store: Store) -> None:
     await ghost(store, a_run(run_id="r", profile_id=GHOST))
     state = await store.load("default", Wanted(identities={ANA, ANON}))

@@ -51,6 +51,7 @@ COLUMNS = {
     # The ids by which the customer calls people.
     "identities": ("identity", "workspace_id profile_id"),
     "groups": ("body", "workspace_id group_id row_version"),
+    "group_members": ("", "workspace_id group_id profile_id"),
     # Of an address, which is held back whoever has it.
     "suppressions": ("profile_id", "workspace_id scope channel topic until_us reason"),
     # Keys are what the workflow makes them of; in the body is what conditions were evaluated on.

@@ -59,7 +59,8 @@ def audience(chance: random.Random, name: str, unit_us: int) -> Audience:
 
 
 def members(tables: Tables, settings: dict[str, str], where: str, now_us: int) -> Iterator[str]:
-    """Yield who is in an audience, or is not, against all that they did."""
+    """Yield who is in an audience, or is not, against all that they did; and so of groups."""
+    yield from _groups(tables)
     for name, versions in tables.workflows.items():
         if not name.startswith("audience:"):
             continue
@@ -81,6 +82,18 @@ def members(tables: Tables, settings: dict[str, str], where: str, now_us: int) -
             gone = profile_id not in tables.profiles or tables.profiles[profile_id].erased
             if which in rows and gone:
                 yield f"{which} remembers {profile_id}, who is nobody"
+
+
+def _groups(tables: Tables) -> Iterator[str]:
+    """Yield groups that find others than those who say that they are members."""
+    said: dict[str, set[str]] = {group_id: set() for group_id in tables.group_members}
+    for profile in tables.profiles.values():
+        for group_id in profile.group_ids:
+            said.setdefault(group_id, set()).add(profile.profile_id)
+    for group_id, members in said.items():
+        found = tables.group_members.get(group_id, {}).keys()
+        if found != members:
+            yield f"the group {group_id} has {sorted(members)} and finds {sorted(found)}"
 
 
 def overdue(tables: Tables, until_us: int) -> Iterator[str]:

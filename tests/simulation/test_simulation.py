@@ -18,6 +18,7 @@ from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
 from upshotd.domain import choices, devices, goals, messages, sending
+from upshotd.domain.draft import Draft
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
@@ -76,6 +77,7 @@ INVARIANTS = {
     "a number that is not listed": "I19",
     "an answer that is not remembered": "I19",
     "a goal that stays open": "I21",
+    "a member whom the group does not find": "I22",
 }
 
 
@@ -113,6 +115,8 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901, 
             monkeypatch.setattr(Phone, "_told", _renamed(Phone._told))
         case "a goal that stays open":
             monkeypatch.setattr(goals, "replace", lambda profile, **_: profile)
+        case "a member whom the group does not find":
+            monkeypatch.setattr(Draft, "put_group_member", lambda *_, **__: None)
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 

@@ -136,6 +136,23 @@ def test_a_delete_by_somebody_who_may_not_erase_is_refused_alone():
     assert not sim.profile("ana").erased
 
 
+def test_no_group_finds_the_person_until_they_join_again():
+    sim = Sim([])
+
+    def join() -> None:
+        sim.event(Event(sim._event_id(), EventType.GROUP, "ana", group_id="acme"))
+
+    join()
+    member = ("acme", sim.profile("ana").profile_id)
+    erase(sim)
+    assert sim.changes.group_members == {member: False}
+    erase(sim)
+    assert sim.changes.group_members == {}, "nothing is left to go"
+    sim.now += MINUTE
+    join()
+    assert sim.changes.group_members == {member: True}
+
+
 def test_a_device_that_became_the_person_is_erased_with_them():
     sim = Sim([])
     sim.track("", "Looked", anonymous_id="a1")

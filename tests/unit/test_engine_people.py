@@ -1,18 +1,25 @@
 """Profiles: traits, contacts, groups, and the linking of anonymous people to known ones."""
 
 from tests.flows import DAY, delay, email, sms, track
-from tests.sim import START, Sim
+from tests.sim import START, WORKSPACE, Sim
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.profile import Suppression
 from upshotd.domain.run import RunState
-from upshotd.domain.state import IdKind
+from upshotd.domain.state import Changes, IdKind
 from upshotd.domain.stimulus import IngestState
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import Reentry, ReentryMode
 
 
 def anonymous(sim: Sim, name: str, anonymous_id: str = "anon", user_id: str = "", **fields: object):
     event = Event(sim._event_id(), EventType.TRACK, user_id, anonymous_id, name=name, **fields)
     return sim.event(event)
+
+
+def join(sim: Sim, group_id: str, user_id: str = "", anonymous_id: str = ""):
+    return sim.event(
+        Event(sim._event_id(), EventType.GROUP, user_id, anonymous_id, group_id=group_id)
+    )
 
 
 def alias(sim: Sim, previous_id: str, user_id: str):
@@ -90,6 +97,15 @@ def test_groups_keep_their_own_traits():
         sim.event(Event(sim._event_id(), EventType.GROUP, "u", group_id="acme", traits=traits))
     assert sim.state.groups["acme"].traits == {"plan": "team", "seats": 3}
     assert sim.profile("u").group_ids == ("acme",)
+
+
+def test_who_joins_a_group_is_found_by_it_and_joining_again_writes_nothing():
+    sim = Sim([])
+    join(sim, "acme", "u")
+    assert sim.changes.group_members == {("acme", sim.profile("u").profile_id): True}
+    join(sim, "acme", "u")
+    sim.identify("u", plan="pro")
+    assert sim.changes.group_members == {}
 
 
 # refusals
@@ -219,6 +235,42 @@ def test_an_anonymous_id_is_linked_to_the_first_user_only():
     anonymous(sim, "Seen", user_id="second")
     assert sim.profile(anonymous_id="anon").user_id == "first"
     assert sim.profile("second").anonymous_ids == ()
+
+
+def test_groups_of_an_anonymous_person_find_the_user_whom_they_become():
+    sim = Sim([])
+    join(sim, "acme", "u")
+    for group_id in ("acme", "labs"):
+        join(sim, group_id, anonymous_id="anon")
+    former = sim.profile(anonymous_id="anon").profile_id
+    alias(sim, "anon", "u")
+    known = sim.profile("u")
+    assert known.group_ids == ("acme", "labs")
+    for group_id in known.group_ids:
+        assert sim.changes.group_members[group_id, former] is False
+        assert sim.changes.group_members[group_id, known.profile_id] is True
+
+
+def test_joining_before_a_merge_in_one_batch_leaves_nobody_behind():
+    sim, batch = Sim([]), Changes(WORKSPACE)
+    sim.identify("u")
+    join(sim, "acme", anonymous_id="anon")
+    batch.extend(sim.changes)
+    former = sim.profile(anonymous_id="anon").profile_id
+    alias(sim, "anon", "u")
+    batch.extend(sim.changes)
+    found = {("acme", former): False, ("acme", sim.profile("u").profile_id): True}
+    assert batch.group_members == found
+
+
+def test_a_merge_relies_on_what_was_known_of_the_anonymous_person():
+    sim = Sim([])
+    sim.identify("u")
+    anonymous(sim, "Seen")
+    former = replace(sim.profile(anonymous_id="anon"), row_version=7)
+    sim.state.profiles[former.profile_id] = former
+    alias(sim, "anon", "u")
+    assert sim.changes.consents[former.profile_id] == 7
 
 
 def test_two_known_users_are_never_merged():

@@ -323,6 +323,11 @@ class Store(Protocol):
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         """Return people by our own ids."""
 
+    async def group_members(
+        self, workspace_id: str, group_id: str, after_profile_id: str, count: int
+    ) -> list[str]:
+        """Return up to *count* members of a group, by profile_id, with ids above the given one."""
+
     async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
         """Return all that is held back by `Listed.key`, with keys above *after*."""
 

@@ -167,6 +167,10 @@ class Draft:
         self.put_profile(self.profile(profile_id))
         self.changes.suppressions[profile_id, suppression.scope] = suppression
 
+    def put_group_member(self, group_id: str, profile_id: str, *, member: bool) -> None:
+        """Say whether a person is found by a group; whoever says so writes the profile as well."""
+        self.changes.group_members[group_id, profile_id] = member
+
     def begin_list(self) -> None:
         """Have a suppression list from now on."""
         if addresses.LIST not in self.state.profiles:

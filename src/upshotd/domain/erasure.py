@@ -35,6 +35,8 @@ def erase(draft: Draft, profile: Profile) -> None:
     for run in tuple(draft.active_runs(who)):
         Journey(draft, run).end(RunState.CANCELED, ERASED)
     membership.forget(draft, who)
+    for group_id in profile.group_ids:
+        draft.put_group_member(group_id, who, member=False)
     draft.append(_outcome(draft, profile))
     draft.put_profile(
         Profile(

@@ -120,6 +120,11 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         draft.put_suppression(known.profile_id, lasting)
     for anonymous_id in other.anonymous_ids:
         draft.changes.identities[IdKind.ANONYMOUS, anonymous_id] = known.profile_id
+    for group_id in other.group_ids:
+        draft.put_group_member(group_id, other.profile_id, member=False)
+        draft.put_group_member(group_id, known.profile_id, member=True)
+    # What another process learns of them in between would go with their row.
+    draft.changes.consents.setdefault(other.profile_id, other.row_version)
     draft.changes.profiles.pop(other.profile_id, None)
     draft.changes.merges.append(Merge(other.profile_id, known.profile_id))
     draft.put_profile(merged)
@@ -173,4 +178,5 @@ def _joined(draft: Draft, profile: Profile, event: Event) -> Profile:
     )
     if event.group_id in profile.group_ids:
         return profile
+    draft.put_group_member(event.group_id, profile.profile_id, member=True)
     return replace(profile, group_ids=(*profile.group_ids, event.group_id))

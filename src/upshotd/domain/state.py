@@ -302,15 +302,18 @@ class Changes:
     pending: dict[str, Engagement] = field(default_factory=dict)
     #: Pending engagements that were applied now and go.
     applied_pending: list[ProviderKey] = field(default_factory=list)
-    #: Whose consent a send or a start relies on, and the row version of the profile by which it was
-    #: found. The store refuses it where the row has moved on: whoever opts out writes it, and so
-    #: does whoever erases.
+    #: Whose consent a send or a start relies on, or who is merged, and the row version of the
+    #: profile by which it was found. The store refuses it where the row has moved on: whoever opts
+    #: out writes it, and so does whoever erases.
     consents: dict[str, int] = field(default_factory=dict)
     #: By (profile_id or the key of an address, scope); None removes it.
     suppressions: dict[tuple[str, str], Suppression | None] = field(default_factory=dict)
     #: What audiences know, by (profile_id, audience_id); None forgets it. Not versioned: whoever
     #: writes it writes the profile.
     memberships: dict[tuple[str, str], Membership | None] = field(default_factory=dict)
+    #: Who is in a group from now on (True) or no longer, by (group_id, profile_id). Not versioned:
+    #: it is what the profile says, looked up from the group, and written with the profile.
+    group_members: dict[tuple[str, str], bool] = field(default_factory=dict)
     #: In the order in which they will stand in the log.
     outcomes: list[Outcome] = field(default_factory=list)
     #: Not stored (the runs are): what is asked once this is committed.
@@ -342,6 +345,7 @@ class Changes:
         self.consents.update(later.consents)
         self.suppressions.update(later.suppressions)
         self.memberships.update(later.memberships)
+        self.group_members.update(later.group_members)
         self.outcomes += later.outcomes
         self.fetches += later.fetches
         self.last_starts.update(later.last_starts)
@@ -374,6 +378,7 @@ class Changes:
             or self.applied_pending
             or self.suppressions
             or self.memberships
+            or self.group_members
             or self.outcomes
         )
 

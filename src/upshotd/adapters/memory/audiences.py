@@ -53,7 +53,8 @@ class MemoryAudienceRows:
         return {
             profile_id: [
                 tables.messages[message_id]._replace(content=None)
-                for message_id in tables.messages_of.get(profile_id, ())
+                for run_id in tables.runs_of.get(profile_id, ())
+                for message_id in tables.messages_of_run.get(run_id, ())
             ]
             for profile_id in profile_ids
         }

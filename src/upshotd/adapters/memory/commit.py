@@ -52,6 +52,8 @@ class _Application:
         self._changes = changes
         self._journal = journal
         self._into = _targets(changes.merges)
+        #: Stored runs of merged people, and whose they were.
+        self._moved: dict[str, str] = {}
 
     def apply(self) -> None:
         self._consents()
@@ -118,6 +120,9 @@ class _Application:
                 self._put_version(self._tables.profiles, profile_id, profile)
         for group_id, group in self._changes.groups.items():
             self._put_version(self._tables.groups, group_id, group)
+        for (group_id, profile_id), member in self._changes.group_members.items():
+            write = self._link if member else self._unlink
+            write(self._tables.group_members, group_id, profile_id)
 
     def _suppressions(self) -> None:
         tables, journal = self._tables, self._journal
@@ -146,14 +151,13 @@ class _Application:
     def _runs(self) -> None:
         """Write runs as if at once: what one gives up another may take."""
         written = dict(self._changes.runs)
-        moved = set[str]()
+        moved = self._moved
         for merged in self._into:
-            for run_id in self._tables.runs_of.get(merged, ()):
-                moved.add(run_id)
-        for run_id in sorted(moved | written.keys()):
+            moved.update(dict.fromkeys(self._tables.runs_of.get(merged, ()), merged))
+        for run_id in sorted(moved.keys() | written.keys()):
             self._unindex_run(run_id)
         # Moved ones last: where both people had their one run for ever, the target's counts.
-        for run_id in sorted(written.keys() - moved):
+        for run_id in sorted(written.keys() - moved.keys()):
             self._put_run(self._next(self._tables.runs, run_id, written[run_id]))
         for run_id in sorted(moved):
             if run_id in written:
@@ -188,11 +192,11 @@ class _Application:
             self._link(self._tables.runs_by_cancellation_key, run.cancellation_key, run.run_id)
 
     def _messages(self) -> None:
-        for merged, into in self._into.items():
-            for message_id in tuple(self._tables.messages_of.get(merged, ())):
-                moved = replace(self._tables.messages[message_id], profile_id=into)
-                self._unlink(self._tables.messages_of, merged, message_id)
-                self._put_message(moved)
+        for run_id, merged in self._moved.items():
+            for message_id in tuple(self._tables.messages_of_run.get(run_id, ())):
+                message = self._tables.messages[message_id]
+                if message.profile_id == merged:  # a run may have written to others
+                    self._put_message(message)
         for message_id, message in self._changes.messages.items():
             known = self._tables.messages.get(message_id)
             if known is not None:  # written once: it is frozen, and not loaded with the rest
@@ -204,7 +208,6 @@ class _Application:
         whose = self._into.get(message.profile_id, message.profile_id)
         before = tables.messages.get(message_id)
         self._journal.put(tables.messages, message_id, replace(message, profile_id=whose))
-        self._link(tables.messages_of, whose, message_id)
         self._link(tables.messages_of_run, message.run_id, message_id)
         if message.provider_message_id:
             key = (message.provider, message.provider_message_id)
@@ -263,7 +266,6 @@ class _Application:
             self._unindex_run(run.run_id)
             self._put_run(_after(erasure.emptied(run)))
         for message in written:
-            self._unlink(tables.messages_of, message.profile_id, message.message_id)
             self._put_message(_after(erasure.tombstone(message)))
         for profile_id in gone.profile_ids:
             self._journal.drop(tables.memberships, profile_id)

@@ -255,12 +255,14 @@ class MemoryStore:
     async def messages(
         self, workspace_id: str, chosen: MessageFilter, before: str, limit: int
     ) -> list[Message]:
+        tables = self._tables(workspace_id)
+        theirs = tables.runs_of.get(chosen.profile_id, {})
         passing = {
             message_id: message
-            for message_id, message in self._tables(workspace_id).messages.items()
+            for message_id, message in tables.messages.items()
             if chosen.run_id in ("", message.run_id)
             and chosen.workflow_id in ("", message.workflow_id)
-            and chosen.profile_id in ("", message.profile_id)
+            and (not chosen.profile_id or message.run_id in theirs)
         }
         return _newest(passing, before, limit)
 
@@ -281,6 +283,12 @@ class MemoryStore:
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         profiles = self._tables(workspace_id).profiles
         return {profile_id: profiles[profile_id] for profile_id in profile_ids & profiles.keys()}
+
+    async def group_members(
+        self, workspace_id: str, group_id: str, after_profile_id: str, count: int
+    ) -> list[str]:
+        members = self._tables(workspace_id).group_members.get(group_id, {})
+        return sorted(one for one in members if one > after_profile_id)[:count]
 
     async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
         tables = self._tables(workspace_id).suppressions

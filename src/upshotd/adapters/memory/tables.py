@@ -47,6 +47,8 @@ class Tables:
     #: By profile_id, then by scope.
     suppressions: dict[str, dict[str, Suppression]] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    #: The profile_ids of each group.
+    group_members: Index = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     runs_of: Index = field(default_factory=dict)
     #: Active ones only.
@@ -54,7 +56,6 @@ class Tables:
     #: What only one run may have, and which has it: `commit.unique_keys`.
     unique: dict[tuple[str, ...], str] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
-    messages_of: Index = field(default_factory=dict)
     messages_of_run: Index = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
     #: By `addresses.answering`.

@@ -49,7 +49,12 @@ def move(connection: Connection, workspace_id: str, merge: Merge, named: set[Ide
     )
     connection.execute(
         update(messages)
-        .where(messages.c.workspace_id == workspace_id, messages.c.run_id.in_(of_runs))
+        .where(
+            messages.c.workspace_id == workspace_id,
+            messages.c.run_id.in_(of_runs),
+            # A run may have written to others, whose messages stay theirs.
+            messages.c.profile_id == from_id,
+        )
         .values(profile_id=into_id)
     )
     _move_runs(connection, workspace_id, merge)

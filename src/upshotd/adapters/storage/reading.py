@@ -27,6 +27,7 @@ from upshotd.adapters.storage.bulk import Lookup, fetch, on_postgresql
 from upshotd.adapters.storage.tables import (
     audience_members,
     events,
+    group_members,
     identities,
     messages,
     profiles,
@@ -212,6 +213,18 @@ def profile_page(
     query = query.order_by(table.profile_id).limit(limit)
     found = fetch(connection, profiles, rows.PROFILE_COLUMNS, query)
     return [rows.profile_of(row) for row in sorted(found, key=_id)]
+
+
+def group_member_page(
+    connection: Connection, workspace_id: str, group_id: str, after: str, limit: int
+) -> list[str]:
+    """Return members of a group by our ids, with ids above *after*."""
+    table = group_members.c
+    query = select(table.profile_id).where(
+        table.workspace_id == workspace_id, table.group_id == group_id, table.profile_id > after
+    )
+    found = connection.execute(query.order_by(table.profile_id).limit(limit))
+    return list(found.scalars())
 
 
 def suppression_list(

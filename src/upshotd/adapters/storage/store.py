@@ -318,6 +318,13 @@ class SqlStore:
             lambda c: reading.profile_map(c, workspace_id, profile_ids)
         )
 
+    async def group_members(
+        self, workspace_id: str, group_id: str, after_profile_id: str, count: int
+    ) -> list[str]:
+        return await self._database.read(
+            lambda c: reading.group_member_page(c, workspace_id, group_id, after_profile_id, count)
+        )
+
     async def suppressions(self, workspace_id: str, after: str, limit: int) -> list[Listed]:
         return await self._database.read(
             lambda c: reading.suppression_list(c, workspace_id, after, limit)

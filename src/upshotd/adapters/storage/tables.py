@@ -125,6 +125,16 @@ groups = Table(
     sqlite_with_rowid=False,
 )
 
+# Who is in a group: profiles say it too, but cannot be found by it.
+group_members = Table(
+    "group_members",
+    metadata,
+    _key("workspace_id"),
+    _key("group_id"),
+    _key("profile_id"),
+    sqlite_with_rowid=False,
+)
+
 suppressions = Table(
     "suppressions",
     metadata,

@@ -42,6 +42,11 @@ _IDENTITIES = Insert(
     "WHERE identities.profile_id = excluded.profile_id",
 )
 _GROUPS = upsert(tables.groups, rows.GROUP_COLUMNS, ("workspace_id", "group_id"), ("body",))
+_GROUP_MEMBERS = Insert(
+    tables.group_members,
+    ("group_id", "profile_id"),
+    "ON CONFLICT (workspace_id, group_id, profile_id) DO NOTHING",
+)
 _RUNS = upsert(
     tables.runs,
     rows.RUN_COLUMNS,
@@ -193,6 +198,8 @@ def _write_people(connection: Connection, changes: Changes) -> None:
     _delete(connection, tables.suppressions, ("profile_id", "scope"), changes, gone)
     if changes.memberships:
         _write_memberships(connection, changes)
+    if changes.group_members:
+        _write_group_members(connection, changes)
 
 
 def _write_memberships(connection: Connection, changes: Changes) -> None:
@@ -203,6 +210,13 @@ def _write_memberships(connection: Connection, changes: Changes) -> None:
     gone = changes.memberships.keys() - known.keys()
     keys = ("profile_id", "audience_id")
     _delete(connection, tables.audience_members, keys, changes, gone)
+
+
+def _write_group_members(connection: Connection, changes: Changes) -> None:
+    joined = {key for key, member in changes.group_members.items() if member}
+    _GROUP_MEMBERS.run(connection, changes.workspace_id, sorted(joined))
+    left = changes.group_members.keys() - joined
+    _delete(connection, tables.group_members, ("group_id", "profile_id"), changes, left)
 
 
 def _write_journeys(connection: Connection, changes: Changes) -> None:

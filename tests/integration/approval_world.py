@@ -1,4 +1,4 @@
-"""The edge and the gRPC server in front of an approval; its engine is the few lines of `Decisions`."""
+"""The edge and the server in front of an approval; `Decisions` is its engine, in a few lines."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,11 +70,28 @@ class Decisions:
         if message is None or message.ask is None:
             return _rejected("NO_APPROVAL" if message is not None else "UNKNOWN_MESSAGE")
         made = await approvals.kept(self.store)
+        if fact.kind == engagement_pb2.ENGAGEMENT_KIND_ANSWERED:
+            return await self._answer(made, fact)
         if not made.open:
             return _rejected("APPROVAL_ENDED" if made.timed_out else "ALREADY_DECIDED")
         if len(made.questions) > 1:
             return _rejected("TOO_MANY_QUESTIONS")
         await self.put(_told(made, message, fact))
+        self.recorded.append(fact)
+        return service_pb2.EngagementResult(state=service_pb2.ENGAGEMENT_STATE_RECORDED)
+
+    async def _answer(
+        self, made: Approval, fact: engagement_pb2.Engagement
+    ) -> service_pb2.EngagementResult:
+        data = plain(fact.data)
+        waiting = [one for one in made.questions if one.message_id == fact.message_id]
+        waiting = [one for one in waiting if not one.answer_us]
+        named = str(data.get("question_id", "")) or (waiting or [made.questions[0]])[0].question_id
+        if named not in {one.question_id for one in waiting}:
+            return _rejected("NO_QUESTION")
+        answers = {named: {"answer": str(data["body"]), "answer_us": NOW_US}}
+        told = [one._replace(**answers.get(one.question_id, {})) for one in made.questions]
+        await self.put(made._replace(questions=tuple(told)))
         self.recorded.append(fact)
         return service_pb2.EngagementResult(state=service_pb2.ENGAGEMENT_STATE_RECORDED)
 
@@ -117,6 +134,8 @@ class World:
     admin: Any
     #: A key that may do everything.
     key: str
+    #: Where the gRPC server listens.
+    address: str
 
     def path(self, kind: str, message_id: str = "m-ann", workspace_id: str = WORKSPACE) -> str:
         """Return where a link leads, of any kind."""
@@ -175,7 +194,7 @@ async def approval_world() -> AsyncIterator[World]:
     await server.start()
     try:
         async with (
-            grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+            grpc.aio.insecure_channel(address := f"127.0.0.1:{server.port}") as channel,
             aiohttp.ClientSession() as http,
         ):
             upshot = service_pb2_grpc.UpshotServiceStub(channel)
@@ -190,7 +209,7 @@ async def approval_world() -> AsyncIterator[World]:
             )
             await edge.start()
             try:
-                yield World(store, decisions, links, edge, http, upshot, admin, key)
+                yield World(store, decisions, links, edge, http, upshot, admin, key, address)
             finally:
                 await edge.stop()
     finally:

@@ -50,10 +50,8 @@ def test_a_token_of_one_kind_is_nothing_to_the_others():
 
 def test_templates_name_a_page_for_everything_that_can_be_chosen_or_decided():
     named = {word: str(url) for word, url in SIGNER.named("acme", "m1").items()}
-    kinds = {
-        **{"unsubscribe": "u", "preferences": "p"},
-        **{"approve": "a", "deny": "d", "ask": "q", "review": "r"},
-    }
+    kinds = {"unsubscribe": "u", "preferences": "p"}
+    kinds |= {"approve": "a", "deny": "d", "ask": "q", "review": "r"}
     assert named.keys() == kinds.keys()
     for word, kind in kinds.items():
         assert named[word].startswith(f"https://up.example/{kind}/")

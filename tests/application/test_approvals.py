@@ -1,6 +1,6 @@
 """Looking at approvals: by a message or by a step, how they stand, and who was asked."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -9,10 +9,12 @@ from tests.approvals import ASKED, RUN, STEP, WORKSPACE, approval, keep
 from tests.builders import DAY, HOUR, NOON, a_message, a_run, changes
 from upshotd.adapters.memory import MemoryStore
 from upshotd.application.approvals import Approvals, ApprovalState, Reviewer
+from upshotd.application.preferences import Preferences
 from upshotd.domain.approval import Asking
 from upshotd.domain.errors import NotFound
 from upshotd.domain.message import Ask
 from upshotd.domain.run import RunState
+from upshotd.domain.state import IdKind
 from upshotd.domain.steps.approve import ApprovalDecision
 
 APPROVED = ApprovalDecision.APPROVED
@@ -36,6 +38,16 @@ async def test_each_message_of_it_and_its_step_lead_to_an_approval(world: World)
     assert view.approval == approval()
     for message_id in ASKED.values():
         assert await world.approvals.of_message(WORKSPACE, message_id) == view
+
+
+async def test_what_a_reviewer_prefers_is_the_reviewer_s_own(world: World) -> None:
+    """The page of preferences of a message is that of whom it went to."""
+    await keep(world.store)
+    nobody = cast(Any, None)
+    preferences = Preferences(world.store, nobody, nobody, nobody)
+    for message_id, user_id in (("m-ann", "ann"), ("m-pia", "pia")):
+        who = await preferences.addressee(WORKSPACE, message_id)
+        assert who == (IdKind.USER, user_id)
 
 
 async def test_what_is_no_approval_is_not_found(world: World) -> None:

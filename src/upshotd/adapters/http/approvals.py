@@ -99,7 +99,7 @@ class ApprovalPages:
         if result.state != service_pb2.ENGAGEMENT_STATE_REJECTED:
             note = _ASKED if said.way == approval_form.ASK else ""
             return await self._shown(request, link, note)
-        log.warning("approval.not_recorded", reason=result.reason)
+        log.info("approval.not_recorded", reason=result.reason)
         why = _TOO_LATE.get(result.reason)
         if why is None:
             return not_found()

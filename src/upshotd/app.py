@@ -33,6 +33,7 @@ from upshotd.adapters.storage.store import SqlStore
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
 from upshotd.application.admin import Admin
+from upshotd.application.approvals import Approvals
 from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
@@ -341,10 +342,7 @@ class _Start:
         shelf = shelves.audiences(
             store, clock, self._codec, self._audience_faults, book.refresh, fillings.wake
         )
-        audiences = AudienceAdmin(store, shelf, book, clock)
-        preferences = Preferences(store, loop, clock, topics)
         rules = contact_rules(settings.contact, settings.default_region)
-        suppressions = Suppressions(store, loop, rules)
         keys = Keys(store, clock)
         await keys.refresh()
         self._beside(keys.run())
@@ -355,13 +353,14 @@ class _Start:
                 Admin(store),
                 workflows,
                 templates,
-                preferences,
-                suppressions,
+                Preferences(store, loop, clock, topics),
+                Suppressions(store, loop, rules),
                 erasing,
                 Experiments(store, workflows),
                 loop,
                 health,
-                audiences,
+                AudienceAdmin(store, shelf, book, clock),
+                Approvals(store, book),
             ),
             keys=KeyService(keys),
             lab=LabService(lab) if lab is not None else None,

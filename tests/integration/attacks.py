@@ -113,9 +113,9 @@ class Attacker:
         return Request("POST", f"/v1/{kind}".encode(), headers, self._json())
 
     def _link(self) -> Request:
-        kind = self._random.choice("ocup")
+        kind = self._random.choice("ocupadqr")
         # A genuine one of another kind, or one that was changed.
-        other = self._random.choice([k for k in "ocupk" if k != kind])
+        other = self._random.choice([k for k in "ocupadqrk" if k != kind])
         token = self._token(kind) if self._chance(0.6) else self._known.tokens[other].encode()
         end = b".gif" if kind == "o" else b""
         method = self._random.choice(("GET", "POST", "HEAD"))

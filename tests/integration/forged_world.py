@@ -58,6 +58,7 @@ kind = "null"
 email = "nowhere"
 """
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
+_DECIDING = {"approve": "a", "deny": "d", "ask": "q", "review": "r"}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -119,13 +120,15 @@ class World:
         """Return what an attacker may have seen on the way."""
         body, links, sid = self.ours(), self.links, self.message_id
         target = "https://shop.example/"
+        named = links.named("acme", sid)
         urls = {
             "o": links.open_url("acme", sid).removesuffix(".gif"),
             "c": links.click_url("acme", sid, target),
             "u": links.unsubscribe_url("acme", sid),
             "p": links.preferences_url("acme", sid),
+            **{kind: named[word] for word, kind in _DECIDING.items()},
         }
-        tokens = {kind: url.rpartition("/")[2] for kind, url in urls.items()}
+        tokens = {kind: str(url).rpartition("/")[2] for kind, url in urls.items()}
         told = self.twilio("delivered")
         return Known(
             tokens={**tokens, "k": links.callback_token("acme", sid)},

@@ -140,6 +140,8 @@ async def test_every_rpc_by_every_scope_in_two_workspaces(there: Guarded):
     callers["acme", Scope.LINK] = "Link " + links.callback_token("acme", "m")
     page = links.preferences_url("acme", "m").rpartition("/")[2]
     callers["acme", Scope.CHOICE] = f"Link {page}"
+    review = str(links.named("acme", "m")["review"]).rpartition("/")[2]
+    callers["acme", Scope.REVIEW] = f"Link {review}"
     for name, method in METHODS.items():
         for (workspace, scope), authorization in callers.items():
             code = await there.call(method, authorization, "m")

@@ -13,7 +13,7 @@ from upshotd.application.ports import OutcomeCount
 from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
-from upshotd.domain.message import Channel, Content, Email, Message, MessageState, Sms
+from upshotd.domain.message import Ask, Channel, Content, Email, Message, MessageState, Sms
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.run import Run, RunState, TimelineEntry
@@ -58,6 +58,8 @@ def test_a_message_is_shown(content: Content | None, shown: dict[str, object]) -
     assert not brief.HasField("content")
     assert times.instant_us(brief.facts["sent"]) == NOW_US
     assert structs.plain(admin_codec.message(message, full=True).content) == shown
+    assert brief.ask == ""
+    assert admin_codec.message(message._replace(ask=Ask.REMINDER), full=False).ask == "REMINDER"
 
 
 def test_a_profile_is_shown_with_what_is_held_back() -> None:

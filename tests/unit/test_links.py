@@ -4,11 +4,12 @@ import hmac
 import random
 from base64 import urlsafe_b64encode
 from time import perf_counter
+from typing import get_args
 
 import pytest
 
 from upshotd.adapters.links import LinkSigner
-from upshotd.domain.language import Link
+from upshotd.domain.language import Link, LinkKind
 from upshotd.domain.message import Email
 
 SIGNER = LinkSigner(b"0123456789abcdef0123456789abcdef", "https://up.example/")
@@ -47,6 +48,26 @@ def test_a_token_of_one_kind_is_nothing_to_the_others():
                 assert SIGNER.read(kind, token_of(url).removesuffix(".gif")) is None
 
 
+def test_templates_name_a_page_for_everything_that_can_be_chosen_or_decided():
+    named = {word: str(url) for word, url in SIGNER.named("acme", "m1").items()}
+    kinds = {"unsubscribe": "u", "preferences": "p"}
+    kinds |= {"approve": "a", "deny": "d", "ask": "q", "review": "r"}
+    assert named.keys() == kinds.keys()
+    for word, kind in kinds.items():
+        assert named[word].startswith(f"https://up.example/{kind}/")
+        token = token_of(named[word])
+        read = {one: SIGNER.read(one, token) for one in get_args(LinkKind)}
+        assert read.pop(kind) == SIGNER.read_any(token) == Link(kind, "acme", "m1")
+        assert set(read.values()) == {None}
+    assert LinkSigner(b"k" * 32, "").named("acme", "m1") == {}
+
+
+def test_our_own_pages_are_no_clicks():
+    for url in SIGNER.named("acme", "m1").values():
+        html = f'<a href="{url}">x</a>'
+        assert html in decorated(html)
+
+
 def test_ten_thousand_forged_and_mutated_tokens_are_refused():
     chance = random.Random(7)
     good = [
@@ -71,7 +92,7 @@ def test_ten_thousand_forged_and_mutated_tokens_are_refused():
                 token = [chance.choice(ALPHABET) for _ in range(chance.randrange(120))]
         text = "".join(token)
         assert text in good or SIGNER.read("c", text) is None, text
-        assert SIGNER.read("u", text) is None
+        assert not any(SIGNER.read(kind, text) for kind in get_args(LinkKind) if kind != "c")
 
 
 def test_the_spare_bits_of_the_last_character_are_no_second_token():

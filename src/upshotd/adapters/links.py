@@ -1,4 +1,4 @@
-"""Signed links of messages: open pixel, click, unsubscribe, preferences, callbacks.
+"""Signed links of messages: open pixel, click, unsubscribe, preferences, approvals, callbacks.
 
 A token is the text it carries and a MAC over that very text and the link's kind, so that neither
 another encoding of it, nor a click's token in an unsubscribe link, is ever read.
@@ -7,6 +7,7 @@ another encoding of it, nor a click's token in an unsubscribe link, is ever read
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from hashlib import sha256
 from hmac import compare_digest
 from html import escape, unescape
@@ -23,6 +24,15 @@ TOKEN_CHARS: Final = 16 * 1024
 #: Attribute that keeps a link out of tracking.
 NO_TRACK: Final = "data-upshot-notrack"
 
+#: What templates call our pages, and the kind of their links.
+_PAGES: Final[Mapping[str, LinkKind]] = {
+    "unsubscribe": "u",
+    "preferences": "p",
+    "approve": "a",
+    "deny": "d",
+    "ask": "q",
+    "review": "r",
+}
 _SEPARATOR = "\n"
 #: Absolute, with a host, and nothing that browsers drop or read in two ways.
 _TARGET = re.compile(r"https?://[^/\\?#\s\x00-\x20\x7f][^\\\s\x00-\x20\x7f]*", re.IGNORECASE)
@@ -49,7 +59,7 @@ class LinkSigner:
         self._base_url = base_url.rstrip("/")
         self._escaped_base_url = escape(self._base_url)
         #: Pages of ours, which are no clicks.
-        self._own = (f"{self._base_url}/u/", f"{self._base_url}/p/")
+        self._own = tuple(f"{self._base_url}/{kind}/" for kind in _PAGES.values())
 
     def open_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address of the pixel that tells of an opening."""
@@ -64,11 +74,11 @@ class LinkSigner:
 
     def unsubscribe_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address that takes a one-click unsubscription by POST."""
-        return f"{self._base_url}/u/{self._token('u', _text(workspace_id, message_id))}"
+        return self._page("u", _text(workspace_id, message_id))
 
     def preferences_url(self, workspace_id: str, message_id: str) -> str:
         """Return the address of the page where whoever got the message chooses what comes."""
-        return f"{self._base_url}/p/{self._token('p', _text(workspace_id, message_id))}"
+        return self._page("p", _text(workspace_id, message_id))
 
     def callback_token(self, workspace_id: str, message_id: str) -> str:
         """Return the token by which a provider's callback names a message."""
@@ -78,10 +88,8 @@ class LinkSigner:
         """Return `links` as templates see it; empty where nobody could reach them."""
         if not self._base_url:
             return {}
-        return {
-            "unsubscribe": self.unsubscribe_url(workspace_id, message_id),
-            "preferences": self.preferences_url(workspace_id, message_id),
-        }
+        text = _text(workspace_id, message_id)
+        return {word: self._page(kind, text) for word, kind in _PAGES.items()}
 
     def read(self, kind: LinkKind, token: str) -> Link | None:
         """Return what *token* says; None unless it was signed here for this *kind*."""
@@ -115,8 +123,10 @@ class LinkSigner:
         html = email.html
         if html:
             html = self._with_pixel(self._with_clicks(html, workspace_id, message_id), text)
-        address = f"{self._base_url}/u/{self._token('u', text)}"
-        return email._replace(html=html, unsubscribe_url=address)
+        return email._replace(html=html, unsubscribe_url=self._page("u", text))
+
+    def _page(self, kind: LinkKind, text: bytes) -> str:
+        return f"{self._base_url}/{kind}/{self._token(kind, text)}"
 
     def _token(self, kind: LinkKind, text: bytes) -> str:
         return f"{text.decode()}.{self._mac(kind, text).decode()}"

@@ -12,6 +12,8 @@ from upshotd.domain.language import Link
 
 #: Where everything lives while no keys are required.
 DEFAULT_WORKSPACE: Final = "default"
+#: What links are good for that lead to pages; all others tell what became of a message.
+_OF_PAGES: Final = {"p": Scope.CHOICE, **dict.fromkeys("adqr", Scope.REVIEW)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +102,5 @@ def _parts(authorization: str | None) -> tuple[str, str]:
 def _holder(link: Link | None) -> Caller:
     if link is None:
         raise Unauthenticated("the link was not signed by this server")
-    scope = Scope.CHOICE if link.kind == "p" else Scope.LINK
+    scope = _OF_PAGES.get(link.kind, Scope.LINK)
     return Caller(link.workspace_id, frozenset({scope}), link=link)

@@ -55,12 +55,14 @@ class Scope(StrEnum):
     LINK = "link"
     #: Of whoever holds the link to the page of preferences: what its person wants.
     CHOICE = "choice"
+    #: Of whoever holds a link to decide: what its message asks for, and what they say to it.
+    REVIEW = "review"
     #: Of the root key: makes keys in every workspace, and nothing else.
     ROOT = "root"
 
 
 #: Those that a key can have.
-OF_KEYS: Final = frozenset(Scope) - {Scope.LINK, Scope.CHOICE, Scope.ROOT}
+OF_KEYS: Final = frozenset(Scope) - {Scope.LINK, Scope.CHOICE, Scope.REVIEW, Scope.ROOT}
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ COMMANDS = {
     "rejected": _Place("people", "List events that were refused in the last 7 days."),
     "counts": _Place("counts", "Count outcomes by workflow, step, channel and kind."),
     "experiment": _Place("experiment", "Show what came of the variants of experiments."),
+    "approval": _Place("approval", "Show what was asked and decided, or decide, ask and answer."),
     "subscriptions": _Place("counts", "List the readers of the outcome log and their lag."),
     "providers": _Place("providers", "List the providers, and whether they are asked."),
     "doctor": _Place("doctor", "Check the settings, and say what others must be configured with."),

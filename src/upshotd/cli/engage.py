@@ -1,6 +1,7 @@
 """`upshot engage`: what a provider's callback would say, said by hand."""
 
 import sys
+from collections.abc import Mapping
 from uuid import uuid4
 
 import click
@@ -19,8 +20,8 @@ _KINDS = {
 @click.command(
     epilog=f"""\b
     KIND is one of
-      {", ".join(list(_KINDS)[:5])},
-      {", ".join(list(_KINDS)[5:])}
+      {", ".join(list(_KINDS)[:7])},
+      {", ".join(list(_KINDS)[7:])}
 
     \b
     Exit codes: 0 recorded, duplicate or pending, 1 refused, 2 usage, 3 no server, 4 rejected.
@@ -87,12 +88,27 @@ def engage(
         fact.provider_message.provider = provider
         fact.provider_message.provider_message_id = provider_message_id
 
+    record(fact, server, as_json=as_json)
+
+
+def record(
+    fact: engagement_pb2.Engagement,
+    server: str,
+    *,
+    as_json: bool,
+    words: Mapping[str, str] | None = None,
+) -> None:
+    """Record one fact, and tell what became of it; where it was rejected the program ends.
+
+    *words* say what a reason means here.
+    """
+
     async def work(at: client.Client) -> service_pb2.EngagementResult:
         request = service_pb2.RecordEngagementRequest(engagements=[fact])
         answer = await at.upshot.RecordEngagement(request, timeout=client.CALL_SECONDS)
         return answer.results[0]
 
-    _tell(client.run(server, work), as_json)
+    _tell(client.run(server, work), words or {}, as_json=as_json)
 
 
 def _target_and_kind(words: tuple[str, ...], *, named: bool) -> tuple[str, str]:
@@ -108,13 +124,14 @@ def _target_and_kind(words: tuple[str, ...], *, named: bool) -> tuple[str, str]:
     return ("" if named else words[0]), kind
 
 
-def _tell(result: service_pb2.EngagementResult, as_json: bool) -> None:
+def _tell(result: service_pb2.EngagementResult, words: Mapping[str, str], *, as_json: bool) -> None:
     rejected = result.state == service_pb2.ENGAGEMENT_STATE_REJECTED
     if as_json:
         output.json_lines([result])
     else:
         state = output.word(service_pb2.EngagementState, result.state, "ENGAGEMENT_STATE_")
-        why = f" ({result.reason})" if result.reason else ""
+        meant = f": {words[result.reason]}" if result.reason in words else ""
+        why = f" ({result.reason}{meant})" if result.reason else ""
         runs = "".join(f"\n  run {run_id} went on" for run_id in result.resumed_run_ids)
         click.echo(output.clean(f"{state}{why}") + runs, err=rejected)
     if rejected:

@@ -124,6 +124,7 @@ def _fields(shown: admin_pb2.Message) -> list[tuple[str, object]]:
         ("message", shown.message_id),
         ("run", shown.run_id),
         ("step", f"{shown.workflow_id} v{shown.workflow_version}/{shown.step_id}"),
+        ("approval", shown.ask.lower()),
         ("channel", output.word(outcome_pb2.Channel, shown.channel, "CHANNEL_")),
         ("to", shown.recipient),
         ("state", state(shown)),

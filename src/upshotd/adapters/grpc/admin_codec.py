@@ -5,17 +5,19 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from upshot.v1 import admin_pb2 as pb
-from upshot.v1 import audience_pb2, event_pb2, outcome_pb2, service_pb2
+from upshot.v1 import audience_pb2, event_pb2, outcome_pb2, provider_pb2, service_pb2
 from upshotd.adapters.grpc import audience_codec, suppression_codec, template_codec, workflow_codec
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import timestamp
 from upshotd.application.admin import ProfileView, RunView
 from upshotd.application.audience_admin import Member, Shown
 from upshotd.application.filling import Stage
+from upshotd.application.health import Health
 from upshotd.application.ports import OutcomeCount
 from upshotd.application.shelf import Kept
 from upshotd.application.workflows import DefinedWorkflow
 from upshotd.domain.audience import Audience
+from upshotd.domain.breaker import State
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.explanation import Explanation
@@ -172,6 +174,7 @@ def message(message: Message, *, full: bool) -> pb.Message:
         create_time=timestamp(message.create_us),
         due_time=_moment(message.due_us),
         facts={word: timestamp(us) for word, us in message.facts.items()},
+        ask=message.ask or "",
     )
     if full and message.content is not None:
         parts = {name: part for name, part in message.content._asdict().items() if part}
@@ -216,6 +219,21 @@ def outcome_count(count: OutcomeCount) -> pb.OutcomeCount:
         channel=outcome_pb2.Channel.ValueType(count.channel),
         kind=outcome_pb2.OutcomeKind.ValueType(count.kind),
         count=count.count,
+    )
+
+
+def provider(health: Health) -> provider_pb2.Provider:
+    """Return a provider, and whether it is asked."""
+    breaker = health.breaker
+    opened, rests = breaker.since_us, health.state is State.OPEN
+    return provider_pb2.Provider(
+        provider=health.provider,
+        channels=map(outcome_pb2.Channel.ValueType, health.channels),
+        state=provider_pb2.BreakerState.ValueType(health.state),
+        failures=breaker.failures,
+        detail=breaker.detail,
+        open_time=None if opened is None else timestamp(opened),
+        probe_time=timestamp(breaker.until_us) if rests else None,
     )
 
 

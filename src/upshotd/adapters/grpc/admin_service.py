@@ -1,9 +1,13 @@
 """AdminService: looks into the service, and stops runs."""
 
+from collections.abc import Sequence
+
 from upshot.v1 import admin_pb2 as pb
-from upshot.v1 import outcome_pb2, provider_pb2
+from upshot.v1 import provider_pb2
 from upshotd.adapters.grpc import (
     admin_codec,
+    admin_requests,
+    approval_codec,
     audience_codec,
     experiment_codec,
     suppression_codec,
@@ -13,21 +17,21 @@ from upshotd.adapters.grpc import (
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
+from upshotd.application.approvals import Approvals, Reviewer
 from upshotd.application.audience_admin import AudienceAdmin
+from upshotd.application.credentials import SCOPES
 from upshotd.application.erasing import Erasing
 from upshotd.application.experiments import Experiments
-from upshotd.application.health import Health, ProviderHealth
+from upshotd.application.health import ProviderHealth
 from upshotd.application.in_flight import InFlightPolicy
+from upshotd.application.keys import Scope
 from upshotd.application.loop import Loop
 from upshotd.application.preferences import Preferences
 from upshotd.application.shelf import Shelf
 from upshotd.application.suppressions import Suppressions
 from upshotd.application.workflows import Workflows
-from upshotd.domain.breaker import State
-from upshotd.domain.errors import InvalidArgument, NotFound, Violation
-from upshotd.domain.message import Channel
-from upshotd.domain.run import RunState
-from upshotd.domain.state import Identity, IdKind
+from upshotd.domain.errors import InvalidArgument, NotFound
+from upshotd.domain.state import Identity
 from upshotd.domain.stimulus import PreferenceSet
 from upshotd.domain.template import Template
 
@@ -47,6 +51,7 @@ class AdminService:
         loop: Loop,
         health: ProviderHealth,
         audiences: AudienceAdmin,
+        approvals: Approvals,
     ) -> None:
         self._admin = admin
         self._workflows = workflows
@@ -58,6 +63,7 @@ class AdminService:
         self._loop = loop
         self._health = health
         self._audiences = audiences
+        self._approvals = approvals
 
     async def GetWorkflow(
         self, workspace_id: str, request: pb.GetWorkflowRequest
@@ -90,7 +96,7 @@ class AdminService:
     ) -> pb.ArchiveWorkflowResponse:
         in_flight = in_flight_policy(request.in_flight)
         if in_flight is InFlightPolicy.MIGRATE:
-            raise _refused("in_flight", "there is no version to migrate to")
+            raise admin_requests.refused("in_flight", "there is no version to migrate to")
         archived = await self._workflows.archive(workspace_id, request.workflow_id, in_flight)
         return pb.ArchiveWorkflowResponse(version=archived.version, unchanged=archived.unchanged)
 
@@ -132,7 +138,7 @@ class AdminService:
             workspace_id,
             workflow_id=request.workflow_id,
             user_id=request.user_id,
-            state=_run_state(request.state),
+            state=admin_requests.run_state(request.state),
             page_size=request.page_size,
             page_token=request.page_token,
         )
@@ -145,13 +151,25 @@ class AdminService:
         self, workspace_id: str, request: pb.CancelRunsRequest
     ) -> pb.CancelRunsResponse:
         if bool(request.run_id) == bool(request.cancellation_key):
-            raise _refused("run_id", "give either run_id or cancellation_key")
+            raise admin_requests.refused("run_id", "give either run_id or cancellation_key")
         result = await self._loop.cancel(
             workspace_id, run_id=request.run_id, cancellation_key=request.cancellation_key
         )
         if not result.known:
             raise NotFound("run", request.run_id)
         return pb.CancelRunsResponse(canceled_run_ids=result.canceled)
+
+    async def GetApproval(
+        self, workspace_id: str, request: pb.GetApprovalRequest
+    ) -> pb.GetApprovalResponse:
+        if admin_requests.names_a_message(request):
+            view = await self._approvals.of_message(workspace_id, request.message_id)
+        else:
+            view = await self._approvals.of_step(workspace_id, request.run_id, request.step_id)
+        reviewers: Sequence[Reviewer] = ()
+        if Scope.ADMIN in SCOPES.get():  # not for whoever comes with a link: mails are forwarded
+            reviewers = await self._approvals.reviewers(workspace_id, view.approval)
+        return pb.GetApprovalResponse(approval=approval_codec.message(view, reviewers))
 
     async def GetEvent(self, workspace_id: str, request: pb.GetEventRequest) -> pb.GetEventResponse:
         return admin_codec.event(await self._admin.event(workspace_id, request.event_id))
@@ -240,7 +258,7 @@ class AdminService:
     async def GetAudienceMember(
         self, workspace_id: str, request: pb.GetAudienceMemberRequest
     ) -> pb.GetAudienceMemberResponse:
-        who = _identity(request)
+        who = admin_requests.identity(request)
         member = await self._audiences.why(workspace_id, request.audience_id, who)
         return pb.GetAudienceMemberResponse(member=admin_codec.audience_member(member))
 
@@ -255,10 +273,10 @@ class AdminService:
         self, workspace_id: str, request: pb.SetPreferenceRequest
     ) -> pb.SetPreferenceResponse:
         who = await self._who(workspace_id, request)
-        wanted = _wanted(request.status)
+        wanted = admin_requests.wanted(request.status)
         off = None
         if request.HasField("channels"):
-            off = frozenset(_channel(number) for number in request.channels.off)
+            off = frozenset(admin_requests.channel(number) for number in request.channels.off)
         choice = PreferenceSet(who, request.topic_id, wanted, off)
         await self._preferences.choose(workspace_id, choice)
         found = await self._preferences.of(workspace_id, who)
@@ -269,7 +287,7 @@ class AdminService:
     ) -> Identity:
         if request.message_id:
             return await self._preferences.addressee(workspace_id, request.message_id)
-        return _identity(request)
+        return admin_requests.identity(request)
 
     async def SetSuppressions(
         self, workspace_id: str, request: pb.SetSuppressionsRequest
@@ -293,13 +311,13 @@ class AdminService:
     async def GetProfile(
         self, workspace_id: str, request: pb.GetProfileRequest
     ) -> pb.GetProfileResponse:
-        view = await self._admin.profile(workspace_id, _identity(request))
+        view = await self._admin.profile(workspace_id, admin_requests.identity(request))
         return pb.GetProfileResponse(profile=admin_codec.profile(view))
 
     async def EraseProfile(
         self, workspace_id: str, request: pb.EraseProfileRequest
     ) -> pb.EraseProfileResponse:
-        erase_us = await self._erasing.erase(workspace_id, _identity(request))
+        erase_us = await self._erasing.erase(workspace_id, admin_requests.identity(request))
         return pb.EraseProfileResponse(erase_time=timestamp(erase_us))
 
     async def ListRejectedEvents(
@@ -330,59 +348,5 @@ class AdminService:
     async def ListProviders(
         self, _workspace_id: str, _request: provider_pb2.ListProvidersRequest
     ) -> provider_pb2.ListProvidersResponse:
-        return provider_pb2.ListProvidersResponse(providers=map(_provider, self._health.list()))
-
-
-def _provider(health: Health) -> provider_pb2.Provider:
-    breaker = health.breaker
-    opened, rests = breaker.since_us, health.state is State.OPEN
-    return provider_pb2.Provider(
-        provider=health.provider,
-        channels=map(outcome_pb2.Channel.ValueType, health.channels),
-        state=provider_pb2.BreakerState.ValueType(health.state),
-        failures=breaker.failures,
-        detail=breaker.detail,
-        open_time=None if opened is None else timestamp(opened),
-        probe_time=timestamp(breaker.until_us) if rests else None,
-    )
-
-
-def _run_state(number: int) -> RunState | None:
-    """Return the state to look for, None for all."""
-    if number == pb.RUN_STATE_UNSPECIFIED:
-        return None
-    try:
-        return RunState(number)
-    except ValueError:
-        raise _refused("state", f"{number} is no state of a run") from None
-
-
-def _wanted(status: int) -> bool | None:
-    if status not in pb.PreferenceStatus.values():
-        raise _refused("status", f"{status} is no value this server knows")
-    return status == pb.PREFERENCE_STATUS_OPTED_IN if status else None
-
-
-def _channel(number: int) -> Channel:
-    try:
-        return Channel(number)
-    except ValueError:
-        raise _refused("channels.off", f"{number} is no value this server knows") from None
-
-
-def _identity(
-    request: pb.GetProfileRequest
-    | pb.EraseProfileRequest
-    | pb.GetPreferencesRequest
-    | pb.SetPreferenceRequest
-    | pb.GetAudienceMemberRequest,
-) -> Identity:
-    if request.user_id:
-        return IdKind.USER, request.user_id
-    if request.anonymous_id:
-        return IdKind.ANONYMOUS, request.anonymous_id
-    raise _refused("user_id", "user_id or anonymous_id is required")
-
-
-def _refused(field: str, description: str) -> InvalidArgument:
-    return InvalidArgument(f"{field}: {description}", (Violation(field, description),))
+        providers = map(admin_codec.provider, self._health.list())
+        return provider_pb2.ListProvidersResponse(providers=providers)

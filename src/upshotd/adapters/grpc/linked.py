@@ -1,7 +1,8 @@
 """What whoever holds a signed link may ask and tell: about its own message, in its own way.
 
 Links are in mails, and mails are forwarded. Only the token that providers bring back with what they
-tell, which no recipient sees, speaks for every message of its workspace.
+tell, which no recipient sees, speaks for every message of its workspace; but providers carry what
+reviewers are asked, and decide nothing.
 """
 
 from collections.abc import Mapping
@@ -14,21 +15,34 @@ from upshot.v1 import engagement_pb2 as pb
 from upshotd.domain.errors import PermissionDenied
 from upshotd.domain.language import Link
 
+_APPROVED = pb.ENGAGEMENT_KIND_APPROVED
+_DENIED = pb.ENGAGEMENT_KIND_DENIED
+_ASKED = pb.ENGAGEMENT_KIND_ASKED
 #: What each kind of link tells of its message.
-_TOLD: Final[Mapping[str, pb.EngagementKind.ValueType]] = {
-    "o": pb.ENGAGEMENT_KIND_OPENED,
-    "c": pb.ENGAGEMENT_KIND_CLICKED,
-    "u": pb.ENGAGEMENT_KIND_UNSUBSCRIBED,
+_TOLD: Final[Mapping[str, frozenset[pb.EngagementKind.ValueType]]] = {
+    "o": frozenset({pb.ENGAGEMENT_KIND_OPENED}),
+    "c": frozenset({pb.ENGAGEMENT_KIND_CLICKED}),
+    "u": frozenset({pb.ENGAGEMENT_KIND_UNSUBSCRIBED}),
+    "p": frozenset(),
+    "a": frozenset({_APPROVED}),
+    "d": frozenset({_DENIED}),
+    "q": frozenset({_ASKED}),
+    "r": frozenset({_APPROVED, _DENIED, _ASKED}),
 }
+#: What no provider tells of the messages that it carried.
+_OF_PEOPLE: Final = _TOLD["r"] | {pb.ENGAGEMENT_KIND_ANSWERED}
 
 
 def check(link: Link, request: Message) -> None:
     """Raise PermissionDenied where *request* is not what *link* is for."""
     match request:
         case service_pb2.RecordEngagementRequest():
-            fits = link.kind == "k" or all(_tells(link, one) for one in request.engagements)
+            fits = all(_tells(link, one) for one in request.engagements)
         case admin_pb2.GetPreferencesRequest() | admin_pb2.SetPreferenceRequest():
             fits = request.message_id == link.message_id
+        case admin_pb2.GetApprovalRequest():
+            by_run = request.run_id or request.step_id
+            fits = request.message_id == link.message_id and not by_run
         case _:
             fits = False
     if not fits:
@@ -36,8 +50,10 @@ def check(link: Link, request: Message) -> None:
 
 
 def _tells(link: Link, engagement: pb.Engagement) -> bool:
+    if link.kind == "k":
+        return engagement.kind not in _OF_PEOPLE
     return (
         engagement.message_id == link.message_id
-        and engagement.kind == _TOLD.get(link.kind)
+        and engagement.kind in _TOLD[link.kind]
         and engagement.link_url == link.target
     )

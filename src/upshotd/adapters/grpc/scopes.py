@@ -10,6 +10,9 @@ _INGEST = frozenset({Scope.INGEST, Scope.ADMIN})
 _STREAM = frozenset({Scope.STREAM, Scope.ADMIN})
 _WORKFLOW = frozenset({Scope.WORKFLOW, Scope.ADMIN})
 _ADMIN = frozenset({Scope.ADMIN})
+#: Openings, clicks, what providers tell and what reviewers decide come by the signed token of their
+#: message.
+_ENGAGE = frozenset({Scope.ENGAGE, Scope.ADMIN, Scope.LINK, Scope.REVIEW})
 #: Also by the signed link of a message to its page of preferences.
 _CHOICE = frozenset({Scope.ADMIN, Scope.CHOICE})
 #: Also asked of whoever sends a `delete` among events.
@@ -20,8 +23,7 @@ ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
     {
         "UpshotService/Ingest": _INGEST,
         "UpshotService/DefineWorkflow": _WORKFLOW,
-        # Openings, clicks and what providers tell come by the signed token of their message.
-        "UpshotService/RecordEngagement": frozenset({Scope.ENGAGE, Scope.ADMIN, Scope.LINK}),
+        "UpshotService/RecordEngagement": _ENGAGE,
         "UpshotService/StreamOutcomes": _STREAM,
         "SubscriptionService/CommitCursor": _STREAM,
         "SubscriptionService/ListSubscriptions": _STREAM,
@@ -43,6 +45,8 @@ ALLOWED: Final[Mapping[str, frozenset[Scope]]] = MappingProxyType(
         "AdminService/GetRun": _ADMIN,
         "AdminService/ListRuns": _ADMIN,
         "AdminService/CancelRuns": _ADMIN,
+        # Also by the signed link of a message to the page where its reviewer decides.
+        "AdminService/GetApproval": frozenset({Scope.ADMIN, Scope.REVIEW}),
         "AdminService/GetEvent": _ADMIN,
         "AdminService/GetMessage": _ADMIN,
         "AdminService/ListMessages": _ADMIN,

@@ -1,7 +1,7 @@
 """The HTTP edge: a client of the contract that listens beside the gRPC server.
 
-Segment's SDKs come in here, and the people who open, click and unsubscribe. It has no door of its
-own: everything goes through Ingest, RecordEngagement and the calls for preferences.
+Segment's SDKs come in here, and the people who open, click, unsubscribe and decide. It has no door
+of its own: everything goes through Ingest, RecordEngagement and the calls for its pages.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from aiohttp import web
 from upshot.v1.admin_pb2_grpc import AdminServiceStub
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
 from upshotd.adapters.http.answers import Refusal, json_response
+from upshotd.adapters.http.approvals import ApprovalPages
 from upshotd.adapters.http.callbacks import Callbacks, Keys, no_keys
 from upshotd.adapters.http.connections import Runner
 from upshotd.adapters.http.links import LinkReader, MailLinks
@@ -70,6 +71,7 @@ class Edge:
         self._tls = tls
         self._links = MailLinks(stub, links, now_us)
         self._preferences = PreferencePage(admin, links)
+        self._approvals = ApprovalPages(stub, admin, links, now_us)
         self._callbacks = Callbacks(stub, links, keys)
         self._inbound = Inbound(stub, lambda: keys().segment)
         app = self._app(stub)
@@ -85,6 +87,7 @@ class Edge:
         self._inbound.add_to(app)
         self._links.add_to(app)
         self._preferences.add_to(app)
+        self._approvals.add_to(app)
         self._callbacks.add_to(app)
         return app
 

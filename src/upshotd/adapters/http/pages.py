@@ -8,6 +8,7 @@ from aiohttp import web
 _STYLE = (
     "body{font:1.1em sans-serif;max-width:32em;margin:4em auto;padding:0 1em}"
     "fieldset{margin:1em 0}label{margin-right:1em}"
+    "textarea{width:100%}blockquote{margin:1em 0;padding-left:1em;border-left:3px solid #ccc}"
 )
 _STYLE_HASH = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 #: For every answer that a token led to: not kept, not told to the next site, not indexed.

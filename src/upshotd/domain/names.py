@@ -10,8 +10,10 @@ from upshotd.domain.values import plain
 
 #: Everything that conditions and templates may name.
 ROOTS = frozenset({"event", "traits", "profile", "group", "steps", "run", "now"})
+#: Messages of an approve step may also name who gets them and what is asked.
+REVIEWER_ROOTS = frozenset({"reviewer", "approval"})
 #: Templates of messages may also name the links of the message.
-MESSAGE_ROOTS = ROOTS | {"links"}
+MESSAGE_ROOTS = ROOTS | REVIEWER_ROOTS | {"links"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -9,7 +9,7 @@ from upshotd.domain.steps.approve import REVIEWERS_MAX, Approve, ReviewerLevel
 from upshotd.domain.steps.delay import WAIT_MAX_US
 from upshotd.domain.steps.send import Send
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import sent_by
+from upshotd.domain.workflow import sends_of
 
 LEVELS_MAX: Final = 5
 REMINDERS_MAX: Final = 5
@@ -18,7 +18,7 @@ REMINDERS_MAX: Final = 5
 def check(approve: Approve, path: str, findings: Findings) -> None:
     """Note what is wrong with the approve step at *path*."""
     _levels(approve, f"{path}.levels", findings)
-    for name, send in sent_by(approve):
+    for name, send in sends_of(approve):
         _sent(send, f"{path}.{name}", findings)
     if not _leads_back(approve.request, findings):
         text = (

@@ -16,7 +16,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EventWait, Wait
-from upshotd.domain.workflow import Step, Workflow, nested, sent_by
+from upshotd.domain.workflow import Step, Workflow, nested, sends_of
 
 #: What costs something to make: parts of an event, and moments.
 PARTS = frozenset({"properties", "traits", "context", "time", "start_time", "now"})
@@ -89,7 +89,7 @@ def _of_approve(approve: Approve) -> Iterator[str]:
         yield from (level.group_id, *level.user_ids)
     if approve.context is not None:
         yield from _of_fetch(approve.context)
-    for _, send in sent_by(approve):
+    for _, send in sends_of(approve):
         yield from _of_send(send)
 
 

@@ -142,13 +142,13 @@ def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
             case Send():
                 yield f"{at}.send", step.kind
             case Approve():
-                for name, send in sent_by(step.kind):
+                for name, send in sends_of(step.kind):
                     yield f"{at}.approve.{name}", send
             case _:
                 pass
 
 
-def sent_by(approve: Approve) -> Iterator[tuple[str, Send]]:
+def sends_of(approve: Approve) -> Iterator[tuple[str, Send]]:
     """Yield what reviewers get from an approve step, each with the name of its field."""
     yield "request", approve.request
     if approve.answer is not None:

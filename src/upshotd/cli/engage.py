@@ -20,8 +20,7 @@ _KINDS = {
     epilog=f"""\b
     KIND is one of
       {", ".join(list(_KINDS)[:5])},
-      {", ".join(list(_KINDS)[5:10])},
-      {", ".join(list(_KINDS)[10:])}
+      {", ".join(list(_KINDS)[5:])}
 
     \b
     Exit codes: 0 recorded, duplicate or pending, 1 refused, 2 usage, 3 no server, 4 rejected.
@@ -32,8 +31,6 @@ _KINDS = {
       upshot engage 0197a0c4-... clicked --link https://example.com/plan
       upshot engage bounced --provider mail --provider-message-id 250-abc --reason "no such user"
       upshot engage replied --to +15550001 --body STOP
-      upshot engage 0197a0c4-... approved --comment "within the budget"
-      upshot engage 0197a0c4-... answered --body "The invoice is of March."
     """
 )
 @click.argument("words", nargs=-1, required=True, metavar="[MESSAGE_ID] KIND")
@@ -44,9 +41,7 @@ _KINDS = {
 @click.option("--provider", default="", metavar="NAME", help="With --provider-message-id.")
 @click.option("--provider-message-id", default="", metavar="ID", help="In place of MESSAGE_ID.")
 @click.option("--to", default="", metavar="NUMBER", help="In place of MESSAGE_ID: who answers.")
-@click.option("--body", default="", metavar="TEXT", help="The text of an answer, or question.")
-@click.option("--comment", default="", metavar="TEXT", help="What is said with a decision.")
-@click.option("--question-id", default="", metavar="ID", help="The question that is answered.")
+@click.option("--body", default="", metavar="TEXT", help="The text of an answer.")
 @client.json_option
 @client.server_option
 def engage(
@@ -59,8 +54,6 @@ def engage(
     provider_message_id: str,
     to: str,
     body: str,
-    comment: str,
-    question_id: str,
     as_json: bool,
     server: str,
 ) -> None:
@@ -83,8 +76,8 @@ def engage(
         reason=reason,
         machine=machine,
     )
-    said = {"body": body, "comment": comment, "question_id": question_id}
-    fact.data.update({name: text for name, text in said.items() if text})
+    if body:
+        fact.data["body"] = body
     if message_id:
         fact.message_id = message_id
     elif to:

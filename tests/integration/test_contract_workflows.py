@@ -20,7 +20,7 @@ from tests.wire import (
     track,
     workflow,
 )
-from upshot.v1 import admin_pb2, workflow_pb2
+from upshot.v1 import admin_pb2, engagement_pb2, workflow_pb2
 from upshot.v1 import service_pb2 as pb
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -296,3 +296,65 @@ async def test_a_template_is_versioned_listed_and_sent(wire: Wire, watched_strea
     assert (code, set(faults)) == (INVALID, {"template.variants.de.email.subject"})
     unknown = wire.admin.GetTemplate(admin_pb2.GetTemplateRequest(template_id="x"))
     assert (await refused(unknown))[0] is grpc.StatusCode.NOT_FOUND
+
+
+def approval(**fields: object) -> dict[str, object]:
+    asked = {
+        "levels": [
+            {"audience_id": "finance", "escalate_after": "3600s"},
+            {"users": {"user_ids": ["boss"]}},
+        ],
+        "request": {"channel": "CHANNEL_SMS", "sms": {"body": "{{ links.review }}"}},
+        "summary": "Pay {{ event.properties.amount }}?",
+        "timeout": "86400s",
+    }
+    return {"step_id": "ask", "approve": asked | fields}
+
+
+async def test_an_approval_is_checked_with_what_it_names_and_what_it_lacks(wire: Wire) -> None:
+    templated = {"channel": "CHANNEL_EMAIL", "template_id": "pay"}
+    flow = workflow("pay", "Payment Proposed", approval(notice=templated))
+    checked = await wire.define(flow, validate_only=True)
+    assert [(w.field, w.description) for w in checked.warnings] == [
+        ("workflow.steps[0].approve.notice.template_id", "there is no template 'pay' yet"),
+        ("workflow.steps[0].approve.levels[0].audience_id", "there is no audience 'finance' yet"),
+    ]
+    inner = {"step_id": "told", "send": {"channel": "CHANNEL_SMS", "sms": {"body": "{{ x }}"}}}
+    context = {"url": "https://a.example", "on_failure": [inner]}
+    faulty = approval(levels=[{}], summary="{{ reviewer.id }}", on_denied=[inner], context=context)
+    faulty["approve"].pop("request")  # type: ignore[attr-defined]
+    code, _, faults = await refused(
+        wire.define(workflow("pay", "Payment Proposed", faulty), validate_only=True)
+    )
+    at = "workflow.steps[0].approve"
+    assert (code, set(faults)) == (
+        INVALID,
+        {
+            f"{at}.levels[0].reviewers",
+            f"{at}.request",
+            f"{at}.summary",
+            f"{at}.context.on_failure",
+            f"{at}.on_denied[0].send.sms.body",
+        },
+    )
+    assert faults[f"{at}.request"] == "is required"
+
+
+async def test_what_comes_about_an_approval_is_checked_before_anything_else(wire: Wire) -> None:
+    def said(kind: str, **data: str) -> engagement_pb2.Engagement:
+        number = engagement_pb2.EngagementKind.Value(f"ENGAGEMENT_KIND_{kind}")
+        fact = engagement_pb2.Engagement(message_id="nothing", kind=number)
+        fact.data.update(data)
+        return fact
+
+    facts = (
+        said("ASKED"),
+        said("ANSWERED", body=" "),
+        said("DENIED", comment="x" * 2001),
+        said("ASKED", body="Which invoice?"),
+    )
+    results = await wire.engage(*facts)
+    assert [(result.state, result.reason) for result in results] == [
+        *[(pb.ENGAGEMENT_STATE_REJECTED, "INVALID_DATA")] * 3,
+        (pb.ENGAGEMENT_STATE_REJECTED, "UNKNOWN_MESSAGE"),
+    ]

@@ -93,6 +93,7 @@ def test_faults_of_meaning_are_told_by_path_all_at_once():
             Engaged((EngagementKind.ACCEPTED, EngagementKind.OPENED, EngagementKind.OPENED)),
             Engaged(workflow_id="No Id", often=Often(within_us=-1)),
             Did("x", often=Often(ago_us=-1)),
+            Engaged((EngagementKind.OPENED, EngagementKind.APPROVED), True),
         )
     )
     found = faults(rule, "Not An Id", "x" * 256)
@@ -114,7 +115,9 @@ def test_faults_of_meaning_are_told_by_path_all_at_once():
         f"{at}[6].message.workflow_id",
         f"{at}[6].message.within",
         f"{at}[7].event.ago",
+        f"{at}[8].message.kinds[1]",
     }
+    assert "comes about an approve step" in found[f"{at}[8].message.kinds[1]"]
     assert found[f"{at}[4].not.event.ago"] == "give either within or ago"
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upshot.v1 import outcome_pb2
-from upshot.v1.workflow_pb2 import Emit, ReentryMode, Workflow
+from upshot.v1.workflow_pb2 import ApprovalDecision, Emit, ReentryMode, Workflow
 from upshotd.cli import durations, yamlfile
 from upshotd.cli.reading import Reader
 
@@ -72,6 +72,36 @@ steps:
     properties = wait.on_timeout[1].emit.properties
     assert dict(properties) == {"n": 1.5, "on": "yes", "list": properties["list"]}
     assert list(properties["list"]) == [1, None, True]
+
+
+def test_an_approval_is_read_and_its_faults_stand_where_they_are_written() -> None:
+    text = """
+workflow_id: pay
+steps:
+  - step_id: ask
+    approve:
+      levels:
+        - {audience_id: finance, escalate_after: 1h30m}
+        - {users: {user_ids: [ana, "{{ traits.manager }}"]}}
+      request: {channel: CHANNEL_SMS, sms: {body: "{{ links.review }}"}}
+      summary: Pay?
+      reminders: [30m, 1h]
+      timeout: 2d
+      default_decision: DENIED
+      on_approved: [{step_id: paid, exit: {}}]
+"""
+    said = fault(text, "workflow.steps[0].approve.default_decision")
+    assert "APPROVAL_DECISION_DENIED" in said
+    workflow, reader = read(text.replace("DENIED", "APPROVAL_DECISION_DENIED"))
+    assert reader.faults == []
+    approve = workflow.steps[0].approve
+    first, second = approve.levels
+    assert (first.audience_id, first.escalate_after.seconds) == ("finance", 5_400)
+    assert list(second.users.user_ids) == ["ana", "{{ traits.manager }}"]
+    assert [span.seconds for span in approve.reminders] == [1_800, 3_600]
+    assert approve.default_decision == ApprovalDecision.APPROVAL_DECISION_DENIED
+    assert approve.on_approved[0].WhichOneof("kind") == "exit"
+    assert_survives(workflow)
 
 
 def test_a_line_is_known_of_everything_that_stands_in_the_file() -> None:

@@ -196,6 +196,39 @@ def test_an_answer_names_the_number_as_messages_go_to_it() -> None:
     assert engagement(opened()).recipient == ""
 
 
+def decided(**data: object) -> engagement_pb2.Engagement:
+    return opened(kind=engagement_pb2.ENGAGEMENT_KIND_DENIED, data=structs.struct(data))
+
+
+def said(kind: str, message_id: str = "m", **data: object) -> engagement_pb2.Engagement:
+    number = engagement_pb2.EngagementKind.Value(f"ENGAGEMENT_KIND_{kind}")
+    return opened(kind=number, message_id=message_id, data=structs.struct(data))
+
+
+def test_a_decision_comes_with_a_comment_or_without() -> None:
+    assert engagement(decided()).data == {}
+    assert engagement(decided(comment="")).data == {"comment": ""}
+    whole = engagement(decided(comment="x" * 2000, ticket=7))
+    assert (whole.kind, whole.data["ticket"]) == (EngagementKind.DENIED, 7)
+    assert engagement(said("ASKED", body="é" * 2000)).kind is EngagementKind.ASKED
+
+
+def test_a_decision_without_an_id_is_one_fact_and_two_questions_are_two() -> None:
+    assert engagement(decided(comment="a")).engagement_id == engagement(decided()).engagement_id
+    facts = [
+        said("ASKED", body="Why?"),
+        said("ASKED", body="Who?"),
+        said("ASKED", "m2", body="Why?"),
+        said("ANSWERED", body="Why?"),
+        said("ANSWERED", body="Ana"),
+        said("ANSWERED", body="Ana", question_id="q"),
+        said("ANSWERED", body="An", question_id="aq"),
+    ]
+    ids = [engagement(fact).engagement_id for fact in facts]
+    assert len(set(ids)) == len(facts)
+    assert [engagement(fact).engagement_id for fact in facts] == ids
+
+
 NAN = Struct()
 NAN["a"] = math.nan
 
@@ -231,6 +264,15 @@ NAN["a"] = math.nan
         (opened(link_url="x" * 2049), "INVALID_LINK_URL", "link_url"),
         (opened(data=NAN), "INVALID_DATA", "data"),
         (opened(data=structs.struct({"a": "x" * 40_000})), "INVALID_DATA", "data"),
+        (decided(comment="x" * 2001), "INVALID_DATA", "data.comment"),
+        (decided(comment=7), "INVALID_DATA", "data.comment"),
+        (said("ASKED"), "INVALID_DATA", "data.body"),
+        (said("ASKED", body=" "), "INVALID_DATA", "data.body"),
+        (said("ASKED", body=["Why?"]), "INVALID_DATA", "data.body"),
+        (said("ASKED", body="x" * 2001), "INVALID_DATA", "data.body"),
+        (said("ANSWERED"), "INVALID_DATA", "data.body"),
+        (said("ANSWERED", body="No", question_id=1), "INVALID_DATA", "data.question_id"),
+        (answered(kind=engagement_pb2.ENGAGEMENT_KIND_APPROVED), "INVALID_KIND", "kind"),
     ],
 )
 def test_an_engagement_that_cannot_be_taken(

@@ -330,3 +330,14 @@ def test_addresses_of_attachments_are_templates_and_must_be_of_the_web():
     sim = started(step, traits={**traits, "invoice": "file:///etc/passwd"})
     assert not sim.sent
     assert "TEMPLATE_ERROR" in [o.reason for o in sim.outcomes]
+
+
+def test_an_attachment_of_the_event_is_there_although_nothing_else_reads_the_event():
+    file = Attachment("{{ event.properties.invoice }}")
+    mail = Email("Hi", text="Hi", attachments=(file,))
+    sim = Sim([track("Go", Step("mail", Send(Channel.EMAIL, (mail,))))])
+    sim.identify("u", email="u@example.com")
+    sim.track("u", "Go", properties={"invoice": "https://files.example/1"})
+    content = sim.sent[0].content
+    assert isinstance(content, Email)
+    assert content.attachments == (Attachment("https://files.example/1"),)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.test_validation import BAD, Languages
+from tests.languages import BAD, Languages
 from upshotd.adapters.grpc import fetch_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.zones import zone

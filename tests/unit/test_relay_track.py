@@ -81,11 +81,33 @@ def test_what_is_empty_is_left_out() -> None:
 def test_messages_and_custom_facts_go_out_and_runs_stay_unless_selected(kind: OutcomeKind) -> None:
     found = track_call(outcome(kind), RULES)
 
-    exported = kind.name.startswith(("MESSAGE_", "AUDIENCE_")) or kind is OutcomeKind.CUSTOM
+    about = ("MESSAGE_", "AUDIENCE_", "APPROVAL_")
+    exported = kind.name.startswith(about) or kind is OutcomeKind.CUSTOM
     assert (found is not NotExported.NOT_SELECTED) is exported
     if kind is not OutcomeKind.UNSPECIFIED:
         chosen = CallRules(version="1", kinds=frozenset({kind}))
         assert isinstance(track_call(outcome(kind), chosen), dict)
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "facts"),
+    [
+        (OutcomeKind.APPROVAL_REQUESTED, "Approval Requested", {"level": 2, "reviewers": 3}),
+        (OutcomeKind.APPROVAL_DECIDED, "Approval Decided", {"decision": "DENIED"}),
+        (OutcomeKind.APPROVAL_ASKED, "Approval Asked", {"question_id": "q"}),
+        (OutcomeKind.APPROVAL_ANSWERED, "Approval Answered", {"question_id": "q"}),
+    ],
+)
+def test_an_approval_is_told_of_without_who_decides_and_what_they_wrote(
+    kind: OutcomeKind, event: str, facts: dict[str, object]
+) -> None:
+    struct = Struct()
+    of_people = ("summary", "comment", "decided_by", "asked_by", "question", "answer")
+    struct.update({**dict.fromkeys(of_people, "Ana's flat"), **facts})
+    made = outcome(kind, properties=struct, step_id="pay", reason="ESCALATED")
+    told = call(made)
+    assert told["event"] == event
+    assert told["properties"] == {"outcome_id": ID, "step_id": "pay", "reason": "ESCALATED"} | facts
 
 
 def test_every_name_is_that_of_the_log_but_one() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.flows import delay, track
 from tests.sim import Sim
 from tests.strategies import texts
-from tests.unit.test_workflow_codec import contents, in_order
+from tests.workflow_strategies import contents, in_order
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.grpc import template_codec
 from upshotd.adapters.templates import SandboxTemplates
@@ -139,6 +139,8 @@ def paths(template: Template) -> list[str]:
 def test_good_templates_have_no_fault():
     assert paths(GREETING) == []
     assert paths(Template("layout", {"": (Email("", "<b>{{ content }}</b>"),)})) == []
+    # An approve step may use it.
+    assert paths(Template("ask", {"": (Sms("{{ reviewer.name }}: {{ approval.summary }}"),)})) == []
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ def test_a_name_that_nobody_gives_is_a_fault_at_definition():
     assert templates.fault("{% for i in range(2) %}{{ i }}{% endfor %}") is None
 
 
+def test_what_a_template_takes_from_its_caller_is_known_without_rendering_it():
+    source = "{% set mine = traits.x %}{% for i in range(2) %}{{ i }}{{ mine }}{{ links['a'] }}"
+    assert TEMPLATES.names(source + "{% endfor %}") == {"traits", "links"}
+    assert TEMPLATES.names(source) == frozenset(), "it does not compile"
+
+
 NAMES = {
     "event": {
         "name": "Order <Placed>",

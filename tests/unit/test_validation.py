@@ -2,10 +2,10 @@
 
 import pytest
 
+from tests.languages import BAD, Languages
 from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
 from upshotd.domain.findings import SPAN_MAX_US
-from upshotd.domain.language import Names, Scalar, Verdict
 from upshotd.domain.message import (
     Attachment,
     Channel,
@@ -47,31 +47,12 @@ from upshotd.domain.workflow import (
 OPENED, CLICKED = EngagementKind.OPENED, EngagementKind.CLICKED
 ACCEPTED, NO_KIND = EngagementKind.ACCEPTED, EngagementKind.UNSPECIFIED
 ALL = Method.ALL
-BAD = "!!"
 
 
 def nested_route(depth: int) -> Route:
     """A route inside of a route ..., with one channel at the bottom."""
     route = Route(ALL, (Channel.SMS,))
     return route if depth == 1 else Route(ALL, (nested_route(depth - 1),))
-
-
-class Languages:
-    """Both languages: what holds `!!` does not compile; what holds `text` is no condition."""
-
-    def fault(self, source: str, *, yields: str = "", html: bool = False) -> str | None:
-        if BAD in source:
-            return "html does not compile" if html else "does not compile"
-        return "is no condition" if yields == "truth" and "text" in source else None
-
-    def holds(self, source: str, names: Names) -> Verdict:
-        raise AssertionError("validation evaluates nothing")
-
-    def value(self, source: str, names: Names) -> Scalar:
-        raise AssertionError("validation evaluates nothing")
-
-    def render(self, source: str, names: Names, *, html: bool = False) -> str:
-        raise AssertionError("validation renders nothing")
 
 
 def email(step_id: str = "mail", content: Content | None = None) -> Step:

@@ -2,218 +2,33 @@
 
 import math
 from collections.abc import Mapping
-from datetime import time
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.strategies import instants, plains, texts
+from tests.workflow_strategies import workflows
 from upshot.v1 import outcome_pb2, workflow_pb2
-from upshotd.adapters.grpc import (
-    workflow_codec,
-)
+from upshotd.adapters.grpc import workflow_codec
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application.codec import Codec
 from upshotd.domain.errors import FailedPrecondition
 from upshotd.domain.event import EventType
 from upshotd.domain.fetching import HttpMethod
-from upshotd.domain.message import (
-    CHANNELS,
-    Attachment,
-    Channel,
-    Chat,
-    Content,
-    Email,
-    Inbox,
-    Purpose,
-    Push,
-    Sms,
-    Webhook,
-)
-from upshotd.domain.outcome import EngagementKind
-from upshotd.domain.routing import Method, Route
-from upshotd.domain.schedule import Schedule
-from upshotd.domain.steps.branch import Branch, Case
+from upshotd.domain.message import Channel, Sms
+from upshotd.domain.steps.approve import ApprovalDecision, Approve, ReviewerLevel
 from upshotd.domain.steps.delay import Delay
-from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.emit import Emit
-from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.exit import Exit
-from upshotd.domain.steps.experiment import (
-    EngagementGoal,
-    EventGoal,
-    Experiment,
-    Optimize,
-    Variant,
-)
-from upshotd.domain.steps.fetch import FetchStep, Generate
-from upshotd.domain.steps.send import OnUnknown, Send
-from upshotd.domain.steps.suppress import Suppress
-from upshotd.domain.steps.throttle import Throttle, ThrottleScope
-from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import EngagementWait, EventWait, Wait
+from upshotd.domain.steps.fetch import FetchStep
+from upshotd.domain.steps.send import Send
+from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
-from upshotd.domain.window import Window
-from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
+from upshotd.domain.workflow import Step, Trigger, Workflow
 
 #: A loaded machine makes an example slow, not wrong.
 UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CODEC: Codec = ContractCodec()
-DAY_US = 86_400_000_000
-words = st.text("abc_", min_size=1, max_size=8)
-spans = st.integers(0, 400 * DAY_US)
-
-
-pairs = st.dictionaries(texts, texts, max_size=3)
-contents: st.SearchStrategy[Content] = (
-    st.builds(
-        Email,
-        texts,
-        texts,
-        texts,
-        st.just(""),
-        reply_to=texts,
-        headers=pairs,
-        mjml=texts,
-        utm=pairs,
-        attachments=st.tuples(st.builds(Attachment, texts, texts)) | st.just(()),
-    )
-    | st.builds(Sms, texts)
-    | st.builds(Push, texts, texts, pairs)
-    | st.builds(Webhook, texts)
-    | st.builds(Chat, texts)
-    | st.builds(Inbox, texts, texts, texts)
-)
-
-
-def in_order(contents: list[Content]) -> tuple[Content, ...]:
-    return tuple(sorted(contents, key=lambda content: CHANNELS[type(content)]))
-
-
-flat = st.lists(st.sampled_from(Channel), max_size=3).map(tuple)
-flat_routes = st.builds(Route, st.sampled_from(Method), flat)
-routes = flat_routes | st.builds(
-    Route,
-    st.sampled_from(Method),
-    st.tuples(flat, st.lists(flat_routes, max_size=2)).map(lambda both: (*both[0], *both[1])),
-)
-engagement_waits = st.builds(
-    EngagementWait,
-    words,
-    st.lists(st.sampled_from(EngagementKind), max_size=3).map(tuple),
-    st.booleans(),
-)
-event_waits = st.builds(EventWait, texts, texts, st.booleans())
-shares = st.floats(0, 1)
-engaged = st.lists(st.sampled_from(EngagementKind), max_size=3).map(tuple)
-goals = st.builds(EngagementGoal, engaged, st.booleans()) | st.builds(EventGoal, texts, texts)
-optimizes = st.builds(Optimize, st.none() | goals, spans, shares, st.booleans())
-times = st.builds(time, st.integers(0, 23), st.integers(0, 59))
-days = st.sets(st.integers(0, 6), min_size=1).map(frozenset)
-windows = st.builds(Window, times, st.none() | times, days)
-fetches = st.builds(
-    FetchStep,
-    texts,
-    st.sampled_from(HttpMethod),
-    st.dictionaries(texts, texts, max_size=3),
-    texts,
-    spans,
-    st.integers(1, 10),
-)
-questions = st.builds(
-    Generate, texts, plains, texts, texts, st.integers(1, 8000), spans, st.integers(1, 10)
-)
-plain_steps = st.builds(
-    Step,
-    words,
-    st.builds(
-        Send,
-        st.sampled_from(Channel) | routes,
-        st.lists(contents, max_size=6, unique_by=type).map(in_order),
-        st.none() | spans,
-        on_unknown=st.none() | st.sampled_from(OnUnknown),
-    )
-    | st.builds(Delay, duration_us=spans)
-    | st.builds(Delay, spread_us=spans)
-    | st.builds(Delay, until_us=instants)
-    | st.builds(Delay, until=words)
-    | st.builds(Delay, window=windows, time_zone=st.sampled_from(("", "Europe/Berlin")))
-    | st.builds(
-        Digest,
-        window_us=st.none() | spans,
-        max_window_us=st.none() | spans,
-        key=texts,
-        max_items=st.integers(1, 500),
-        keep=st.sampled_from(Keep),
-        keep_count=st.integers(1, 100),
-        by=texts,
-        schedule=st.none() | windows,
-    )
-    | fetches
-    | questions
-    | st.builds(UpdateProfile, st.dictionaries(texts, texts, max_size=3))
-    | st.builds(Emit, texts, plains)
-    | st.builds(Enroll, texts)
-    | st.builds(Suppress, channel=st.sampled_from(Channel), duration_us=st.none() | spans)
-    | st.builds(Suppress, topic=words)
-    | st.builds(Exit, words),
-    texts,
-)
-
-
-def _around(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
-    lists = st.lists(steps, max_size=2).map(tuple)
-    lone = st.tuples(engagement_waits | event_waits)
-    several = st.lists(engagement_waits | event_waits, max_size=3).map(tuple)
-    waits = st.builds(Wait, lone, spans, lists, lists, lists) | st.builds(
-        Wait, several, spans, lists, any_of=st.just(True)
-    )
-    cases = st.lists(st.builds(Case, texts, lists), max_size=2).map(tuple)
-    throttles = st.builds(
-        Throttle, st.integers(1, 1000), spans, texts, lists, st.sampled_from(ThrottleScope)
-    )
-    sends = st.builds(Send, st.just(Channel.SMS), st.just((Sms("x"),)), on_failure=lists)
-    asked = st.builds(FetchStep, texts, on_failure=lists)
-    asked |= st.builds(Generate, texts, st.just({}), on_failure=lists)
-    variants = st.lists(st.builds(Variant, words, lists, st.integers(1, 9)), max_size=2).map(tuple)
-    experiments = st.builds(Experiment, variants, shares, texts, st.none() | optimizes)
-    kinds = waits | throttles | sends | asked | experiments | st.builds(Branch, cases, lists)
-    return st.builds(Step, words, kinds, texts)
-
-
-workflows = st.builds(
-    Workflow,
-    workflow_id=texts,
-    trigger=st.builds(
-        Trigger,
-        type=st.just(EventType.TRACK),
-        event=texts,
-        condition=texts,
-        max_age_us=spans,
-        include_own_outcomes=st.booleans(),
-    )
-    | st.builds(
-        Trigger,
-        type=st.sampled_from([EventType.IDENTIFY, EventType.GROUP, None]),
-        condition=texts,
-    )
-    | st.builds(
-        Trigger,
-        type=st.just(EventType.SCHEDULED),
-        schedule=st.builds(Schedule, cron=texts, time_zone=texts),
-    )
-    | st.builds(Trigger, type=st.sampled_from([EventType.PAGE, EventType.SCREEN]), event=texts),
-    steps=st.lists(st.recursive(plain_steps, _around, max_leaves=4), max_size=3).map(tuple),
-    display_name=texts,
-    reentry=st.builds(Reentry, st.sampled_from(ReentryMode), texts, spans),
-    exits=st.lists(st.builds(ExitRule, texts, texts), max_size=2).map(tuple),
-    topic=texts,
-    purpose=st.sampled_from(Purpose),
-    cancellation_key=texts,
-    labels=st.dictionaries(texts, texts, max_size=3),
-)
 
 
 @UNHURRIED
@@ -222,6 +37,23 @@ def test_a_workflow_survives_being_stored(workflow: Workflow) -> None:
     stored = CODEC.encode_workflow(replace(workflow, version=4))
     assert CODEC.decode_workflow(stored, 7) == replace(workflow, version=7)
     assert CODEC.encode_workflow(CODEC.decode_workflow(stored, 7)) == stored
+
+
+def test_an_approval_that_says_everything_survives_being_stored() -> None:
+    text = Send(Channel.SMS, (Sms("{{ links.review }}"),))
+    inner = tuple((Step(name, Exit()),) for name in ("paid", "denied", "late"))
+    levels = (
+        ReviewerLevel(audience_id="finance", escalate_us=5),
+        ReviewerLevel(group_id="{{ traits.team }}", escalate_us=0),
+        ReviewerLevel(user_ids=("ana", "")),
+    )
+    fetch = FetchStep("https://a.example", HttpMethod.POST, {"x": "y"}, "{}", 7, 2)
+    whole = Approve(
+        levels, text, "Pay?", 9, fetch, (1, 2), text, text, ApprovalDecision.DENIED, *inner
+    )
+    assert all(getattr(whole, name) for name in Approve.__slots__), "each field says something"
+    workflow = Workflow("w", Trigger(None), (Step("ask", whole),))
+    assert CODEC.decode_workflow(CODEC.encode_workflow(workflow), 0) == workflow
 
 
 def test_equal_definitions_are_equal_bytes_whatever_their_maps_order() -> None:
@@ -276,6 +108,18 @@ def _faulty() -> workflow_pb2.Workflow:
     suppress = add().suppress
     suppress.channel = 9  # type: ignore[assignment]
     suppress.duration.seconds = 2**60
+    approve = add().approve
+    approve.levels.add().escalate_after.CopyFrom(bad)
+    approve.context.method = 9  # type: ignore[assignment]
+    approve.context.on_failure.add()
+    approve.reminders.add().CopyFrom(bad)
+    approve.answer.channel = 9  # type: ignore[assignment]
+    approve.answer.on_failure.add()
+    approve.notice.on_failure.add()
+    approve.timeout.CopyFrom(bad)
+    approve.default_decision = 9  # type: ignore[assignment]
+    for steps in (approve.on_approved, approve.on_denied, approve.on_timeout):
+        steps.add()
     return message
 
 
@@ -308,6 +152,19 @@ def test_every_fault_of_form_is_told_by_its_path() -> None:
             f"{steps}[7].emit.properties",
             f"{steps}[8].suppress.channel",
             f"{steps}[8].suppress.duration",
+            f"{steps}[9].approve.levels[0].escalate_after",
+            f"{steps}[9].approve.request",
+            f"{steps}[9].approve.context.method",
+            f"{steps}[9].approve.context.on_failure",
+            f"{steps}[9].approve.reminders[0]",
+            f"{steps}[9].approve.answer.channel",
+            f"{steps}[9].approve.answer.on_failure",
+            f"{steps}[9].approve.notice.on_failure",
+            f"{steps}[9].approve.timeout",
+            f"{steps}[9].approve.default_decision",
+            f"{steps}[9].approve.on_approved[0].kind",
+            f"{steps}[9].approve.on_denied[0].kind",
+            f"{steps}[9].approve.on_timeout[0].kind",
         ]
     )
 

@@ -58,7 +58,7 @@ class Experiments:
         defined = await self._workflows.get(workspace_id, workflow_id, 0)
         found = {
             step.step_id: step.kind
-            for step in everything(defined.workflow.steps)
+            for _, step in everything(defined.workflow.steps)
             if isinstance(step.kind, Experiment) and step_id in ("", step.step_id)
         }
         if step_id and not found:

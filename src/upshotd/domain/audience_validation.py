@@ -20,7 +20,6 @@ from upshotd.domain.event import USER_ID_MAX
 from upshotd.domain.findings import Findings
 from upshotd.domain.language import Conditions, Templates, Zones
 from upshotd.domain.names import ROOTS
-from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.validation import LABEL_MAX
 
 #: Most rules that hold no others.
@@ -104,13 +103,10 @@ def _expression(path: str, source: str, roots: frozenset[str], findings: Finding
 
 
 def _engaged(rule: Engaged, path: str, findings: Findings) -> None:
-    if not rule.kinds and not rule.ignored:
+    if rule.kinds:
+        findings.engagement_kinds(f"{path}.kinds", rule.kinds)
+    elif not rule.ignored:
         findings.fault(f"{path}.kinds", "at least one is required, or ignored")
-    for index, kind in enumerate(rule.kinds):
-        if kind in (EngagementKind.UNSPECIFIED, EngagementKind.ACCEPTED):
-            findings.fault(f"{path}.kinds[{index}]", "must be one of the kinds")
-        elif kind in rule.kinds[:index]:
-            findings.fault(f"{path}.kinds[{index}]", f"{kind.name} is named twice")
     if rule.workflow_id:
         findings.name(f"{path}.workflow_id", rule.workflow_id)
     _often(rule.often, path, findings)

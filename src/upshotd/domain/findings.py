@@ -8,7 +8,7 @@ from typing import Final
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EVENT_NAME_MAX
 from upshotd.domain.language import Conditions, Kind, Templates, Zones
-from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.outcome import ABOUT_APPROVALS, EngagementKind
 from upshotd.domain.workflow import DAY_US
 
 #: Longest span where none is given by meaning, in microseconds: a hundred years.
@@ -28,6 +28,8 @@ class Findings:
     workflow_id: str
     #: Names of events that end a run unconditionally.
     exit_events: frozenset[str]
+    #: Names of templates that are at hand elsewhere, not here.
+    elsewhere: frozenset[str] = frozenset()
     violations: list[Violation] = field(default_factory=list)
     warnings: list[Violation] = field(default_factory=list)
 
@@ -50,6 +52,9 @@ class Findings:
         text = self.templates.fault(source, html=html) if source else None
         if text is not None:
             self.fault(path, text)
+        elif source and self.elsewhere:
+            for name in sorted(self.elsewhere & self.templates.names(source, html=html)):
+                self.fault(path, f"names {name!r}; only what an approve step sends has it")
 
     def event_name(self, path: str, name: str) -> None:
         """Look at the exact name of a track event, which is required."""
@@ -79,6 +84,9 @@ class Findings:
             elif kind is EngagementKind.ACCEPTED:
                 text = "is no fact of its own: the run goes on from a send when the provider has it"
                 self.fault(at, text)
+            elif kind in ABOUT_APPROVALS:
+                text = "comes about an approve step, which goes on with it itself"
+                self.fault(at, f"{kind.name} {text}")
             elif kind in kinds[:index]:
                 self.fault(at, f"{kind.name} is named twice")
 

@@ -1,7 +1,7 @@
 """The two languages of a workflow as the domain sees them: conditions (CEL) and templates (Jinja2).
 
 Both read the same names: `event`, `traits`, `profile`, `group`, `steps`, `run`, `now`; templates of
-messages also `links`.
+messages also `links`, and of those that an approve step sends `reviewer` and `approval`.
 `names` are plain values only: dict, list, str, int, float, bool, None and aware datetimes.
 """
 
@@ -55,6 +55,9 @@ class Templates(Protocol):
     def fault(self, source: str, *, html: bool = False) -> str | None:
         """Return what is wrong with *source*, or None."""
 
+    def names(self, source: str, *, html: bool = False) -> frozenset[str]:
+        """Return what a sound *source* takes from its caller: `traits`, `links`."""
+
     def render(self, source: str, names: Names, *, html: bool = False) -> str:
         """Return the text; values are escaped when *html*.
 
@@ -84,8 +87,8 @@ class Links(Protocol):
         approval `approve`, `deny`, `ask`, and `review` for any of the three."""
 
 
-#: What a signed link is for: opening, clicking, unsubscribing, choosing; approving, denying, asking a
-#: question, any of these three; a provider's callback.
+#: What a signed link is for: opening, clicking, unsubscribing, choosing; approving, denying, asking
+#: a question, any of these three; a provider's callback.
 LinkKind: TypeAlias = Literal["o", "c", "u", "p", "a", "d", "q", "r", "k"]
 
 

@@ -10,9 +10,10 @@ from upshotd.domain.values import plain
 
 #: Everything that conditions and templates may name.
 ROOTS = frozenset({"event", "traits", "profile", "group", "steps", "run", "now"})
-#: Templates of messages may also name the links of the message; those of an approve step its
-#: `reviewer`, and what is known of the `approval`.
-MESSAGE_ROOTS = ROOTS | {"links", "reviewer", "approval"}
+#: Messages of an approve step may also name who gets them and what is asked.
+REVIEWER_ROOTS = frozenset({"reviewer", "approval"})
+#: Templates of messages may also name the links of the message.
+MESSAGE_ROOTS = ROOTS | REVIEWER_ROOTS | {"links"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

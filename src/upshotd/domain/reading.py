@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from upshotd.domain.message import Chat, Content, Email, Inbox, Push, Sms, Webhook
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
@@ -15,7 +16,7 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import EventWait, Wait
-from upshotd.domain.workflow import Step, Workflow, nested
+from upshotd.domain.workflow import Step, Workflow, nested, sends_of
 
 #: What costs something to make: parts of an event, and moments.
 PARTS = frozenset({"properties", "traits", "context", "time", "start_time", "now"})
@@ -52,11 +53,8 @@ def _of_steps(steps: tuple[Step, ...]) -> Iterator[str]:
 
 def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901, PLR0912
     match step.kind:
-        case Send(contents=contents, template_id=template_id):
-            if template_id:  # it may read anything
-                yield "event"
-            for content in contents:
-                yield from _of_content(content)
+        case Send():
+            yield from _of_send(step.kind)
         case Delay(until=until):
             yield until
         case Wait(conditions=conditions):
@@ -73,21 +71,47 @@ def _of_kind(step: Step) -> Iterator[str]:  # noqa: C901, PLR0912
                 yield optimize.goal.condition
         case UpdateProfile(traits=traits):
             yield from traits.values()
-        case FetchStep(url=url, body=body, headers=headers):
-            yield from (url, body, *headers.values())
+        case FetchStep():
+            yield from _of_fetch(step.kind)
         case Generate(prompt=prompt, system=system):
             yield from (prompt, system)
+        case Approve():
+            yield from _of_approve(step.kind)
         case Emit(properties=properties):
             yield repr(properties)
         case _:
             return
 
 
-def _of_content(content: Content) -> Iterator[str]:
+def _of_approve(approve: Approve) -> Iterator[str]:
+    yield approve.summary
+    for level in approve.levels:
+        yield from (level.group_id, *level.user_ids)
+    if approve.context is not None:
+        yield from _of_fetch(approve.context)
+    for _, send in sends_of(approve):
+        yield from _of_send(send)
+
+
+def _of_fetch(fetch: FetchStep) -> Iterator[str]:
+    yield from (fetch.url, fetch.body, *fetch.headers.values())
+
+
+def _of_send(send: Send) -> Iterator[str]:
+    if send.template_id:  # it may read anything
+        yield "event"
+    for content in send.contents:
+        yield from texts(content)
+
+
+def texts(content: Content) -> Iterator[str]:
+    """Yield every template of *content*; one that is not given is empty."""
     match content:
         case Email():
             yield from (content.subject, content.html, content.text, content.mjml)
             yield from (content.reply_to, *content.headers.values(), *content.utm.values())
+            for attachment in content.attachments:
+                yield from attachment
         case Sms(body) | Webhook(body) | Chat(body):
             yield body
         case Push(title, body, data):

@@ -5,11 +5,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from upshotd.domain import experiment_validation, fetch_validation, send_validation
+from upshotd.domain import (
+    approve_validation,
+    experiment_validation,
+    fetch_validation,
+    send_validation,
+)
 from upshotd.domain.findings import Findings
 from upshotd.domain.message import Channel
 from upshotd.domain.outcome import RESERVED_EVENTS, EngagementKind
 from upshotd.domain.routing import channels
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.branch import Branch
 from upshotd.domain.steps.delay import WAIT_MAX_US, Delay
 from upshotd.domain.steps.digest import Digest, Keep
@@ -84,6 +90,8 @@ def check(  # noqa: C901, PLR0912
         case Experiment():
             around = tuple(placed.arms.values())
             experiment_validation.check(kind, f"{path}.experiment", around, findings)
+        case Approve():
+            approve_validation.check(kind, f"{path}.approve", findings)
         case Emit():
             _emit(kind, f"{path}.emit", findings)
         case Enroll():

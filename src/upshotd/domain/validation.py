@@ -9,6 +9,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import EventType
 from upshotd.domain.findings import SPAN_MAX_US, Findings
 from upshotd.domain.language import Conditions, Templates, Zones
+from upshotd.domain.names import REVIEWER_ROOTS
 from upshotd.domain.step_validation import Placed, check
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.exit import Exit
@@ -52,7 +53,9 @@ def validate(
     A workflow of more than 200 steps is looked at as far as the first 200.
     """
     exits = frozenset(r.event for r in workflow.exits if r.event and not r.condition)
-    findings = Findings(conditions, templates, zones, workflow.workflow_id, exits)
+    findings = Findings(
+        conditions, templates, zones, workflow.workflow_id, exits, elsewhere=REVIEWER_ROOTS
+    )
     findings.name("workflow.workflow_id", workflow.workflow_id)
     _words(workflow, findings)
     _trigger(workflow.trigger, findings)

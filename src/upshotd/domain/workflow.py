@@ -124,22 +124,37 @@ class Workflow:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
-    """Yield the send steps in a list that stands at *path*, at any depth, each with its path."""
+def everything(steps: tuple[Step, ...], path: str = "") -> Iterator[tuple[str, Step]]:
+    """Yield the steps of a list that stands at *path* and those inside them, at any depth, in
+    document order, each with its path."""
     for index, step in enumerate(steps):
         at = f"{path}[{index}]"
-        if isinstance(step.kind, Send):
-            yield f"{at}.send", step.kind
+        yield at, step
         for inner, below in nested(step):
-            yield from sends(below, f"{at}.{inner}")
+            yield from everything(below, f"{at}.{inner}")
 
 
-def everything(steps: tuple[Step, ...]) -> Iterator[Step]:
-    """Yield *steps* and those inside them, at any depth, in document order."""
-    for step in steps:
-        yield step
-        for _, below in nested(step):
-            yield from everything(below)
+def sends(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, Send]]:
+    """Yield what the steps of a list that stands at *path* send, at any depth, each with its path:
+    to the person of the run, and to reviewers."""
+    for at, step in everything(steps, path):
+        match step.kind:
+            case Send():
+                yield f"{at}.send", step.kind
+            case Approve():
+                for name, send in sends_of(step.kind):
+                    yield f"{at}.approve.{name}", send
+            case _:
+                pass
+
+
+def sends_of(approve: Approve) -> Iterator[tuple[str, Send]]:
+    """Yield what reviewers get from an approve step, each with the name of its field."""
+    yield "request", approve.request
+    if approve.answer is not None:
+        yield "answer", approve.answer
+    if approve.notice is not None:
+        yield "notice", approve.notice
 
 
 def audiences(workflow: Workflow) -> Iterator[tuple[str, str]]:
@@ -152,21 +167,26 @@ def audiences(workflow: Workflow) -> Iterator[tuple[str, str]]:
     for index, rule in enumerate(workflow.exits):
         if rule.audience is not None:
             yield f"workflow.exits[{index}].audience.audience_id", rule.audience.audience_id
-    yield from _awaited(workflow.steps, "workflow.steps")
+    for at, step in everything(workflow.steps, "workflow.steps"):
+        yield from _audiences_of(step, at)
 
 
-def _awaited(steps: tuple[Step, ...], path: str) -> Iterator[tuple[str, str]]:
-    for index, step in enumerate(steps):
-        at = f"{path}[{index}]"
-        conditions = step.kind.conditions if isinstance(step.kind, Wait) else ()
-        for condition in conditions:
-            if isinstance(condition, AudienceWait):
-                yield f"{at}.wait", condition.change.audience_id
-        for inner, below in nested(step):
-            yield from _awaited(below, f"{at}.{inner}")
+def _audiences_of(step: Step, path: str) -> Iterator[tuple[str, str]]:
+    match step.kind:
+        case Wait(conditions=conditions):
+            for condition in conditions:
+                if isinstance(condition, AudienceWait):
+                    yield f"{path}.wait", condition.change.audience_id
+        case Approve(levels=levels):
+            for index, level in enumerate(levels):
+                if level.audience_id:
+                    yield f"{path}.approve.levels[{index}].audience_id", level.audience_id
+        case _:
+            pass
 
 
-def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
+# A case for each kind that has some.
+def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:  # noqa: C901
     """Yield the lists of steps inside *step*, each with its path below the step."""
     match step.kind:
         case Send():

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +19,8 @@ LINK_URL_MAX = 2048
 REASON_MAX = 500
 #: Largest `data`, serialized, in bytes.
 DATA_BYTES_MAX = 32 * 1024
+#: Most characters that a reviewer, or who answers one, says at a time.
+SAID_MAX = 2000
 
 #: Returns a phone number as messages go to it, or None.
 Usable: TypeAlias = Callable[[str], str | None]
@@ -27,6 +29,13 @@ Fault: TypeAlias = Callable[[str, str, str], None]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KINDS = {int(kind): kind for kind in EngagementKind}
+#: Texts in `data` of what comes about an approval.
+_SAID: Mapping[int, tuple[str, ...]] = {
+    EngagementKind.APPROVED: ("comment",),
+    EngagementKind.DENIED: ("comment",),
+    EngagementKind.ASKED: ("body",),
+    EngagementKind.ANSWERED: ("body", "question_id"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +82,11 @@ def derived_id(message: pb.Engagement) -> str:
 
     Without a time, one fact of a kind and link is all that can be told apart for a message. The
     time is the given one: the clamped one would differ with each repeat. A prefetch and a person
-    who follows it are two facts.
+    who follows it are two facts, and so are two questions, or two answers.
     """
     target = message.provider_message
     time = message.occur_time
-    parts = (
+    parts = [
         message.message_id,
         target.provider,
         target.provider_message_id,
@@ -85,7 +94,9 @@ def derived_id(message: pb.Engagement) -> str:
         message.link_url,
         f"{time.seconds}.{time.nanos}" if message.HasField("occur_time") else "",
         str(message.machine),
-    )
+    ]
+    if "body" in _SAID.get(message.kind, ()):
+        parts += (_said(message, name) for name in _SAID[message.kind])
     # Lengths keep ("ab", "c") and ("a", "bc") apart.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return "derived-" + hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -114,7 +125,27 @@ def _faults(message: pb.Engagement, number: str | None) -> list[tuple[str, Viola
         wrong = f"{size} bytes serialized; at most {DATA_BYTES_MAX} are taken"
     if wrong:
         fault("INVALID_DATA", "data", wrong)
+    else:
+        _check_said(message, fault)
     return found
+
+
+def _said(message: pb.Engagement, name: str) -> str:
+    value = message.data.fields.get(name)
+    return value.string_value if value is not None else ""
+
+
+def _check_said(message: pb.Engagement, fault: Fault) -> None:
+    """Look at the texts of what comes about an approval."""
+    for name in _SAID.get(message.kind, ()):
+        value, text = message.data.fields.get(name), _said(message, name)
+        if value is not None and value.WhichOneof("kind") != "string_value":
+            fault("INVALID_DATA", f"data.{name}", "must be a text")
+        elif name == "body" and not text.strip():
+            fault("INVALID_DATA", "data.body", "is required: what is asked, or answered")
+        elif len(text) > SAID_MAX:
+            said = f"{len(text)} characters; at most {SAID_MAX} are taken"
+            fault("INVALID_DATA", f"data.{name}", said)
 
 
 def _check_target(message: pb.Engagement, number: str | None, fault: Fault) -> None:

@@ -3,20 +3,21 @@
 from collections.abc import Iterable
 from typing import assert_never
 
-from upshot.v1 import engagement_pb2, outcome_pb2
+from upshot.v1 import outcome_pb2
 from upshot.v1 import workflow_pb2 as pb
 from upshotd.adapters.grpc import (
-    audience_codec,
+    approve_codec,
     experiment_codec,
     fetch_codec,
     send_codec,
+    wait_codec,
     window_codec,
 )
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.grpc.structs import struct
 from upshotd.adapters.grpc.times import duration, timestamp
 from upshotd.domain.message import Channel
-from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import ITEMS_DEFAULT, Digest, Keep
@@ -29,19 +30,11 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.suppress import Suppress
 from upshotd.domain.steps.throttle import Throttle, ThrottleScope
 from upshotd.domain.steps.update_profile import UpdateProfile
-from upshotd.domain.steps.wait import (
-    AudienceWait,
-    EngagementWait,
-    EventWait,
-    Wait,
-    WaitCondition,
-)
+from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import Step, StepKind
 
 EXIT_REASON_DEFAULT = "EXITED"
-#: Stands where a text is missing together with what holds it, which has been told already.
-_HARMLESS_TEXT = "-"
 #: Stands where a step cannot be read.
 HARMLESS_STEP = Step("unread", Delay(duration_us=0))
 
@@ -85,6 +78,8 @@ def _kind(message: pb.Step, path: str, reading: Reading) -> StepKind:  # noqa: C
             return UpdateProfile(dict(message.update_profile.traits))
         case "experiment":
             return _experiment(message.experiment, f"{path}.experiment", reading)
+        case "approve":
+            return _approve(message.approve, f"{path}.approve", reading)
         case "emit":
             properties = reading.plain(message.emit.properties, f"{path}.emit.properties")
             return Emit(message.emit.event, properties)
@@ -124,68 +119,11 @@ def _delay(message: pb.Delay, path: str, reading: Reading) -> Delay:
 
 
 def _wait(message: pb.Wait, path: str, reading: Reading) -> Wait:
-    conditions: tuple[WaitCondition, ...]
-    source = message.WhichOneof("condition")
-    match source:
-        case "engagement":
-            conditions = (_engagement_wait(message.engagement, f"{path}.engagement", reading),)
-        case "event":
-            conditions = (_event_wait(message.event, f"{path}.event", reading),)
-        case "audience":
-            conditions = (_audience_wait(message.audience, f"{path}.audience", reading),)
-        case "any_of":
-            below = f"{path}.any_of.conditions"
-            conditions = tuple(
-                _wait_for(item, f"{below}[{index}]", reading)
-                for index, item in enumerate(message.any_of.conditions)
-            )
-        case None:
-            conditions = ()  # the domain says what is missing
-    return Wait(
-        conditions=conditions,
-        timeout_us=reading.span_us(message.timeout, f"{path}.timeout"),
+    return replace(
+        wait_codec.wait(message, path, reading),
         on_match=_steps(message.on_match, f"{path}.on_match", reading),
         on_timeout=_steps(message.on_timeout, f"{path}.on_timeout", reading),
         on_undeliverable=_steps(message.on_undeliverable, f"{path}.on_undeliverable", reading),
-        any_of=source == "any_of",
-    )
-
-
-def _wait_for(message: pb.WaitFor, path: str, reading: Reading) -> WaitCondition:
-    match message.WhichOneof("condition"):
-        case "engagement":
-            return _engagement_wait(message.engagement, f"{path}.engagement", reading)
-        case "event":
-            return _event_wait(message.event, f"{path}.event", reading)
-        case "audience":
-            return _audience_wait(message.audience, f"{path}.audience", reading)
-        case None:
-            text = "one of engagement, event, audience is required"
-            reading.missing(message, path, "condition", text)
-            return EventWait(_HARMLESS_TEXT)
-
-
-def _engagement_wait(message: pb.EngagementWait, path: str, reading: Reading) -> EngagementWait:
-    kinds = tuple(
-        reading.enum(EngagementKind, kind, f"{path}.kinds[{index}]", EngagementKind.UNSPECIFIED)
-        for index, kind in enumerate(message.kinds)
-    )
-    return EngagementWait(message.step_id, kinds, message.include_machine)
-
-
-def _event_wait(message: pb.EventWait, path: str, reading: Reading) -> EventWait:
-    if message.since not in pb.WaitSince.values():
-        reading.fault(f"{path}.since", f"{message.since} is no value this server knows")
-    return EventWait(
-        event=message.event,
-        condition=message.condition,
-        since_run_started=message.since == pb.WAIT_SINCE_RUN_STARTED,
-    )
-
-
-def _audience_wait(message: pb.AudienceWait, path: str, reading: Reading) -> AudienceWait:
-    return AudienceWait(
-        audience_codec.change(message.audience_id, message.transition, path, reading)
     )
 
 
@@ -245,6 +183,15 @@ def _experiment(message: pb.Experiment, path: str, reading: Reading) -> Experime
     return experiment_codec.experiment(message, variants, path, reading)
 
 
+def _approve(message: pb.Approve, path: str, reading: Reading) -> Approve:
+    return replace(
+        approve_codec.approve(message, path, reading),
+        on_approved=_steps(message.on_approved, f"{path}.on_approved", reading),
+        on_denied=_steps(message.on_denied, f"{path}.on_denied", reading),
+        on_timeout=_steps(message.on_timeout, f"{path}.on_timeout", reading),
+    )
+
+
 def _suppress(message: pb.Suppress, path: str, reading: Reading) -> Suppress:
     duration_us = None
     if message.HasField("duration"):
@@ -286,6 +233,8 @@ def message(step: Step) -> pb.Step:  # noqa: C901, PLR0912
             written.experiment.CopyFrom(experiment_codec.message(kind))
             for variant, taken in zip(written.experiment.variants, kind.variants, strict=True):
                 variant.steps.extend(map(message, taken.steps))
+        case Approve():
+            written.approve.CopyFrom(_approve_message(kind))
         case Emit():
             written.emit.CopyFrom(pb.Emit(event=kind.event, properties=struct(kind.properties)))
         case Enroll():
@@ -313,39 +262,11 @@ def _delay_message(delay: Delay) -> pb.Delay:
 
 
 def _wait_message(wait: Wait) -> pb.Wait:
-    written = pb.Wait(
-        timeout=duration(wait.timeout_us),
-        on_match=[message(step) for step in wait.on_match],
-        on_timeout=[message(step) for step in wait.on_timeout],
-        on_undeliverable=[message(step) for step in wait.on_undeliverable],
-    )
-    conditions = [_wait_for_message(condition) for condition in wait.conditions]
-    if wait.any_of or len(conditions) != 1:
-        written.any_of.CopyFrom(pb.AnyOfWait(conditions=conditions))
-    else:
-        name = conditions[0].WhichOneof("condition")
-        getattr(written, str(name)).CopyFrom(getattr(conditions[0], str(name)))
+    written = wait_codec.message(wait)
+    written.on_match.extend(map(message, wait.on_match))
+    written.on_timeout.extend(map(message, wait.on_timeout))
+    written.on_undeliverable.extend(map(message, wait.on_undeliverable))
     return written
-
-
-def _wait_for_message(condition: WaitCondition) -> pb.WaitFor:
-    match condition:
-        case EngagementWait(step_id, kinds, include_machine):
-            engagement = pb.EngagementWait(
-                step_id=step_id,
-                kinds=[engagement_pb2.EngagementKind.ValueType(kind) for kind in kinds],
-                include_machine=include_machine,
-            )
-            return pb.WaitFor(engagement=engagement)
-        case EventWait(event, text, since_run_started):
-            since = pb.WAIT_SINCE_RUN_STARTED if since_run_started else pb.WAIT_SINCE_ENTRY
-            return pb.WaitFor(event=pb.EventWait(event=event, condition=text, since=since))
-        case AudienceWait(change):
-            number = audience_codec.transition_number(change.transition)
-            moved = pb.AudienceWait(audience_id=change.audience_id, transition=number)
-            return pb.WaitFor(audience=moved)
-        case _:
-            assert_never(condition)
 
 
 def _branch_message(branch: Branch) -> pb.Branch:
@@ -382,6 +303,14 @@ def _digest_message(digest: Digest) -> pb.Digest:
         written.schedule.CopyFrom(window_codec.message(digest.schedule, digest.time_zone))
     if digest.max_window_us is not None:
         written.max_window.CopyFrom(duration(digest.max_window_us))
+    return written
+
+
+def _approve_message(approve: Approve) -> pb.Approve:
+    written = approve_codec.message(approve)
+    written.on_approved.extend(map(message, approve.on_approved))
+    written.on_denied.extend(map(message, approve.on_denied))
+    written.on_timeout.extend(map(message, approve.on_timeout))
     return written
 
 

@@ -19,7 +19,7 @@ OWN_DESTINATION: Final = "Upshot"
 KINDS_DEFAULT: Final = frozenset(
     kind
     for kind in OutcomeKind
-    if kind is OutcomeKind.CUSTOM or kind.name.startswith(("MESSAGE_", "AUDIENCE_"))
+    if kind is OutcomeKind.CUSTOM or kind.name.startswith(("MESSAGE_", "AUDIENCE_", "APPROVAL_"))
 )
 NAMES_DEFAULT: Final[Mapping[OutcomeKind, str]] = MappingProxyType(
     # The one name that differs from the log's: silence is an open that was none.

@@ -30,7 +30,18 @@ _TEXTS = (
 #: Properties of ours: where a call is too large they are the last to go.
 _OURS = frozenset({*_TEXTS, *("workflow_version", "channel", "machine"), "possible_duplicate"})
 _TRUNCATED = "truncated"
-_AUDIENCE = (OutcomeKind.AUDIENCE_USER_MATCHED, OutcomeKind.AUDIENCE_USER_UNMATCHED)
+#: What goes out of the properties of kinds that have them from us. Why somebody is in an audience,
+#: who decides, and what they wrote is of people.
+_FACTS: Final[Mapping[OutcomeKind, tuple[str, ...]]] = MappingProxyType(
+    {
+        OutcomeKind.AUDIENCE_USER_MATCHED: ("audience_id",),
+        OutcomeKind.AUDIENCE_USER_UNMATCHED: ("audience_id",),
+        OutcomeKind.APPROVAL_REQUESTED: ("level", "reviewers"),
+        OutcomeKind.APPROVAL_DECIDED: ("decision",),
+        OutcomeKind.APPROVAL_ASKED: ("question_id",),
+        OutcomeKind.APPROVAL_ANSWERED: ("question_id",),
+    }
+)
 
 
 def track_call(outcome: pb.Outcome, rules: CallRules) -> dict[str, object] | NotExported:
@@ -83,6 +94,7 @@ def _properties(kind: OutcomeKind, outcome: pb.Outcome) -> dict[str, object]:
     # Of other kinds it is what a provider said of the person: addresses, devices, answers.
     if kind is OutcomeKind.CUSTOM:
         found |= struct(outcome.properties)
-    if kind in _AUDIENCE:  # why they are in it is of the person, too
-        found["audience_id"] = struct(outcome.properties).get("audience_id", "")
+    if kind in _FACTS:
+        known = struct(outcome.properties)
+        found |= {name: known[name] for name in _FACTS[kind] if name in known}
     return found

@@ -91,6 +91,11 @@ class SandboxTemplates:
             return _readable(error)
         return None
 
+    def names(self, source: str, *, html: bool = False) -> frozenset[str]:
+        """Return what *source* takes from its caller; nothing where it does not compile."""
+        compiled = self._compiled[html](source)
+        return frozenset() if isinstance(compiled, str) else compiled.roots
+
     def render(self, source: str, names: Names, *, html: bool = False) -> str:
         """Return the text; TemplateError names the variable where one is missing."""
         compiled = self._compiled[html](source)

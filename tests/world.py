@@ -25,6 +25,7 @@ from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
+from upshotd.application.reviewers import Reviewers
 from upshotd.application.schedules import Schedules
 from upshotd.domain import addresses, audience_validation
 from upshotd.domain.audience import Audience
@@ -167,7 +168,7 @@ class World:
         self.breakers = Breakers(self.clock.now_us, Rules())
         self.dispatcher = Dispatcher(self.providers, self.loop.settle, breakers=self.breakers)
         self.fetcher = RecordingFetcher()
-        self.fetchers = Fetchers(self.fetcher, self.loop.settle)
+        self.fetchers = Fetchers(self.fetcher, self.loop.settle, Reviewers(store).find)
         self.loop.attach(self.dispatcher, self.fetchers)
         self.schedules = Schedules(store, self.loop, self.clock, self.codec, self.book)
         self.fillings = Fillings(store, self.loop, self.clock, self.codec, self.book)
@@ -253,6 +254,10 @@ class World:
 
     async def identify(self, user_id: str, **traits: object) -> IngestResult:
         event = Event(self.next_event_id(), EventType.IDENTIFY, user_id, traits=traits)
+        return (await self.ingest(event))[0]
+
+    async def group(self, user_id: str, group_id: str) -> IngestResult:
+        event = Event(self.next_event_id(), EventType.GROUP, user_id, group_id=group_id)
         return (await self.ingest(event))[0]
 
     async def engage(

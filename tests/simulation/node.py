@@ -28,6 +28,7 @@ from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
+from upshotd.application.reviewers import Reviewers
 from upshotd.application.schedules import Schedules
 from upshotd.application.shelf import TEMPLATES, TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
@@ -222,7 +223,9 @@ class Node:
             concurrency=8,
             may_send=store.holds_lease,
         )
-        fetchers = Fetchers(SimFetcher(sim.far_end), loop.settle, concurrency=8)
+        fetchers = Fetchers(
+            SimFetcher(sim.far_end), loop.settle, Reviewers(store).find, concurrency=8
+        )
         loop.attach(dispatcher, fetchers)
         in_flight = InFlight(store, loop, clock)
         schedules = Schedules(store, loop, clock, sim.codec, book)

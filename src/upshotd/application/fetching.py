@@ -2,19 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from upshotd.application.workers import Workers
-from upshotd.domain.fetching import Fetch, FetchResult, Unfetched
+from upshotd.domain.fetching import Fetch, FetchResult, Found, ReviewersRequest, Unfetched
 from upshotd.domain.stimulus import FetchSettled
 
 log = structlog.get_logger()
 
 #: Takes the result of an attempt: (workspace_id, result).
 Settle = Callable[[str, FetchSettled], None]
+#: Finds who is to be asked for a decision.
+Find = Callable[[ReviewersRequest], Awaitable[Found]]
 
 
 class Fetcher(Protocol):
@@ -31,8 +33,11 @@ class Fetcher(Protocol):
 class Fetchers:
     """Makes committed attempts, at most `concurrency` at once."""
 
-    def __init__(self, fetcher: Fetcher, settle: Settle, *, concurrency: int = 32) -> None:
+    def __init__(
+        self, fetcher: Fetcher, settle: Settle, reviewers: Find, *, concurrency: int = 32
+    ) -> None:
         self._fetcher = fetcher
+        self._find = reviewers
         self._settle = settle
         self._queue: deque[tuple[str, Fetch]] = deque()
         self._in_flight: set[tuple[str, str]] = set()
@@ -74,6 +79,8 @@ class Fetchers:
     async def _made(self, fetch: Fetch) -> FetchResult:
         try:
             async with asyncio.timeout(fetch.timeout_us / 1_000_000):
+                if isinstance(fetch.request, ReviewersRequest):
+                    return await self._find(fetch.request)
                 return await self._fetcher.fetch(fetch)
         except TimeoutError:
             took = f"no answer within {fetch.timeout_us / 1_000_000:g} s"

@@ -47,8 +47,8 @@ class Asking(NamedTuple):
     message_ids: tuple[str, ...] = ()
     #: Channels that could not reach the reviewer when it was their turn.
     passed_over: tuple[str, ...] = ()
-    #: When a message of it is begun, in microseconds: later than `time_us` in quiet hours. 0: what there
-    #: is to try has been tried, or is under way.
+    #: When a message of it is begun, in microseconds: later than `time_us` in quiet hours. 0: what
+    #: there is to try has been tried, or is under way.
     due_us: int = 0
 
 

@@ -54,8 +54,6 @@ def engage(draft: Draft, engagement: Engagement) -> EngagementResult:
         return EngagementResult(EngagementState.REJECTED, "UNKNOWN_MESSAGE", message_id)
     if message.reason == ERASED:
         return EngagementResult(EngagementState.REJECTED, ERASED)
-    if not message.attempt:  # it was never given to a provider
-        return EngagementResult(EngagementState.REJECTED, "MESSAGE_NOT_SENT", message_id)
     refused = _refusal(draft, message, engagement)
     if refused:
         return EngagementResult(EngagementState.REJECTED, refused, message_id)
@@ -125,6 +123,8 @@ def apply_pending(draft: Draft, message: Message) -> None:
 
 def _refusal(draft: Draft, message: Message, engagement: Engagement) -> str:
     """Return why *engagement* cannot be taken; empty where it can."""
+    if not message.attempt:  # it was never given to a provider
+        return "MESSAGE_NOT_SENT"
     if engagement.kind not in ABOUT_APPROVALS:
         return ""
     return approval.refusal(draft.run(message.run_id), message, engagement)
@@ -221,7 +221,8 @@ def _tell(
     journey = resume(draft, run)
     if journey is None:
         return ()
-    left: dict[str, object] = {word: True} if word else {}
+    about = engagement.kind in ABOUT_APPROVALS  # what comes of these the step says itself
+    left: dict[str, object] = {word: True} if word and not about else {}
     if message.state is MessageState.ACCEPTED:
         left |= _corrected(journey.steps.get(message.step_id, {}))
     if message.state is MessageState.UNDELIVERABLE:

@@ -1,5 +1,5 @@
-"""What a run asks of something that no decision may read, and what came of it: an address, a language
-model, the store."""
+"""What a run asks of what no decision may read, and what came of it: an address, a language model,
+the store."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -52,7 +52,7 @@ class ModelRequest(NamedTuple):
 
 
 class ReviewersRequest(NamedTuple):
-    """Who is to be asked for a decision: members of an audience or of a group, or users by their ids."""
+    """Who is to be asked for a decision: members of an audience or a group, or users by id."""
 
     workspace_id: str
     audience_id: str = ""

@@ -147,7 +147,7 @@ def _along(
 ) -> Move:
     """Take a route from what its messages *before* became."""
     journey = to.journey
-    # The first message is made when its step has looked at the clock; the next may come hours later.
+    # The first message is made when its step has looked at the clock; the next comes hours later.
     opens_us = until_us(to, expire_us) if before else journey.now_us
     waits = False
 

@@ -36,7 +36,8 @@ class Reviewer(Addressee):
         return self.journey.draft.profile(self.asking.profile_id)
 
     def names(self) -> Mapping[str, object]:
-        """Return what the texts may name: also the `reviewer`, and what is known of the `approval`."""
+        """Return what the texts may name: also the `reviewer` and what is known of the
+        `approval`."""
         profile = self.profile
         inside = self.journey.draft.audiences(profile.profile_id)
         reviewer = {**profile_names(profile, inside), "traits": profile.traits}

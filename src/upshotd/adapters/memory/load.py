@@ -13,12 +13,7 @@ def load(tables: Tables, wanted: Wanted) -> State:
     """Return the state that *wanted* asks for, complete as `State` says."""
     state = State()
     _wanted_messages(tables, wanted, state)
-    profile_ids = _wanted_people(tables, wanted, state)
-    profile_ids |= _asked(tables, state.runs.values())
-    for profile_id in sorted(profile_ids):
-        _person(tables, wanted, state, profile_id)
-    for profile_id in _asked(tables, state.runs.values()) - profile_ids:
-        state.profiles[profile_id] = tables.profiles[profile_id]
+    profile_ids = _people(tables, wanted, state)
     if wanted.memberships:
         former = profile_ids | wanted.former_ids
         found = former & tables.memberships.keys()
@@ -96,6 +91,18 @@ def _wanted_people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
         *(message.profile_id for message in state.messages.values()),
         *wanted.profile_ids,
     }
+
+
+def _people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
+    """Load people; return whose everything is loaded: of whom others' runs have asked for a
+    decision it is only who they are."""
+    profile_ids = _wanted_people(tables, wanted, state)
+    profile_ids |= _asked(tables, state.runs.values())
+    for profile_id in sorted(profile_ids):
+        _person(tables, wanted, state, profile_id)
+    for profile_id in _asked(tables, state.runs.values()) - profile_ids:
+        state.profiles[profile_id] = tables.profiles[profile_id]
+    return profile_ids
 
 
 def _asked(tables: Tables, runs: Iterable[Run]) -> set[str]:

@@ -199,7 +199,7 @@ class _Loading:
             self.state.messages[message.message_id] = message
 
     def _reviewers(self) -> None:
-        """Load whom runs have asked for a decision: everything of those that a run which is looked at
+        """Load whom runs have asked for a decision: everything of those that a run that is wanted
         itself has asked, of the others who they are."""
         asks = [message for message in self.state.messages.values() if message.ask]
         if not asks:

@@ -90,7 +90,7 @@ def settled(step: Step, journey: Journey, message: Message) -> Move:
 
 
 def sent_by(step: Step, message: Message) -> Send | None:
-    """Return by which definition *message* was sent from *step*; None where another version's was."""
+    """Return by which definition *message* was sent from *step*; None for another version's."""
     match step.kind:
         case Send():
             return step.kind

@@ -1,0 +1,54 @@
+"""Who is to be asked for a decision: looked up in the store, where no decision may look."""
+
+from typing import Final
+
+from upshotd.application.ports import Store
+from upshotd.domain.fetching import Found, ReviewersRequest
+from upshotd.domain.profile import Profile
+from upshotd.domain.state import IdKind
+
+#: People that are looked at at once.
+PAGE: Final = 200
+
+
+class Reviewers:
+    """Finds people who are known by a user_id, at most as many as are wanted."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def find(self, request: ReviewersRequest) -> Found:
+        """Return whom *request* names; of a group or an audience those with the lowest ids."""
+        found: list[str] = []
+        if request.user_ids:
+            for user_id in request.user_ids:
+                person = await self._store.profile(request.workspace_id, (IdKind.USER, user_id))
+                if person is not None and _can_decide(person[0]):
+                    found.append(person[0].profile_id)
+        else:
+            found = await self._members(request)
+        return Found(tuple(found[: request.most]), more=len(found) > request.most)
+
+    async def _members(self, request: ReviewersRequest) -> list[str]:
+        """Return the members that can decide, up to one more than are wanted."""
+        found: list[str] = []
+        after = ""
+        while len(found) <= request.most and (ids := await self._page(request, after)):
+            people = await self._store.profiles(request.workspace_id, set(ids))
+            found += [one for one in ids if one in people and _can_decide(people[one])]
+            after = ids[-1]
+        return found
+
+    async def _page(self, request: ReviewersRequest, after: str) -> list[str]:
+        workspace_id, group_id = request.workspace_id, request.group_id
+        if request.audience_id:
+            rows = self._store.audience_rows
+            members = await rows.members(workspace_id, request.audience_id, after, PAGE)
+            return [row.profile_id for row in members]
+        if not group_id:
+            return []
+        return await self._store.group_members(workspace_id, group_id, after, PAGE)
+
+
+def _can_decide(person: Profile) -> bool:
+    return bool(person.user_id) and not person.erased

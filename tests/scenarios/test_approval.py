@@ -6,6 +6,7 @@ from tests.flows import track
 from tests.world import DAY, HOUR, MINUTE, World
 from upshotd.domain.message import Channel, Email
 from upshotd.domain.outcome import EngagementKind
+from upshotd.domain.state import IdKind
 from upshotd.domain.steps.approve import ApprovalDecision, Approve, ReviewerLevel
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.fetch import FetchStep
@@ -129,3 +130,16 @@ async def test_the_context_is_fetched_before_each_round(scenario: World) -> None
     await scenario.advance(HOUR)
     assert len(scenario.fetcher.asked) == 2
     assert len({fetch.key for fetch in scenario.fetcher.asked}) == 2
+
+
+async def test_of_a_reviewer_who_is_erased_nothing_is_left_in_the_request(scenario: World) -> None:
+    await proposed(scenario)
+    message_id = asked(scenario, "ann")
+    await scenario.loop.erase("default", (IdKind.USER, "ann"))
+    message = await scenario.store.message("default", message_id)
+    assert message is not None
+    assert (message.recipient, message.content, message.reason) == ("", None, "ERASED")
+    late = await scenario.engage(message_id, EngagementKind.APPROVED)
+    assert late.state is EngagementState.REJECTED
+    done = await scenario.engage(asked(scenario, "ben"), EngagementKind.APPROVED)
+    assert done.state is EngagementState.RECORDED

@@ -261,7 +261,8 @@ class _Application:
         if any(run.active for run in theirs):
             raise Conflict("a run has begun since the person was loaded")
         named = [m for run in theirs for m in tables.messages_of_run.get(run.run_id, ())]
-        written = [tables.messages[message_id] for message_id in named]
+        named += [m for m, one in tables.messages.items() if one.profile_id == gone.profile_id]
+        written = [tables.messages[message_id] for message_id in dict.fromkeys(named)]
         for run in theirs:
             self._unindex_run(run.run_id)
             self._put_run(_after(erasure.emptied(run)))

@@ -34,6 +34,9 @@ _RUNS = upsert(
     + ("body",),
 )
 _MESSAGES_OF = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "run_id", lock="UPDATE")
+# Requests to decide stand in the runs of others, and no index leads to them: one would cost every
+# message of everybody, an erasure is rare.
+_MESSAGES_TO = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "profile_id", lock="UPDATE")
 _MESSAGES = upsert(
     messages,
     (*rows.MESSAGE_COLUMNS, "claim_owner", "recipient"),
@@ -60,6 +63,7 @@ def erase(connection: Connection, workspace_id: str, gone: Erasure) -> None:
     emptied = [rows.run_row(erasure.emptied(runs_of[run_id])) for run_id in sorted(runs_of)]
     _write(connection, workspace_id, _RUNS, emptied)
     found = _MESSAGES_OF.rows(connection, workspace_id, sorted(runs_of)) if runs_of else []
+    found = [*found, *_MESSAGES_TO.rows(connection, workspace_id, [gone.profile_id])]
     written = {row[0]: rows.message_of(row) for row in found}
     tombstones = [rows.message_row(erasure.tombstone(written[name])) for name in sorted(written)]
     _write(connection, workspace_id, _MESSAGES, tombstones)

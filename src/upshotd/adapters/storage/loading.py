@@ -205,6 +205,8 @@ class _Loading:
         if not asks:
             return
         theirs = {message.profile_id for message in asks if message.run_id in self._run_ids}
+        # Of a run that is found by a reviewer's message its own person is not loaded yet.
+        theirs |= {run.profile_id for run in self.state.runs.values()}
         theirs -= self._profile_ids | {""}
         if theirs:
             known = set(self.state.runs)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.flows import track
 from tests.world import DAY, HOUR, MINUTE, World
+from upshotd.application.erasing import Erasing
 from upshotd.domain.message import Channel, Email
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.state import IdKind
@@ -135,7 +136,8 @@ async def test_the_context_is_fetched_before_each_round(scenario: World) -> None
 async def test_of_a_reviewer_who_is_erased_nothing_is_left_in_the_request(scenario: World) -> None:
     await proposed(scenario)
     message_id = asked(scenario, "ann")
-    await scenario.loop.erase("default", (IdKind.USER, "ann"))
+    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    await erasing.erase("default", (IdKind.USER, "ann"))
     message = await scenario.store.message("default", message_id)
     assert message is not None
     assert (message.recipient, message.content, message.reason) == ("", None, "ERASED")

@@ -35,6 +35,8 @@ WORDS: Final = {
     "asking": "asked {}",
     "answered": "got an answer",
     "unanswered": "got no answer: {}",
+    "asked": "was asked by {}",
+    "decided": "it was decided: {}",
     "branched": "took the way of {}",
     "passed": "let it through: {}",
     "throttled": "did not let it through: {}",

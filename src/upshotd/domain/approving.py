@@ -6,19 +6,20 @@ rounds it holds until the next thing that is due, or until a reviewer does somet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from upshotd.domain import messages, outgoing
-from upshotd.domain.approval import Approval, Asking, Phase, Question
+from upshotd.domain.approval import Asking, Phase, Question
 from upshotd.domain.errors import TemplateError
 from upshotd.domain.fetching import Fetch, FetchResult, Found, ReviewersRequest
-from upshotd.domain.message import UNREACHABLE, Ask, Message, MessageState
+from upshotd.domain.message import Ask, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.reviewer import Reviewer
 from upshotd.domain.steps import fetch, wait
 from upshotd.domain.steps.approve import REVIEWERS_MAX, ApprovalDecision, Approve, sent_by
 from upshotd.domain.steps.move import NEXT, Hold, Into, Move
+from upshotd.domain.turns import Turns
 from upshotd.domain.values import replace
 
 if TYPE_CHECKING:
@@ -37,16 +38,12 @@ _DECISIONS: Mapping[EngagementKind, ApprovalDecision] = {
 }
 
 
-class Approving:
+class Approving(Turns):
     """The approval of a run that stands at an approve step. Every move leaves it at the step."""
 
     def __init__(self, step: Step, kind: Approve, journey: Journey) -> None:
-        self._step = step
-        self._kind = kind
-        self._journey = journey
-        self._now_us = journey.now_us
+        super().__init__(step, kind, journey)
         self._end_us = journey.enter_us + kind.timeout_us
-        self._approval = Approval.of(journey.steps.get(step.step_id, {}))
 
     # what happens to it
 
@@ -197,55 +194,6 @@ class Approving:
     def _asks_now(self) -> bool:
         """Return whether it is time for another round: somebody is asked, or reminded."""
         return self._level_is_due() or any(t <= self._now_us for _, t in self._reminders())
-
-    def _level_is_due(self) -> bool:
-        due_us = self._escalation_us()
-        return due_us is not None and due_us <= self._now_us
-
-    def _escalation_us(self) -> int | None:
-        """Return when the next level is asked; None where there is none, or it has no time."""
-        approval, levels = self._approval, self._kind.levels
-        if approval.level >= len(levels):
-            return None
-        if not approval.level or self._lost(approval.level):
-            return self._now_us
-        escalate_us = levels[approval.level - 1].escalate_us
-        return approval.level_us + escalate_us if escalate_us is not None else None
-
-    def _reminders(self) -> Iterator[tuple[Asking, int]]:
-        """Yield who is to be reminded next, each with when."""
-        given = self._kind.reminders_us
-        sent = [asking.profile_id for asking in self._approval.asked if asking.ask is Ask.REMINDER]
-        for asking in self._requests():
-            count = sent.count(asking.profile_id)
-            if count < len(given) and self._reached(asking):
-                yield asking, asking.time_us + given[count]
-
-    def _requests(self) -> Iterator[Asking]:
-        return (asking for asking in self._approval.asked if asking.ask is Ask.REQUEST)
-
-    def _lost(self, level: int = 0) -> bool:
-        """Return whether nobody of a level, or of all of them, can be reached."""
-        asked = [one for one in self._requests() if level in (0, one.level)]
-        return all(self._unreachable(asking) for asking in asked)
-
-    def _unreachable(self, asking: Asking) -> bool:
-        if self._gone(asking.profile_id):
-            return True
-        return not asking.due_us and all(m.state in UNREACHABLE for m in self._made(asking))
-
-    def _reached(self, asking: Asking) -> bool:
-        made = self._made(asking)
-        return any(m.state is MessageState.ACCEPTED for m in made) and not self._gone(
-            asking.profile_id
-        )
-
-    def _gone(self, profile_id: str) -> bool:
-        return self._journey.draft.profile(profile_id).erased
-
-    def _made(self, asking: Asking) -> list[Message]:
-        found = map(self._journey.draft.message, asking.message_ids)
-        return [message for message in found if message is not None]
 
     # sending
 

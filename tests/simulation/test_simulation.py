@@ -17,12 +17,13 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
-from upshotd.domain import choices, devices, goals, messages, sending
+from upshotd.domain import choices, devices, goals, messages, outgoing, sending
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
-from upshotd.domain.steps import digest, send, throttle
+from upshotd.domain.steps import digest, throttle
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import StepKind
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_kind_of_step_has_a_generator_and_comes_up():
-    assert set(flows.GENERATORS) == set(get_args(StepKind))
+    # No history plays an approval yet: docs/simulation.md says so.
+    assert set(flows.GENERATORS) == set(get_args(StepKind)) - {Approve}
     found: set[type] = set()
     for seed in range(50):
         for name in flows.NAMES:
@@ -96,11 +98,11 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901, 
         case "passes not counted":
             monkeypatch.setattr(throttle, "live", lambda *_: {})
         case "caps not kept":
-            monkeypatch.setattr(send, "reached", lambda *_: None)
+            monkeypatch.setattr(outgoing, "reached", lambda *_: None)
         case "quiet hours not kept":
-            monkeypatch.setattr(send, "_opens_us", lambda journey: journey.now_us)
+            monkeypatch.setattr(outgoing, "_opens_us", lambda to: to.journey.now_us)
         case "another channel although it may have come":
-            monkeypatch.setattr(send, "_spent", lambda message: message.state in UNREACHABLE)
+            monkeypatch.setattr(outgoing, "_spent", lambda message: message.state in UNREACHABLE)
         case "never too late":
             monkeypatch.setattr(sending, "_expired", lambda *_: False)
         case "given up in silence":

@@ -90,10 +90,6 @@ class Approval(NamedTuple):
         """Whether it waits for a decision."""
         return not self.end_us
 
-    def asking(self, message_id: str) -> Asking | None:
-        """Return what a message is part of, or None."""
-        return next((one for one in self.asked if message_id in one.message_ids), None)
-
     def question(self, question_id: str) -> Question | None:
         """Return a question by its id, or None."""
         return next((one for one in self.questions if one.question_id == question_id), None)

@@ -100,10 +100,6 @@ class Approving(Turns):
             case _:
                 return None
 
-    def lost(self) -> Move:
-        """Go on without a reviewer who was erased."""
-        return self._rest()
-
     def moved(self) -> Move | None:
         """Go on by another version's definition; None while it asks for something."""
         return None if self._approval.phase else self._rest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from upshotd.domain import addresses
@@ -76,6 +76,11 @@ class Draft:
     def message(self, message_id: str) -> Message | None:
         """Return a message, or None."""
         return self.changes.messages.get(message_id) or self.state.messages.get(message_id)
+
+    def messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return those of some messages that there are, in their order."""
+        found = map(self.message, message_ids)
+        return [message for message in found if message is not None]
 
     def suppressions(self, owner: str) -> list[Suppression]:
         """Return what is held back from a profile or an address, also what is over."""

@@ -102,8 +102,7 @@ def made(journey: Journey, step_id: str) -> list[Message]:
     left = journey.steps.get(step_id)
     if left is None:
         return []
-    found = map(journey.draft.message, message_ids(left))
-    return [message for message in found if message is not None]
+    return journey.draft.messages(message_ids(left))
 
 
 def lost(word: str, reason: str) -> dict[str, object]:

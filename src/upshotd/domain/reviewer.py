@@ -45,8 +45,7 @@ class Reviewer(Addressee):
 
     def made(self) -> list[Message]:
         """Return the messages of this sending, those made first in front."""
-        found = map(self.journey.draft.message, self.asking.message_ids)
-        return [message for message in found if message is not None]
+        return self.journey.draft.messages(self.asking.message_ids)
 
     def passed_over(self) -> list[str]:
         """Return the channels that could not reach the reviewer when it was their turn."""

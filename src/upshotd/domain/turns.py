@@ -70,5 +70,4 @@ class Turns:
         return self._journey.draft.profile(profile_id).erased
 
     def _made(self, asking: Asking) -> list[Message]:
-        found = map(self._journey.draft.message, asking.message_ids)
-        return [message for message in found if message is not None]
+        return self._journey.draft.messages(asking.message_ids)

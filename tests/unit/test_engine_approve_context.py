@@ -197,6 +197,8 @@ def test_an_answer_after_the_timeout_asks_nobody_though_the_timer_is_late() -> N
     room = proposed(SOUND)
     room.now += 2 * DAY
     knows(room, 900)
+    assert room.run().due_us == START + 2 * DAY
+    room.advance(0)
     assert (room.got, room.ends) == ([], ["TIMED_OUT TIMED_OUT"])
 
 

@@ -9,6 +9,7 @@ from tests.asking import (
     FINANCE,
     PAY,
     REQUEST,
+    ROUTED,
     Room,
     emitting,
     propose,
@@ -18,7 +19,7 @@ from tests.asking import (
 from tests.sim import DAY, HOUR, MINUTE, SECOND, START
 from upshotd.domain.approval import Phase
 from upshotd.domain.fetching import Found, ReviewersRequest, Unfetched
-from upshotd.domain.message import Deferred, Refused
+from upshotd.domain.message import Deferred, Refused, SendResult
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind
@@ -324,15 +325,29 @@ def test_who_is_found_after_the_end_is_not_asked() -> None:
     room = proposed(finds=deque([None]))
     late(room)
     room.fetched(Found((room.profile("ann").profile_id,)))
+    room.advance(0)
     assert (room.got, room.ends) == ([], ["TIMED_OUT TIMED_OUT"])
 
 
 def test_what_fails_after_the_end_is_not_made_up_for() -> None:
-    room = proposed(says={ANN: None, BEN: BOUNCED})
+    kind = replace(PAY, request=ROUTED)
+    room = proposed(kind, says={ANN: None, BEN: BOUNCED, "+15550002": BOUNCED})
     late(room)
     room.settle(room.last("ann"), BOUNCED)
-    assert room.got == BOTH
+    room.advance(0)
+    assert room.got == ["REQUEST ann", "REQUEST ben", "REQUEST ben by text"]
     assert room.ends == ["TIMED_OUT TIMED_OUT"]
+
+
+@pytest.mark.parametrize("said", [None, Deferred("busy")])
+def test_a_decision_before_the_late_timer_counts_however_its_message_stands(
+    said: SendResult | None,
+) -> None:
+    room = proposed(says={ANN: said})
+    late(room)
+    answer = room.approve("ann")
+    assert (answer.state.name, answer.resumed) == ("RECORDED", (room.run().run_id,))
+    assert room.ends == ["APPROVED"]
 
 
 def test_a_timer_that_comes_twice_ends_it_once() -> None:

@@ -85,6 +85,7 @@ def test_what_is_over_by_the_new_version_ends_and_asks_nobody() -> None:
     room.advance(3 * HOUR)
     sooner = replace(PAY, levels=(replace(FINANCE, escalate_us=HOUR), BOSS), timeout_us=2 * HOUR)
     moved(room, sooner)
+    room.advance(0)
     assert room.got == BOTH
     assert room.ends == ["TIMED_OUT TIMED_OUT"]
 

@@ -58,7 +58,7 @@ class Approving(Turns):
     def fetched(self, attempt: int, result: FetchResult) -> Move | None:
         """Go on with an answer that the step has waited for; None for a stale one."""
         if self._late:
-            return self._end("TIMED_OUT")
+            return self._hold(None)
         match self._approval.phase:
             case Phase.CONTEXT:
                 asked, before = (self._step, self._context, self._journey), self._approval.attempts
@@ -73,10 +73,8 @@ class Approving(Turns):
 
     def settled(self, message: Message) -> Move:
         """Go on where a message was taken by a provider, or has failed, be it after that."""
-        if self._late:
-            return self._end("TIMED_OUT")
         index = self._index(message)
-        if index is not None:
+        if index is not None and not self._late:
             self._go_on(index)
         return self._rest()
 
@@ -231,7 +229,7 @@ class Approving(Turns):
     def _rest(self) -> Move:
         """Hold until the next thing is due; go on at once where nobody asked can be reached."""
         if self._late:
-            return self._end("TIMED_OUT")
+            return self._hold(None)
         if self._approval.phase:
             return Hold(self._journey.due_us)
         if self._level_is_due():

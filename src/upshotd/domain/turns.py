@@ -27,7 +27,7 @@ class Turns:
 
     @property
     def _late(self) -> bool:
-        """Whether its time is over, though its timer has not come yet."""
+        """Whether its time is over: its timer, which ends it, is late. A decision still counts."""
         return self._now_us >= self._end_us
 
     def _level_is_due(self) -> bool:

@@ -259,6 +259,12 @@ def test_whoever_is_asked_later_is_reminded_later() -> None:
     assert times(room, "REMINDER") == [HOUR, HOUR, 5 * HOUR]
 
 
+def test_the_next_level_may_be_asked_before_anybody_is_reminded() -> None:
+    room = reminding(5 * HOUR)
+    room.advance(5 * HOUR)
+    assert room.got[2:] == ["REQUEST cem", "REMINDER ann", "REMINDER ben"]
+
+
 def test_a_reminder_and_the_next_level_may_come_at_the_same_instant() -> None:
     room = reminding(4 * HOUR)
     room.advance(4 * HOUR)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.asking import (
     BOSS,
+    FINANCE,
     MAIL,
     PAY,
     REQUEST,
@@ -32,7 +33,7 @@ from upshotd.domain.state import IdKind
 from upshotd.domain.steps.approve import Approve, ReviewerLevel
 from upshotd.domain.steps.fetch import FetchStep
 from upshotd.domain.steps.send import OnUnknown, Send
-from upshotd.domain.stimulus import PreferenceSet, SuppressionSet
+from upshotd.domain.stimulus import EraseRequested, PreferenceSet, SuppressionSet
 from upshotd.domain.values import replace
 from upshotd.domain.window import Window
 
@@ -145,6 +146,13 @@ def test_an_answer_that_was_put_off_comes_in_the_morning() -> None:
     assert room.got == ["REQUEST cem"]
     room.advance(1)
     assert room.got == ["REQUEST cem", "ANSWER cem"]
+
+
+def test_who_is_erased_in_the_night_is_not_asked_in_the_morning() -> None:
+    room = at_night(replace(PAY, levels=(BOSS, FINANCE)))
+    room.do(EraseRequested((IdKind.USER, "cem")))
+    room.advance(8 * HOUR)
+    assert room.got == BOTH
 
 
 def test_an_approval_may_end_before_the_morning() -> None:

@@ -96,7 +96,8 @@ def accepted(
     message = messages.accept(draft, message, provider_message_id)
     journey = holder(draft, message)
     if journey is not None:
-        journey.leave(message.step_id, sent=True)
+        if message.ask is None:
+            journey.leave(message.step_id, sent=True)
         journey.note("sent", f"{message.provider}: {detail}" if detail else message.provider)
     if (message.provider, message.provider_message_id) in draft.state.pending:
         if journey is not None:

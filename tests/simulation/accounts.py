@@ -168,10 +168,7 @@ def forgotten(tables: Tables, erasures: Iterable[Erasure]) -> Iterator[str]:
         if profile is not None and not back and (profile.traits or profile.contact):
             yield f"{who} was erased and is known"
         for message in tables.messages.values():
-            late = back and message.create_us > gone.erase_us
-            # Somebody who became this person since brings their own.
-            merged = profile is not None and set(profile.former_ids) - set(gone.profile_ids)
-            if message.profile_id == who and not (late or merged):
+            if message.profile_id == who and not back:
                 yield f"{who} was erased and has the message {message.message_id}"
         for name, row in tables.events.items():
             late = back and row.stored.receive_us > gone.erase_us

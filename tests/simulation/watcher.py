@@ -329,6 +329,7 @@ class Watcher:
         self.expect(not twice, f"I1 {workspace_id}: started twice: {twice}")
         for run in tables.runs.values():
             self.expect(not run.active, f"I8 {run.run_id} never ended")
+            self.expect(run.reason != "INTERNAL", f"I8 {run.run_id} of {workspace_id} broke")
 
     def _messages(self, workspace_id: str, tables: Tables) -> None:
         for message in tables.messages.values():

@@ -266,8 +266,8 @@ class Approvals:
                 yield f"asked level {level + 1} at {after[0].time_us}, before its time"
 
     def _lost(self, tables: Tables, asking: Asking) -> bool:
-        profile = tables.profiles[asking.profile_id]
-        return profile.erased or self._failed.issuperset(asking.message_ids)
+        erased = tables.profiles[asking.profile_id].erase_us  # they may have come back since
+        return bool(erased) or self._failed.issuperset(asking.message_ids)
 
 
 def _those(approval: Approval, ask: Ask) -> list[Asking]:

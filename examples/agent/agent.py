@@ -19,14 +19,21 @@ from pathlib import Path
 
 import grpc
 
-from upshot.v1 import engagement_pb2, event_pb2, outcome_pb2, service_pb2, subscription_pb2
+from upshot.v1 import engagement_pb2, event_pb2, outcome_pb2, service_pb2
 from upshot.v1.service_pb2_grpc import UpshotServiceStub
+from upshot.v1.subscription_pb2 import CommitCursorRequest, DeleteSubscriptionRequest
 from upshot.v1.subscription_pb2_grpc import SubscriptionServiceStub
 
 AGENT = "payables-agent"
 PAID, NOT_PAID = 0, 3
 #: The server starts again, or is busy: then everything is done again, and what was done is not.
 PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+#: The run is over: it lets nobody pay any more.
+ENDS = {
+    outcome_pb2.OUTCOME_KIND_RUN_COMPLETED,
+    outcome_pb2.OUTCOME_KIND_RUN_CANCELED,
+    outcome_pb2.OUTCOME_KIND_RUN_FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,11 @@ def pay(payment: Payment) -> bool:
 class Proposal:
     """One payment on its way through the workflow."""
 
-    def __init__(self, payment: Payment, channel: grpc.Channel, key: str) -> None:
+    def __init__(self, payment: Payment, channel: grpc.Channel) -> None:
         self._payment = payment
         self._upshot = UpshotServiceStub(channel)
         self._subscriptions = SubscriptionServiceStub(channel)
+        key = os.environ.get("UPSHOT_KEY")
         self._key = (("authorization", f"Bearer {key}"),) if key else None
         #: What the server keeps: up to where in the outcomes this payment has acted.
         self._subscription = f"payment-{payment.payment_id}"
@@ -90,11 +98,10 @@ class Proposal:
         A cursor is committed once everything before it was acted on: who is killed in between
         reads that again.
         """
-        mine = service_pb2.OutcomeFilter(workflow_ids=["agent-payment"], user_ids=[AGENT])
         request = service_pb2.StreamOutcomesRequest(
             subscription=self._subscription,
             start=service_pb2.START_POSITION_EARLIEST,
-            filter=mine,
+            filter=service_pb2.OutcomeFilter(workflow_ids=["agent-payment"], user_ids=[AGENT]),
         )
         for response in self._upshot.StreamOutcomes(request, metadata=self._key):
             for outcome in response.outcomes:
@@ -108,28 +115,18 @@ class Proposal:
     def _act(self, outcome: outcome_pb2.Outcome) -> int | None:
         """Do what *outcome* asks for; return how the agent ends, if that decides it."""
         said = outcome.properties
-        match outcome.kind, outcome.event:
-            case outcome_pb2.OUTCOME_KIND_APPROVAL_ASKED, _:
-                print(f"{said['asked_by']} asks: {said['question']}")
-                self._answer(outcome.message_id, str(said["question_id"]), str(said["question"]))
-            case outcome_pb2.OUTCOME_KIND_APPROVAL_DECIDED, _:
-                told = [
-                    said[word] for word in ("decision", "decided_by", "comment") if word in said
-                ]
-                print("decided:", *told, outcome.reason)
-            case outcome_pb2.OUTCOME_KIND_CUSTOM, "Payment Approved":
-                print("paid" if pay(self._payment) else "paid before")
-                return PAID
-            case (
-                (
-                    outcome_pb2.OUTCOME_KIND_RUN_COMPLETED
-                    | outcome_pb2.OUTCOME_KIND_RUN_CANCELED
-                    | outcome_pb2.OUTCOME_KIND_RUN_FAILED
-                ),
-                _,
-            ):
-                print("not paid")
-                return NOT_PAID
+        if outcome.kind == outcome_pb2.OUTCOME_KIND_APPROVAL_ASKED:
+            print(f"{said['asked_by']} asks: {said['question']}")
+            self._answer(outcome.message_id, str(said["question_id"]), str(said["question"]))
+        elif outcome.kind == outcome_pb2.OUTCOME_KIND_APPROVAL_DECIDED:
+            words = [said[name] for name in ("decision", "decided_by", "comment") if name in said]
+            print("decided:", *words, *filter(None, [outcome.reason]))
+        elif outcome.event == "Payment Approved":
+            print("paid" if pay(self._payment) else "paid before")
+            return PAID
+        elif outcome.kind in ENDS:
+            print("not paid")
+            return NOT_PAID
         return None
 
     def _answer(self, message_id: str, question_id: str, question: str) -> None:
@@ -147,26 +144,22 @@ class Proposal:
         print(f"answered: {body}" if not result.reason else f"not answered: {result.reason}")
 
     def _commit(self, cursor: str) -> None:
-        name = self._subscription
-        request = subscription_pb2.CommitCursorRequest(subscription=name, cursor=cursor)
+        request = CommitCursorRequest(subscription=self._subscription, cursor=cursor)
         self._subscriptions.CommitCursor(request, metadata=self._key)
 
     def _forget(self) -> None:
-        request = subscription_pb2.DeleteSubscriptionRequest(subscription=self._subscription)
+        request = DeleteSubscriptionRequest(subscription=self._subscription)
         self._subscriptions.DeleteSubscription(request, metadata=self._key)
 
 
 def main(path: str) -> int:
     """Bring the payment to its end, however often the server is away."""
     payment = Payment(**json.loads(Path(path).read_text()))
-    server, key = (
-        os.environ.get("UPSHOT_SERVER", "127.0.0.1:7070"),
-        os.environ.get("UPSHOT_KEY", ""),
-    )
+    server = os.environ.get("UPSHOT_SERVER", "127.0.0.1:7070")
     while True:
         try:
             with grpc.insecure_channel(server) as channel:
-                proposal = Proposal(payment, channel, key)
+                proposal = Proposal(payment, channel)
                 return proposal.follow(proposal.propose())
         except grpc.RpcError as error:
             if error.code() not in PASSING:

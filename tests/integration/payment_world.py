@@ -31,10 +31,10 @@ async def define_payments(wire: Wire) -> None:
     await wire.ingest(identify("i-agent", AGENT, manager_id=MANAGER))
 
 
-async def propose(wire: Wire, payment_id: str = "p-1", amount: float = 900.0) -> str:
-    """Propose a payment as the agent does; return its run."""
-    properties = {"payment_id": payment_id, "payee": "Acme", "currency": "EUR", "agent": AGENT}
-    event = track(payment_id, "Payment Proposed", AGENT, amount=amount, **properties)
+async def propose(wire: Wire, payment_id: str = "p-1", agent: str = AGENT) -> str:
+    """Propose a payment as an agent does; return its run."""
+    properties = {"payment_id": payment_id, "payee": "Acme", "currency": "EUR", "agent": agent}
+    event = track(payment_id, "Payment Proposed", agent, amount=900, **properties)
     (result,) = await wire.ingest(event)
     return str(result.started_runs[0].run_id)
 

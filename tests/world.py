@@ -238,6 +238,8 @@ class World:
             pb.group.traits.update(dict(event.traits))
         elif event.type is EventType.PAGE:
             pb.page.name = event.name
+        elif event.type is EventType.DELETE:
+            pb.delete.SetInParent()
         elif event.type is EventType.ALIAS:
             pb.alias.previous_id = event.previous_id
         return event_codec.event(pb, self.clock.now_us())

@@ -273,6 +273,11 @@ NAN["a"] = math.nan
         (said("ANSWERED"), "INVALID_DATA", "data.body"),
         (said("ANSWERED", body="No", question_id=1), "INVALID_DATA", "data.question_id"),
         (answered(kind=engagement_pb2.ENGAGEMENT_KIND_APPROVED), "INVALID_KIND", "kind"),
+        (
+            opened(kind=engagement_pb2.ENGAGEMENT_KIND_APPROVED, machine=True),
+            "INVALID_KIND",
+            "machine",
+        ),
     ],
 )
 def test_an_engagement_that_cannot_be_taken(

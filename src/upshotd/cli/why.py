@@ -37,6 +37,7 @@ WORDS: Final = {
     "unanswered": "got no answer: {}",
     "asked": "was asked by {}",
     "decided": "it was decided: {}",
+    "summary_failed": "left its summary as it was: {}",
     "branched": "took the way of {}",
     "passed": "let it through: {}",
     "throttled": "did not let it through: {}",

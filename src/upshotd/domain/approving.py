@@ -7,7 +7,7 @@ rounds it holds until the next thing that is due, or until a reviewer does somet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from upshotd.domain import messages, outgoing
 from upshotd.domain.approval import Asking, Phase, Question
@@ -17,14 +17,10 @@ from upshotd.domain.message import Ask, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.reviewer import Reviewer
 from upshotd.domain.steps import fetch, wait
-from upshotd.domain.steps.approve import REVIEWERS_MAX, ApprovalDecision, Approve, sent_by
+from upshotd.domain.steps.approve import REVIEWERS_MAX, ApprovalDecision, sent_by
 from upshotd.domain.steps.move import NEXT, Hold, Into, Move
 from upshotd.domain.turns import Turns
 from upshotd.domain.values import replace
-
-if TYPE_CHECKING:
-    from upshotd.domain.journey import Journey
-    from upshotd.domain.workflow import Step
 
 #: Characters of a summary.
 SUMMARY_MAX: Final = 2_000
@@ -41,10 +37,6 @@ _DECISIONS: Mapping[EngagementKind, ApprovalDecision] = {
 class Approving(Turns):
     """The approval of a run that stands at an approve step. Every move leaves it at the step."""
 
-    def __init__(self, step: Step, kind: Approve, journey: Journey) -> None:
-        super().__init__(step, kind, journey)
-        self._end_us = journey.enter_us + kind.timeout_us
-
     # what happens to it
 
     def begin(self) -> Move:
@@ -53,11 +45,11 @@ class Approving(Turns):
 
     def due(self) -> Move:
         """Do what time has brought: another attempt, a reminder, the next level, the end."""
-        if self._now_us >= self._end_us:
+        if self._late:
             return self._end("TIMED_OUT")
         match self._approval.phase:
             case Phase.CONTEXT:
-                return self._context()
+                return self._ask_context()
             case Phase.REVIEWERS:
                 return self._find()
             case Phase.DECISION:
@@ -65,13 +57,13 @@ class Approving(Turns):
 
     def fetched(self, attempt: int, result: FetchResult) -> Move | None:
         """Go on with an answer that the step has waited for; None for a stale one."""
+        if self._late:
+            return self._hold(None)
         match self._approval.phase:
             case Phase.CONTEXT:
-                context = self._limited()
-                move = fetch.settled(self._step, context, self._journey, attempt, result)
-                if move is None:
-                    return None
-                return self._hold(move.due_us) if isinstance(move, Hold) else self._next_level()
+                asked, before = (self._step, self._context, self._journey), self._approval.attempts
+                move = fetch.settled(*asked, attempt, result, before)
+                return self._with_context(move) if move is not None else None
             case Phase.REVIEWERS if attempt == fetch.attempts(self._journey, self._step.step_id):
                 if isinstance(result, Found):
                     return self._found(result)
@@ -80,9 +72,9 @@ class Approving(Turns):
                 return None
 
     def settled(self, message: Message) -> Move:
-        """Go on where a message was taken by a provider, or has failed."""
+        """Go on where a message was taken by a provider, or has failed, be it after that."""
         index = self._index(message)
-        if index is not None:
+        if index is not None and not self._late:
             self._go_on(index)
         return self._rest()
 
@@ -96,7 +88,7 @@ class Approving(Turns):
             case EngagementKind.ANSWERED:
                 return self._answered(message, engagement)
             case EngagementKind.BOUNCED | EngagementKind.UNDELIVERED:
-                return self._rest()
+                return self.settled(message)
             case _:
                 return None
 
@@ -112,19 +104,20 @@ class Approving(Turns):
             return self._next_level()
         before = fetch.attempts(self._journey, self._step.step_id)
         self._put(phase=Phase.CONTEXT, attempts=before)
-        return self._context()
+        return self._ask_context()
 
-    def _context(self) -> Move:
+    def _ask_context(self) -> Move:
         before = self._approval.attempts
-        about = f"/{before}" if before else ""
-        move = fetch.enter(self._step, self._limited(), self._journey, about)
+        return self._with_context(fetch.enter(self._step, self._context, self._journey, before))
+
+    def _with_context(self, move: Move) -> Move:
+        """Go on once there is a context, or there will be none."""
         return self._hold(move.due_us) if isinstance(move, Hold) else self._next_level()
 
-    def _limited(self) -> fetch.FetchStep:
-        """Return how the context is asked: attempts are counted over all rounds."""
-        context = self._kind.context
-        assert context is not None, "an approval without a context waits for none"
-        return replace(context, attempts=context.attempts + self._approval.attempts)
+    @property
+    def _context(self) -> fetch.FetchStep:
+        assert self._kind.context is not None, "an approval without a context waits for none"
+        return self._kind.context
 
     def _next_level(self) -> Move:
         """Say what it is about, and look for who is asked next, if it is their turn."""
@@ -133,8 +126,12 @@ class Approving(Turns):
         try:
             summary = templates.render(self._kind.summary, self._journey.names())
         except TemplateError as error:
-            return self._end("TEMPLATE_ERROR", str(error))
-        self._put(summary=summary[:SUMMARY_MAX])
+            if not self._approval.asked:
+                return self._end("TEMPLATE_ERROR", str(error))
+            # Whoever was asked may decide all the same: by what it was about until now.
+            self._journey.note("summary_failed", str(error))
+        else:
+            self._put(summary=summary[:SUMMARY_MAX])
         return self._find() if self._level_is_due() else self._send()
 
     def _find(self) -> Move:
@@ -185,12 +182,6 @@ class Approving(Turns):
             )
         return self._send()
 
-    # what is due
-
-    def _asks_now(self) -> bool:
-        """Return whether it is time for another round: somebody is asked, or reminded."""
-        return self._level_is_due() or any(t <= self._now_us for _, t in self._reminders())
-
     # sending
 
     def _asking(self, profile_id: str, ask: Ask, level: int, question_id: str = "") -> Asking:
@@ -214,6 +205,8 @@ class Approving(Turns):
     def _go_on(self, index: int) -> None:
         """Try what is left to try of what one reviewer gets; in their quiet hours later."""
         asking = self._approval.asked[index]
+        if not asking.message_ids:
+            asking = asking._replace(time_us=self._now_us)
         send = sent_by(self._kind, asking.ask)
         if send is None or self._gone(asking.profile_id):
             self._set(index, asking._replace(due_us=0))
@@ -231,16 +224,12 @@ class Approving(Turns):
         asked = self._approval.asked
         self._put(asked=(*asked[:index], asking, *asked[index + 1 :]))
 
-    def _index(self, message: Message) -> int | None:
-        for index, asking in enumerate(self._approval.asked):
-            if message.message_id in asking.message_ids:
-                return index
-        return None
-
     # resting and ending
 
     def _rest(self) -> Move:
         """Hold until the next thing is due; go on at once where nobody asked can be reached."""
+        if self._late:
+            return self._hold(None)
         if self._approval.phase:
             return Hold(self._journey.due_us)
         if self._level_is_due():

@@ -176,13 +176,25 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     run = draft.run(message.run_id)
     if run is None:
         return ()
-    whose = messages.whose(draft, message)
-    if draft.profile(whose).trials:
-        goals.engaged(draft, whose, message, engagement)
+    # What asks for a decision is no message of the person's own, also where they decide themselves.
+    if message.ask is None and draft.profile(run.profile_id).trials:
+        goals.engaged(draft, run.profile_id, message, engagement)
         run = draft.run(message.run_id) or run
     choices.engaged(draft, message, run, engagement)
     answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
     return _tell(draft, message, run, engagement, word if answers else "")
+
+
+def _left(journey: Journey, message: Message, word: str) -> dict[str, object]:
+    """Return what a send step leaves now of its *message*; nothing of its own for no *word*."""
+    left: dict[str, object] = {word: True} if word else {}
+    if message.state is MessageState.ACCEPTED:
+        left |= _corrected(journey.steps.get(message.step_id, {}))
+    if message.state is MessageState.UNDELIVERABLE:
+        left |= {"reason": message.reason}
+        if all(m.state in UNREACHABLE for m in outgoing.made(journey, message.step_id)):
+            left |= {"undeliverable": True}
+    return left
 
 
 def _corrected(left: Mapping[str, object]) -> dict[str, object]:
@@ -221,15 +233,8 @@ def _tell(
     journey = resume(draft, run)
     if journey is None:
         return ()
-    about = engagement.kind in ABOUT_APPROVALS  # what comes of these the step says itself
-    left: dict[str, object] = {word: True} if word and not about else {}
-    if message.state is MessageState.ACCEPTED:
-        left |= _corrected(journey.steps.get(message.step_id, {}))
-    if message.state is MessageState.UNDELIVERABLE:
-        left |= {"reason": message.reason}
-        if all(m.state in UNREACHABLE for m in outgoing.made(journey, message.step_id)):
-            left |= {"undeliverable": True}
-    journey.leave(message.step_id, **left)
+    if message.ask is None:  # what comes of the others their step says itself
+        journey.leave(message.step_id, **_left(journey, message, word))
     step = journey.plan.steps[run.step_id]
     if word and isinstance(step.kind, Wait):
         move = wait.engaged(step, step.kind, journey, message, engagement.kind, engagement.machine)

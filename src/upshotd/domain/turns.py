@@ -23,6 +23,12 @@ class Turns:
         self._journey = journey
         self._now_us = journey.now_us
         self._approval = Approval.of(journey.steps.get(step.step_id, {}))
+        self._end_us = journey.enter_us + kind.timeout_us
+
+    @property
+    def _late(self) -> bool:
+        """Whether its time is over: its timer, which ends it, is late. A decision still counts."""
+        return self._now_us >= self._end_us
 
     def _level_is_due(self) -> bool:
         due_us = self._escalation_us()
@@ -38,14 +44,32 @@ class Turns:
         escalate_us = levels[approval.level - 1].escalate_us
         return approval.level_us + escalate_us if escalate_us is not None else None
 
+    def _asks_now(self) -> bool:
+        """Return whether it is time for another round: somebody is asked, or reminded."""
+        if self._level_is_due() or any(due_us <= self._now_us for _, due_us in self._reminders()):
+            return True
+        return any(
+            self._put_off(one) and one.due_us <= self._now_us for one in self._approval.asked
+        )
+
+    def _put_off(self, asking: Asking) -> bool:
+        """Return whether a reviewer is asked, or reminded, when their quiet hours are over."""
+        asks = asking.ask in (Ask.REQUEST, Ask.REMINDER) and not asking.message_ids
+        return asks and asking.due_us > asking.time_us
+
     def _reminders(self) -> Iterator[tuple[Asking, int]]:
-        """Yield who is to be reminded next, each with when."""
-        given = self._kind.reminders_us
-        sent = [asking.profile_id for asking in self._approval.asked if asking.ask is Ask.REMINDER]
-        for asking in self._requests():
-            count = sent.count(asking.profile_id)
-            if count < len(given) and self._reached(asking):
-                yield asking, asking.time_us + given[count]
+        """Yield who is to be reminded next, each with when; of several that are late the last one
+        counts."""
+        for asking in self._requests() if self._kind.reminders_us else ():
+            before = [one for one in self._of(asking.profile_id) if one.ask is Ask.REMINDER]
+            reach_us = self._reach_us(asking)
+            if reach_us is None or any(one.due_us for one in before):
+                continue
+            last_us = max([reach_us, *(one.time_us for one in before)])
+            for span_us in self._kind.reminders_us:
+                if reach_us + span_us > last_us:
+                    yield asking, reach_us + span_us
+                    break
 
     def _requests(self) -> Iterator[Asking]:
         return (asking for asking in self._approval.asked if asking.ask is Ask.REQUEST)
@@ -56,18 +80,37 @@ class Turns:
         return all(self._unreachable(asking) for asking in asked)
 
     def _unreachable(self, asking: Asking) -> bool:
+        """Return whether nothing of what a reviewer got, or will get, can reach them."""
         if self._gone(asking.profile_id):
             return True
-        return not asking.due_us and all(m.state in UNREACHABLE for m in self._made(asking))
+        theirs = list(self._of(asking.profile_id))
+        if any(one.due_us for one in theirs):
+            return False
+        return all(m.state in UNREACHABLE for one in theirs for m in self._made(one))
 
     def _reached(self, asking: Asking) -> bool:
-        made = self._made(asking)
-        return any(m.state is MessageState.ACCEPTED for m in made) and not self._gone(
-            asking.profile_id
-        )
+        """Return whether anything of it has reached a reviewer."""
+        theirs = self._of(asking.profile_id)
+        return any(self._reach_us(one) is not None for one in theirs)
+
+    def _reach_us(self, asking: Asking) -> int | None:
+        """Return when the first message of it that counts was taken; None: there is none."""
+        taken = [m for m in self._made(asking) if m.state is MessageState.ACCEPTED]
+        if not taken or self._gone(asking.profile_id):
+            return None
+        return min(m.facts.get("sent", asking.time_us) for m in taken)
+
+    def _of(self, profile_id: str) -> Iterator[Asking]:
+        return (asking for asking in self._approval.asked if asking.profile_id == profile_id)
 
     def _gone(self, profile_id: str) -> bool:
         return self._journey.draft.profile(profile_id).erased
+
+    def _index(self, message: Message) -> int | None:
+        for index, asking in enumerate(self._approval.asked):
+            if message.message_id in asking.message_ids:
+                return index
+        return None
 
     def _made(self, asking: Asking) -> list[Message]:
         return self._journey.draft.messages(asking.message_ids)

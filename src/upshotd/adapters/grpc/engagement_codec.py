@@ -136,7 +136,9 @@ def _said(message: pb.Engagement, name: str) -> str:
 
 
 def _check_said(message: pb.Engagement, fault: Fault) -> None:
-    """Look at the texts of what comes about an approval."""
+    """Look at what comes about an approval: its texts, and that it is of nobody's software."""
+    if message.machine and message.kind in _SAID:
+        fault("INVALID_KIND", "machine", "software that prefetches neither decides nor asks")
     for name in _SAID.get(message.kind, ()):
         value, text = message.data.fields.get(name), _said(message, name)
         if value is not None and value.WhichOneof("kind") != "string_value":

@@ -74,20 +74,21 @@ class Generate:
     on_failure: tuple[Step, ...] = ()
 
 
-def enter(step: Step, kind: FetchStep | Generate, journey: Journey, about: str = "") -> Move:
+def enter(step: Step, kind: FetchStep | Generate, journey: Journey, before: int = 0) -> Move:
     """Begin the next attempt; the first one, or one after another that came to nothing.
 
-    *about* tells what is asked apart from what the step asked before.
+    *before* is how many attempts the step had begun when it came to ask this: it asks anew.
     """
     attempt = attempts(journey, step.step_id) + 1
-    if attempt > kind.attempts:
-        detail = f"no answer to attempt {attempt - 1}"
+    if attempt - before > kind.attempts:
+        detail = f"no answer to attempt {attempt - before - 1}"
         return _failed(step, kind, journey, Unfetched("NO_ANSWER", detail))
     try:
         request = _request(kind, journey)
     except TemplateError as error:
         return _failed(step, kind, journey, Unfetched("TEMPLATE_ERROR", str(error)))
     journey.leave(step.step_id, attempt=attempt)
+    about = f"/{before}" if before else ""
     journey.draft.changes.fetches.append(
         Fetch(journey.run.run_id, step.step_id, attempt, request, kind.timeout_us, about)
     )
@@ -96,7 +97,12 @@ def enter(step: Step, kind: FetchStep | Generate, journey: Journey, about: str =
 
 
 def settled(
-    step: Step, kind: FetchStep | Generate, journey: Journey, attempt: int, result: FetchResult
+    step: Step,
+    kind: FetchStep | Generate,
+    journey: Journey,
+    attempt: int,
+    result: FetchResult,
+    before: int = 0,
 ) -> Move | None:
     """Go on with the answer to an attempt, or make another one later; None for a stale one."""
     if attempt != attempts(journey, step.step_id):
@@ -107,13 +113,13 @@ def settled(
         return NEXT
     if isinstance(result, Found):
         return None
-    if not result.again or attempt >= kind.attempts:
+    if not result.again or attempt - before >= kind.attempts:
         return _failed(step, kind, journey, result)
     journey.note("retrying", f"{result.reason}: {result.detail}")
     draft = journey.draft
     wait_us, fraction = result.retry_after_us, draft.ids.fraction()
     policy = draft.definitions.policy
-    return Hold(next_attempt_us(journey.now_us, attempt, wait_us, policy, fraction))
+    return Hold(next_attempt_us(journey.now_us, attempt - before, wait_us, policy, fraction))
 
 
 def parts(source: str) -> Parts:

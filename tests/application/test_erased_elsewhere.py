@@ -10,12 +10,12 @@ from tests.flows import delay, track
 from tests.world import DAY, HOUR, World, world
 from upshotd.application.erasing import Erasing
 from upshotd.application.ports import MessageFilter, RunFilter
+from upshotd.domain.approval import Approval
 from upshotd.domain.engine import decide
 from upshotd.domain.message import Channel, Email
-from upshotd.domain.run import RunState
+from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, IdKind, Wanted
 from upshotd.domain.steps.approve import Approve, ReviewerLevel
-from upshotd.domain.steps.fetch import FetchStep
 from upshotd.domain.steps.send import Send
 from upshotd.domain.stimulus import EraseRequested, EraseResult, IngestState
 from upshotd.domain.values import replace
@@ -71,10 +71,10 @@ async def test_a_run_that_began_meanwhile_ends_with_its_person() -> None:
 
 
 PAY = Approve(
-    (ReviewerLevel(user_ids=("ana",)), ReviewerLevel(user_ids=("cem",))),
+    (ReviewerLevel(user_ids=("ana",), escalate_us=DAY), ReviewerLevel(user_ids=("cem",))),
     Send(Channel.EMAIL, (Email("Pay?", text="Pay?"),)),
     "Pay?",
-    DAY,
+    2 * DAY,
 )
 
 
@@ -96,27 +96,25 @@ async def test_a_request_that_was_decided_before_is_not_made(traits: dict[str, s
         assert request.recipient == "cem@example.com"
 
 
-async def test_what_was_decided_while_a_reviewer_was_erased_is_decided_again() -> None:
-    """The round that a reminder begins asks for its context, whose answer comes too early."""
-    reminded = replace(PAY, context=FetchStep("https://a.example/balance"), reminders_us=(HOUR,))
-    store = Elsewhere(lambda changes: bool(changes.runs))
+async def test_a_search_for_others_that_was_decided_before_is_decided_again() -> None:
+    """Nobody is found, and it would wait for one who is no more."""
+    alone = replace(PAY.levels[0], escalate_us=HOUR)
+    nobody = replace(PAY, levels=(alone, ReviewerLevel(group_id="none")))
+    store = Elsewhere(lambda changes: any(map(_has_asked_all, changes.runs.values())))
     await store.open()
     async with world(store) as w:
-        await w.define(track("Go", Step("ok", reminded)))
-        for name in ("ana", "cem"):
-            await w.identify(name, email=f"{name}@example.com")
-        await w.track("pia", "Go")
-        await w.settle()
-        w.fetcher.open.clear()
-        moving = asyncio.create_task(w.advance(HOUR))
-        while len(w.fetcher.asked) < 2:
-            await asyncio.sleep(0)
+        await w.define(track("Go", Step("ok", nobody)))
+        await w.identify("ana", email="ana@example.com")
         store.world = w
-        w.fetcher.open.set()
-        await moving
+        await w.track("pia", "Go")
+        await w.advance(HOUR)
         assert store.world is None
-        sent = [one.recipient for one in w.email.ledger]
-        assert sent == ["ana@example.com", "cem@example.com"], "and no reminder"
+        (run,) = await store.runs("default", RunFilter(), "", 9)
+        assert (run.state, run.steps["ok"]["reason"]) == (RunState.COMPLETED, "UNREACHABLE")
+
+
+def _has_asked_all(run: Run) -> bool:
+    return Approval.of(run.steps.get("ok", {})).level == 2
 
 
 async def test_the_rest_waits_until_others_have_ended_what_they_began() -> None:

@@ -96,6 +96,17 @@ async def test_where_the_only_one_who_was_asked_is_erased_the_boss_is_asked_at_o
     assert "Paid" in await happened(scenario)
 
 
+async def test_the_boss_is_asked_while_the_clock_stands_still(scenario: World) -> None:
+    """The loop sleeps until the next thing that is due, and nobody else wakes it."""
+    await proposed(scenario, ALONE)
+    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    await erasing.erase("default", (IdKind.USER, "ann"))
+    async with asyncio.timeout(5):
+        while len(scenario.email.ledger) < 2:
+            await asyncio.sleep(0)
+    assert subjects(scenario)[1:] == ["REQUEST cem: Pay 900?"]
+
+
 async def test_where_the_last_who_could_decide_is_erased_the_default_counts_at_once(
     scenario: World, forget: Forget
 ) -> None:

@@ -48,7 +48,7 @@ def erase(draft: Draft, profile: Profile) -> None:
             row_version=profile.row_version,
         )
     )
-    draft.changes.erasures[who] = Erasure(
+    gone = Erasure(
         who,
         (who, *profile.former_ids),
         profile.user_id,
@@ -56,6 +56,18 @@ def erase(draft: Draft, profile: Profile) -> None:
         tuple(addresses.keys(profile.contact)),
         draft.now_us,
     )
+    draft.changes.erasures[who] = gone
+    _wake(draft, gone)
+
+
+def _wake(draft: Draft, gone: Erasure) -> None:
+    """Wake the runs that wait for the person, as far as they are loaded: the store wakes those that
+    it has by then, and finds none that has asked in this batch."""
+    known = {**draft.state.runs, **draft.changes.runs}
+    for run in known.values():
+        awake = woken(run, gone)
+        if awake is not None:
+            draft.put_run(awake)
 
 
 def refusal(draft: Draft, event: Event) -> tuple[str, tuple[Violation, ...]]:

@@ -58,7 +58,8 @@ class PlainLinks:
         return email
 
     def named(self, workspace_id: str, message_id: str) -> dict[str, object]:
-        return {name: f"https://{name}/{message_id}" for name in ("unsubscribe", "preferences")}
+        words = ("unsubscribe", "preferences", "approve", "deny", "ask", "review")
+        return {word: f"https://{word}/{message_id}" for word in words}
 
 
 class CountingIds:

@@ -33,6 +33,7 @@ from upshotd.domain.breaker import Rules
 from upshotd.domain.definitions import Carrier, Definitions, Policy
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.fetching import Fetch, Fetched, FetchResult
+from upshotd.domain.language import Links
 from upshotd.domain.message import Accepted, Channel, Delivery, SendResult
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import Engagement, EngagementKind
@@ -130,6 +131,7 @@ class World:
         clock: LabManualClock | None = None,
         policy: Policy | None = None,
         carriers: Mapping[Channel, tuple[Carrier, ...]] = CARRIERS,
+        links: Links | None = None,
     ) -> None:
         self.store = store
         self.clock = clock or LabManualClock(START, patient=False)
@@ -145,7 +147,7 @@ class World:
         blank = Definitions(
             conditions=self.conditions,
             templates=self.templates,
-            links=PlainLinks(),
+            links=links or PlainLinks(),
             contact=ContactRules(email, phone),
             decode_event=self.codec.decode_event,
             letters=MailLetters(),
@@ -236,6 +238,8 @@ class World:
             pb.group.traits.update(dict(event.traits))
         elif event.type is EventType.PAGE:
             pb.page.name = event.name
+        elif event.type is EventType.DELETE:
+            pb.delete.SetInParent()
         elif event.type is EventType.ALIAS:
             pb.alias.previous_id = event.previous_id
         return event_codec.event(pb, self.clock.now_us())

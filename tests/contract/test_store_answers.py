@@ -97,6 +97,7 @@ async def test_messages_of_before_are_found_after_the_upgrade(durable: Durable) 
     back = (
         "DROP INDEX ix_messages_recipient; ALTER TABLE messages DROP COLUMN recipient; "
         "DROP TABLE tallies; DROP TABLE audience_members; DROP TABLE group_members; "
+        "DROP TABLE asks; "
         "UPDATE alembic_version SET version_num = '0003'"
     )
     if durable.kind == "postgresql":

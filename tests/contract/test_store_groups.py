@@ -116,7 +116,9 @@ async def test_members_of_before_are_found_after_the_upgrade(durable: Durable) -
     alone = a_profile(user_id="alone", group_ids=("all",))
     await store.commit([changes(*people), changes(alone, workspace_id="elsewhere")])
     await store.close()
-    back = "DROP TABLE group_members; UPDATE alembic_version SET version_num = '0006'"
+    back = (
+        "DROP TABLE group_members; DROP TABLE asks; UPDATE alembic_version SET version_num = '0006'"
+    )
     if durable.kind == "postgresql":
         await postgres.execute(back, urlsplit(durable.where).path[1:])
     else:

@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import postgres
-from tests.builders import NOON, a_message, a_run, an_outcome, changes
+from tests.builders import NOON, a_message, a_profile, a_run, an_outcome, changes
 from tests.stores import encode
-from upshotd.adapters.storage import leases
+from upshotd.adapters.storage import leases, writing
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.application.ports import Subscription
 from upshotd.domain.audience import Membership
 from upshotd.domain.errors import LeaseLost
-from upshotd.domain.message import MessageState
+from upshotd.domain.message import Ask, MessageState
+from upshotd.domain.profile import Erasure, Profile
 from upshotd.domain.state import Wanted
 from upshotd.domain.values import replace
 
@@ -155,6 +156,32 @@ async def _locked(store: SqlStore) -> bool:
         "WHERE relname = 'replicas' AND mode = 'RowShareLock'"
     )
     return bool(await store._database.read(lambda c: c.exec_driver_sql(sql).scalar()))
+
+
+async def test_who_is_being_asked_is_erased_after_it_with_what_they_were_asked_by(
+    replicas: Replicas,
+) -> None:
+    asking, erasing = await replicas.another("asking"), await replicas.another("erasing")
+    await asking.commit([changes(a_profile(user_id="ann"))])
+    order: list[str] = []
+    request = a_message(message_id="m", profile_id="profile-ann", ask=Ask.REQUEST)
+    batch = [changes(request, consents={"profile-ann": 1})]
+
+    def slow_commit(connection: leases.Connection) -> None:
+        writing.commit(connection, batch, encode, 1, "asking")
+        order.append("asked")
+        connection.exec_driver_sql("SELECT pg_sleep(0.3)")
+
+    committing = asyncio.create_task(asking._database.write(slow_commit))
+    while not order:
+        await asyncio.sleep(0.01)
+    gone = Erasure("profile-ann", ("profile-ann",), "ann", (), (), NOON)
+    tombstone = Profile("profile-ann", user_id="ann", erase_us=NOON, row_version=1)
+    await erasing.commit([changes(tombstone, erasures={"profile-ann": gone})])
+    await committing
+    left = await erasing.message("default", "m")
+    assert left is not None
+    assert (left.recipient, left.reason) == ("", "ERASED")
 
 
 async def test_whoever_leaves_is_not_waited_for(replicas: Replicas) -> None:

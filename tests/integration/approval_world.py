@@ -1,8 +1,12 @@
-"""The edge and the server in front of an approval; `Decisions` is its engine, in a few lines."""
+"""The edge, the server and the engine around an approval: Pia wants to pay, Ann and Ben are asked.
+
+All of it is the real thing but for the clock, which stands an hour after they were asked, and the
+provider, which keeps what it was given.
+"""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -10,123 +14,45 @@ import aiohttp
 import grpc
 from yarl import URL
 
-from tests import approvals
-from tests.approvals import RUN, STEP, WORKSPACE
+from tests import world
+from tests.approvals import ASKED, PAY, STEP, WORKSPACE
 from tests.builders import HOUR, NOON, changes
-from upshot.v1 import admin_pb2_grpc, engagement_pb2, service_pb2, service_pb2_grpc
+from tests.flows import sms, track
+from tests.sim import email, phone
+from tests.world import LabManualClock
+from upshot.v1 import admin_pb2_grpc, outcome_pb2, service_pb2_grpc
 from upshotd.adapters.clock import SystemClock, UuidIds
 from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.server import GrpcServer, Services
-from upshotd.adapters.grpc.structs import plain
 from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
 from upshotd.adapters.http.edge import Edge
 from upshotd.adapters.links import LinkSigner
-from upshotd.adapters.memory import MemoryStore
 from upshotd.application.approvals import Approvals
 from upshotd.application.credentials import KeyCredentials
 from upshotd.application.keys import Keys, Scope
-from upshotd.domain.approval import Approval, Question
-from upshotd.domain.errors import Unavailable
-from upshotd.domain.message import Message
-from upshotd.domain.steps.approve import ApprovalDecision
+from upshotd.application.ports import RunFilter
+from upshotd.domain.approval import Approval
+from upshotd.domain.message import Sms
+from upshotd.domain.profile import ContactRules
+from upshotd.domain.run import Run
 from upshotd.domain.values import replace
 
 PUBLIC = "http://links.example"
 NOW_US = NOON + HOUR
 _LONG_US = 20_000_000
-_WAYS = {
-    engagement_pb2.ENGAGEMENT_KIND_APPROVED: ApprovalDecision.APPROVED,
-    engagement_pb2.ENGAGEMENT_KIND_DENIED: ApprovalDecision.DENIED,
-}
-
-
-@dataclass
-class Decisions:
-    """Stands where UpshotService does: the first decision counts, questions are kept."""
-
-    store: MemoryStore
-    #: What was taken.
-    recorded: list[engagement_pb2.Engagement] = field(default_factory=list)
-    #: In place of an answer.
-    broken: bool = False
-
-    async def RecordEngagement(
-        self, workspace_id: str, request: service_pb2.RecordEngagementRequest
-    ) -> service_pb2.RecordEngagementResponse:
-        if self.broken:
-            raise Unavailable("no database")
-        results = [await self._take(workspace_id, fact) for fact in request.engagements]
-        return service_pb2.RecordEngagementResponse(results=results)
-
-    async def _take(
-        self, workspace_id: str, fact: engagement_pb2.Engagement
-    ) -> service_pb2.EngagementResult:
-        if fact.engagement_id in {one.engagement_id for one in self.recorded}:
-            return service_pb2.EngagementResult(state=service_pb2.ENGAGEMENT_STATE_DUPLICATE)
-        message = await self.store.message(workspace_id, fact.message_id)
-        if message is None or message.ask is None:
-            return _rejected("NO_APPROVAL" if message is not None else "UNKNOWN_MESSAGE")
-        made = await approvals.kept(self.store)
-        if fact.kind == engagement_pb2.ENGAGEMENT_KIND_ANSWERED:
-            return await self._answer(made, fact)
-        if not made.open:
-            return _rejected("APPROVAL_ENDED" if made.timed_out else "ALREADY_DECIDED")
-        if len(made.questions) > 1:
-            return _rejected("TOO_MANY_QUESTIONS")
-        await self.put(_told(made, message, fact))
-        self.recorded.append(fact)
-        return service_pb2.EngagementResult(state=service_pb2.ENGAGEMENT_STATE_RECORDED)
-
-    async def _answer(
-        self, made: Approval, fact: engagement_pb2.Engagement
-    ) -> service_pb2.EngagementResult:
-        data = plain(fact.data)
-        waiting = [one for one in made.questions if one.message_id == fact.message_id]
-        waiting = [one for one in waiting if not one.answer_us]
-        named = str(data.get("question_id", "")) or (waiting or [made.questions[0]])[0].question_id
-        if named not in {one.question_id for one in waiting}:
-            return _rejected("NO_QUESTION")
-        answers = {named: {"answer": str(data["body"]), "answer_us": NOW_US}}
-        told = [one._replace(**answers.get(one.question_id, {})) for one in made.questions]
-        await self.put(made._replace(questions=tuple(told)))
-        self.recorded.append(fact)
-        return service_pb2.EngagementResult(state=service_pb2.ENGAGEMENT_STATE_RECORDED)
-
-    async def put(self, made: Approval, **fields: Any) -> None:
-        """Let the run stand as the engine would leave it."""
-        run = await self.store.run(WORKSPACE, RUN)
-        assert run is not None
-        run = replace(run, steps={STEP: made.left()}, **fields)
-        await self.store.commit([changes(run)])
-
-    # What the real one has, and nobody calls here.
-    Ingest = DefineWorkflow = StreamOutcomes = RecordEngagement
-
-
-def _told(made: Approval, message: Message, fact: engagement_pb2.Engagement) -> Approval:
-    who = message.profile_id.removeprefix("profile-")
-    data = plain(fact.data)
-    decision = _WAYS.get(fact.kind)
-    if decision is not None:
-        said = str(data.get("comment", ""))
-        return made._replace(decision=decision, decided_by=who, comment=said, end_us=NOW_US)
-    number = f"q-{len(made.questions) + 1}"
-    question = Question(number, message.message_id, who, str(data["body"]), NOW_US)
-    return made._replace(questions=(*made.questions, question))
-
-
-def _rejected(reason: str) -> service_pb2.EngagementResult:
-    state = service_pb2.ENGAGEMENT_STATE_REJECTED
-    return service_pb2.EngagementResult(state=state, reason=reason)
+_ABOUT = (
+    outcome_pb2.OUTCOME_KIND_APPROVAL_DECIDED,
+    outcome_pb2.OUTCOME_KIND_APPROVAL_ASKED,
+    outcome_pb2.OUTCOME_KIND_APPROVAL_ANSWERED,
+)
 
 
 @dataclass
 class World:
-    store: MemoryStore
-    decisions: Decisions
+    engine: world.World
     links: LinkSigner
     edge: Edge
     http: aiohttp.ClientSession
@@ -136,10 +62,14 @@ class World:
     key: str
     #: Where the gRPC server listens.
     address: str
+    #: The message that each of them got first: Ann and Ben are asked, Pia is told something.
+    sent: dict[str, str]
+    #: Pia's run, which waits.
+    run_id: str
 
-    def path(self, kind: str, message_id: str = "m-ann", workspace_id: str = WORKSPACE) -> str:
-        """Return where a link leads, of any kind."""
-        signer = self.links
+    def path(self, kind: str, whose: str = "ann", workspace_id: str = WORKSPACE) -> str:
+        """Return where a link leads, of any kind, of somebody's message or of one by its id."""
+        signer, message_id = self.links, self.sent.get(whose, whose)
         named = signer.named(workspace_id, message_id)
         urls = {
             "o": lambda: signer.open_url(workspace_id, message_id).removesuffix(".gif"),
@@ -150,8 +80,16 @@ class World:
         url = urls[kind]() if kind in urls else str(named[words.get(kind, "review")])
         return url.removeprefix(PUBLIC)
 
-    def token(self, kind: str, message_id: str = "m-ann", workspace_id: str = WORKSPACE) -> str:
-        return self.path(kind, message_id, workspace_id).rpartition("/")[2]
+    def token(self, kind: str, whose: str = "ann", workspace_id: str = WORKSPACE) -> str:
+        return self.path(kind, whose, workspace_id).rpartition("/")[2]
+
+    def received(self, whose: str) -> str:
+        """Return where the link leads that really stands in what somebody got."""
+        (content,) = (
+            one.content for one in self.engine.sms.ledger if one.message_id == self.sent[whose]
+        )
+        assert isinstance(content, Sms)
+        return content.body.removeprefix(PUBLIC)
 
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -173,56 +111,83 @@ class World:
         status, text, _ = await self.send("POST", path, urlencode(fields).encode(), headers)
         return status, text
 
+    async def run(self) -> Run:
+        """Return the run as it is by now."""
+        found = await self.engine.store.run(WORKSPACE, self.run_id)
+        assert found is not None
+        return found
+
     async def approval(self) -> Approval:
         """Return what has come of it so far."""
-        return await approvals.kept(self.store)
+        return Approval.of((await self.run()).steps[STEP])
+
+    async def told(self) -> list[outcome_pb2.Outcome]:
+        """Return what the log has of decisions, questions and answers."""
+        return [one for one in await self.engine.outcomes() if one.kind in _ABOUT]
+
+    async def put(self, made: Approval, **fields: Any) -> None:
+        """Let the run stand as if this had come of it."""
+        run = replace(await self.run(), steps={STEP: made.left()}, **fields)
+        await self.engine.store.commit([changes(run)])
 
 
 @asynccontextmanager
 async def approval_world() -> AsyncIterator[World]:
-    store = MemoryStore(encode_outcome=lambda *_: b"")
-    await approvals.keep(store)
-    links, decisions = LinkSigner(b"k" * 32, PUBLIC), Decisions(store)
-    keys = Keys(store, SystemClock())
-    _, key = await keys.create(WORKSPACE, {Scope.ADMIN}, "")
-    credentials = KeyCredentials(keys, links.read_any, required=True)
-    clock = SystemClock()
-    boundary = Boundary(
-        credentials, clock, UuidIds(), unary_limit_us=_LONG_US, write_limit_us=_LONG_US
-    )
-    server = GrpcServer("127.0.0.1", 0, _services(store, decisions), boundary, lambda: None)
-    await server.start()
-    try:
-        async with (
-            grpc.aio.insecure_channel(address := f"127.0.0.1:{server.port}") as channel,
-            aiohttp.ClientSession() as http,
-        ):
-            upshot = service_pb2_grpc.UpshotServiceStub(channel)
-            admin = admin_pb2_grpc.AdminServiceStub(channel)
-            edge = Edge(
-                listen_host="127.0.0.1",
-                listen_port=0,
-                stub=upshot,
-                admin=admin,
-                links=links,
-                now_us=lambda: NOW_US,
-            )
-            await edge.start()
-            try:
-                yield World(store, decisions, links, edge, http, upshot, admin, key, address)
-            finally:
-                await edge.stop()
-    finally:
-        await server.stop(0)
+    links, clock = LinkSigner(b"k" * 32, PUBLIC), LabManualClock(NOON, patient=False)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(world.world(clock=clock, links=links))
+        sent, run_id = await _asked(engine)
+        keys = Keys(engine.store, SystemClock())
+        _, key = await keys.create(WORKSPACE, {Scope.ADMIN}, "")
+        server = await _serving(engine, KeyCredentials(keys, links.read_any, required=True))
+        stack.push_async_callback(server.stop, 0)
+        address = f"127.0.0.1:{server.port}"
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+        upshot = service_pb2_grpc.UpshotServiceStub(channel)
+        admin = admin_pb2_grpc.AdminServiceStub(channel)
+        edge = Edge(
+            listen_host="127.0.0.1",
+            listen_port=0,
+            stub=upshot,
+            admin=admin,
+            links=links,
+            now_us=clock.now_us,
+        )
+        await edge.start()
+        stack.push_async_callback(edge.stop)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield World(engine, links, edge, http, upshot, admin, key, address, sent, run_id)
 
 
-def _services(store: MemoryStore, decisions: Decisions) -> Services:
+async def _asked(engine: world.World) -> tuple[dict[str, str], str]:
+    """Let Pia want to pay an hour ago; return what each got, and Pia's run."""
+    await engine.define(PAY, track("Told", sms(), workflow_id="told"))
+    for number, name in enumerate(("pia", *ASKED)):
+        await engine.identify(name, phone=f"+1555000{number}")
+    await engine.track("pia", "Told")
+    await engine.track("pia", PAY.trigger.event)
+    await engine.settle()
+    engine.clock.advance(HOUR)
+    (run,) = await engine.store.runs(WORKSPACE, RunFilter(workflow_id=PAY.workflow_id), "", 9)
+    names = {f"+1555000{number}": name for number, name in enumerate(("pia", *ASKED))}
+    return {names[one.recipient]: one.message_id for one in engine.sms.ledger}, run.run_id
+
+
+async def _serving(engine: world.World, credentials: KeyCredentials) -> GrpcServer:
+    """Serve what pages and `upshot approval` call."""
     nobody = cast(Any, None)
-    looking = Approvals(store, approvals.book(store))
-    return Services(
-        upshot=cast(UpshotService, decisions),
+    services = Services(
+        upshot=UpshotService(
+            engine.loop, nobody, nobody, engine.clock, ContactRules(email, phone), nobody
+        ),
         subscriptions=SubscriptionService(nobody),
-        admin=AdminService(*[nobody] * 10, looking),
+        admin=AdminService(*[nobody] * 10, Approvals(engine.store, engine.book)),
         keys=KeyService(nobody),
         lab=None,
     )
+    boundary = Boundary(
+        credentials, SystemClock(), UuidIds(), unary_limit_us=_LONG_US, write_limit_us=_LONG_US
+    )
+    server = GrpcServer("127.0.0.1", 0, services, boundary, lambda: None)
+    await server.start()
+    return server

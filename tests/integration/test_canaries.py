@@ -66,6 +66,7 @@ COLUMNS = {
         "workspace_id message_id run_id profile_id workflow_id provider provider_message_id due_us"
         " row_version claim_owner",
     ),
+    "asks": ("", "workspace_id profile_id message_id run_id"),
     "engagements": ("", "workspace_id engagement_id message_id record_us"),
     "pending_engagements": (
         "body",

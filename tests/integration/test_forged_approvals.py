@@ -5,24 +5,27 @@ import random
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote, urlencode
 
 import grpc
 
-from tests.approvals import approval
 from tests.integration.approval_world import PUBLIC, World, approval_world
 from tests.wire import fact
-from upshot.v1 import admin_pb2, service_pb2
+from upshot.v1 import admin_pb2, outcome_pb2, service_pb2
 from upshotd.adapters.links import LinkSigner
 
 #: Attacks of one run; each of them comes from the seed.
 ATTACKS, CALLS, SEED, AT_ONCE = 10_000, 2_000, 20_261_128, 32
+DECIDED = outcome_pb2.OUTCOME_KIND_APPROVAL_DECIDED
 FORM = "application/x-www-form-urlencoded"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SAYS = {"a": ("approve",), "d": ("deny",), "q": ("ask",), "r": ("approve", "deny", "ask")}
 KINDS = tuple(SAYS)
 EVERY_KIND = (*KINDS, *"ocupk")
+WORDS = ("APPROVED", "DENIED", "ASKED", "ANSWERED")
+WORDS_OF = {"a": WORDS[:1], "d": WORDS[1:2], "q": WORDS[2:3], "r": WORDS[:3]}
 
 
 class Attack(NamedTuple):
@@ -48,6 +51,15 @@ class Forger:
     def __init__(self, seed: int, world: World) -> None:
         self._random = random.Random(seed)
         self._world = world
+        ann, ben = (world.sent[name].encode() for name in ("ann", "ben"))
+        #: What Ann's token would say to be of another message, or of the same in other words.
+        self._targets = (
+            b"default\n" + ben + b"\n",
+            b"default\n" + ann + b"\n\n",
+            b"acme\n" + ann + b"\n",
+            b"default\n" + ann,
+            b"",
+        )
         self._other = LinkSigner(b"another key of sixteen bytes", PUBLIC)
         self._ways: Sequence[Make] = (
             self._altered_token,
@@ -64,7 +76,7 @@ class Forger:
     def token(self) -> str:
         """Return a token that nobody signed."""
         kind = self._random.choice(EVERY_KIND)
-        real = self._world.token(kind, self._random.choice(("m-ann", "m-ben", "m-pia")))
+        real = self._world.token(kind, self._random.choice(("ann", "ben", "pia")))
         while (forged := self._altered(real)) == real:
             pass
         return forged
@@ -84,7 +96,7 @@ class Forger:
         """One that was signed: of a message that asks nothing, of none, of another workspace."""
         kind = self._random.choice(KINDS)
         message_id, workspace_id = self._random.choice(
-            (("m-pia", "default"), ("m-none", "default"), ("m-ann", "acme"), ("m-ann", ""))
+            (("pia", "default"), ("m-none", "default"), ("ann", "acme"), ("ann", ""))
         )
         return self._any("message", kind, self._world.token(kind, message_id, workspace_id))
 
@@ -156,9 +168,9 @@ class Forger:
             lambda: f"{text}.{_text(self._flipped_bit(urlsafe_b64decode(mac + '==')))}",
             lambda: real[: self._random.randrange(1, len(real))],
             lambda: real + self._random.choice(("A", "=", ".", "%0A", "%00", ".gif", "%20", "/")),
-            lambda: f"{_text(self._random.choice(_TARGETS))}.{mac}",
+            lambda: f"{_text(self._random.choice(self._targets))}.{mac}",
             lambda: f"{text}.{self._mac_of(self._world.token(kind, 'm-none'))}",
-            lambda: f"{text}.{self._mac_of(self._world.token(kind, 'm-ann', 'acme'))}",
+            lambda: f"{text}.{self._mac_of(self._world.token(kind, 'ann', 'acme'))}",
             lambda: self._by_another_key(),
             lambda: f"{text}.{mac}.{mac}",
             lambda: f"{text}.",
@@ -177,7 +189,7 @@ class Forger:
 
     def _by_another_key(self) -> str:
         word = self._random.choice(("approve", "deny", "ask", "review"))
-        return str(self._other.named("default", "m-ann")[word]).rpartition("/")[2]
+        return str(self._other.named("default", self._world.sent["ann"])[word]).rpartition("/")[2]
 
     def _flipped_character(self, token: str) -> str:
         at = self._random.randrange(len(token))
@@ -191,15 +203,13 @@ class Forger:
         return token.partition(".")[2]
 
 
-_TARGETS = (b"default\nm-ben\n", b"default\nm-ann\n\n", b"acme\nm-ann\n", b"default\nm-ann", b"")
-
-
 def _text(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 async def test_ten_thousand_forged_links_decide_nothing():
     async with approval_world() as world:
+        before = await world.run()
         forger = Forger(SEED, world)
         attacks = [forger.attack() for _ in range(ATTACKS)]
         # Nothing is refused for another reason than what is wrong with it: looking works.
@@ -215,20 +225,41 @@ async def test_ten_thousand_forged_links_decide_nothing():
         # Of each kind there were many, and of each refusal: they came as far as they can.
         assert min(Counter(attack.name for attack in attacks).values()) > ATTACKS // 10
         assert all(Counter(statuses)[status] > 200 for status in (200, 400, 404, 405))
-        assert world.decisions.recorded == []
-        assert await world.approval() == approval()
-        # And the genuine one still does what it says.
-        status, _ = await world.post(world.path("a"), do="approve")
-        assert (status, len(world.decisions.recorded)) == (200, 1)
+        # Of the run not a word is other than it was, and the log has no decision and no question.
+        assert await world.run() == before
+        assert await world.told() == []
+        # And the one that really stands in what Ann got still does what it says.
+        status, shown = await world.post(world.received("ann"), do="approve")
+        assert (status, "Approved by ann" in shown) == (200, True)
+        assert [one.kind for one in await world.told()] == [DECIDED]
+        assert (await world.run()).step_id == "later"
 
 
 async def test_a_token_that_was_not_signed_is_no_credential_of_any_call():
     """Whoever goes round the edge meets the same keys."""
     async with approval_world() as world:
-        forger = Forger(SEED, world)
+        before, forger = await world.run(), Forger(SEED, world)
         codes = Counter([await _code(world, number, forger.token()) for number in range(CALLS)])
         assert set(codes) == {grpc.StatusCode.UNAUTHENTICATED}, codes
-        assert world.decisions.recorded == []
+        assert await world.run() == before
+        assert await world.told() == []
+
+
+async def test_a_genuine_link_says_nothing_in_another_way_or_of_another_message():
+    """Also to whoever has several of them, and goes round the edge."""
+    async with approval_world() as world:
+        before, tried = await world.run(), 0
+        for kind, whose, word in product(EVERY_KIND, ("ann", "ben", "pia"), WORDS):
+            if whose == "ann" and word in WORDS_OF.get(kind, ()):
+                continue
+            said = fact(word, world.sent[whose], f"{kind}-{whose}-{word}")
+            request = service_pb2.RecordEngagementRequest(engagements=[said])
+            code = await _ends(world.upshot.RecordEngagement, request, world.token(kind))
+            assert code is grpc.StatusCode.PERMISSION_DENIED, (kind, whose, word)
+            tried += 1
+        assert tried == len(EVERY_KIND) * 3 * len(WORDS) - 6
+        assert await world.run() == before
+        assert await world.told() == []
 
 
 async def _all(world: World, attacks: Sequence[Attack]) -> list[int]:
@@ -246,11 +277,17 @@ async def _all(world: World, attacks: Sequence[Attack]) -> list[int]:
 
 async def _code(world: World, number: int, token: str) -> grpc.StatusCode:
     """Return how a call about Ann's message ends that shows this token."""
-    told = fact(("APPROVED", "DENIED", "ASKED")[number % 3], "m-ann", f"forged-{number}")
+    ann = world.sent["ann"]
+    told = fact(("APPROVED", "DENIED", "ASKED")[number % 3], ann, f"forged-{number}")
     call: Any = world.upshot.RecordEngagement
     request: Any = service_pb2.RecordEngagementRequest(engagements=[told])
     if number % 4 == 0:
-        call, request = world.admin.GetApproval, admin_pb2.GetApprovalRequest(message_id="m-ann")
+        call, request = world.admin.GetApproval, admin_pb2.GetApprovalRequest(message_id=ann)
+    return await _ends(call, request, token)
+
+
+async def _ends(call: Any, request: Any, token: str) -> grpc.StatusCode:
+    """Return how a call ends that shows this token."""
     credential = f"Link {token}".encode("ascii", "replace").decode()
     try:
         await call(request, metadata=[("authorization", credential)])

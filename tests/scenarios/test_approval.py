@@ -5,6 +5,7 @@ import pytest
 from tests.flows import track
 from tests.world import DAY, HOUR, MINUTE, World
 from upshotd.application.erasing import Erasing
+from upshotd.domain.audience import Audience, Engaged
 from upshotd.domain.message import Channel, Email
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.state import IdKind
@@ -145,3 +146,18 @@ async def test_of_a_reviewer_who_is_erased_nothing_is_left_in_the_request(scenar
     assert late.state is EngagementState.REJECTED
     done = await scenario.engage(asked(scenario, "ben"), EngagementKind.APPROVED)
     assert done.state is EngagementState.RECORDED
+
+
+@pytest.mark.parametrize("defined", ["before", "after"])
+async def test_who_opens_a_request_has_not_opened_a_message_of_their_own(
+    scenario: World, defined: str
+) -> None:
+    opened = Audience("opened", Engaged((EngagementKind.OPENED,)))
+    if defined == "before":
+        await scenario.define_audience(opened)
+    await proposed(scenario)
+    done = await scenario.engage(asked(scenario, "ann"), EngagementKind.OPENED)
+    assert done.state is EngagementState.RECORDED
+    if defined == "after":
+        await scenario.define_audience(opened)
+    assert await scenario.members("opened") == set()

@@ -11,7 +11,7 @@ from upshotd.adapters.memory.tables import Tables
 from upshotd.application.schedules import PREFIX, Progress, event_id
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
-from upshotd.domain.message import Message
+from upshotd.domain.message import Ask, Message
 from upshotd.domain.names import instant
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.plan import Plan
@@ -116,7 +116,8 @@ def quiet(messages: Iterable[Message], plans: Plans, policy: Policy) -> Iterator
         purpose = plans(message.workflow_id, message.workflow_version).workflow.purpose
         hours = policy.hours.get(purpose)
         made = instant(message.create_us)
-        if hours is not None and message.attempt and not inside(hours, UTC, made):
+        notice = message.ask is Ask.NOTICE  # goes out at once, by design
+        if hours is not None and message.attempt and not notice and not inside(hours, UTC, made):
             yield f"{message.message_id} was begun at {made.isoformat()}, in quiet hours"
 
 
@@ -166,6 +167,9 @@ def forgotten(tables: Tables, erasures: Iterable[Erasure]) -> Iterator[str]:
             yield f"{who} was erased and has runs"
         if profile is not None and not back and (profile.traits or profile.contact):
             yield f"{who} was erased and is known"
+        for message in tables.messages.values():
+            if message.profile_id == who and not back:
+                yield f"{who} was erased and has the message {message.message_id}"
         for name, row in tables.events.items():
             late = back and row.stored.receive_us > gone.erase_us
             if row.profile_id in gone.profile_ids and row.stored.payload and not late:
@@ -178,23 +182,24 @@ def routes(messages: Iterable[Message], plans: Plans, sent: set[str]) -> Iterato
     for message in messages:
         # One that failed before the run went on is followed by the next channel.
         failed = {"bounced", "undelivered"} & message.facts.keys()
-        if message.message_id in sent and not failed and message.profile_id:
+        to_its_person = message.ask is None and message.profile_id
+        if message.message_id in sent and not failed and to_its_person:
             used[message.run_id, message.step_id].append(message)
     for (run_id, step_id), theirs in used.items():
         plan = plans(theirs[0].workflow_id, theirs[0].workflow_version)
         send = plan.steps[step_id].kind
         assert isinstance(send, Send)
-        most = _at_once(send.routing)
+        most = at_once(send.routing)
         if len(theirs) > most:
             names = sorted(message.channel.name for message in theirs)
             yield f"the step {step_id} of {run_id} was sent on {names}, at most {most} may be"
 
 
-def _at_once(routing: Routing) -> int:
+def at_once(routing: Routing) -> int:
     """Return on how many channels at most one person is reached."""
     if not isinstance(routing, Route):
         return 1
-    counts = [_at_once(option) for option in routing.options]
+    counts = [at_once(option) for option in routing.options]
     return max(counts) if routing.method is Method.SINGLE else sum(counts)
 
 

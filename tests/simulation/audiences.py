@@ -115,7 +115,10 @@ class _History:
             for row in tables.events.values()
             if row.profile_id in ids and (event := _track(row)) is not None
         ]
-        self._messages = [m for m in tables.messages.values() if m.profile_id in ids]
+        # What somebody decides about others says nothing of what they like themselves.
+        self._messages = [
+            m for m in tables.messages.values() if m.profile_id in ids and m.ask is None
+        ]
 
     def meets(self, rule: Rule, at_us: int) -> bool:
         """Return whether a rule is met, counted anew."""

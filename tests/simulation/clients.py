@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation import audiences, flows, policies
 from tests.simulation.node import Server
+from tests.simulation.vocabulary import GROUPS, MIDDLES, NAMES, STARTS, TOPICS, USERS, WORKSPACES
 from upshot.v1 import event_pb2
 from upshotd.adapters.grpc import event_codec
 from upshotd.application.in_flight import InFlightPolicy
@@ -21,9 +22,6 @@ from upshotd.domain.stimulus import IngestResult, PreferenceSet, SuppressionSet
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
-
-USERS = tuple(f"user-{n}" for n in range(8))
-WORKSPACES = ("north", "south")
 
 
 def mailboxes(workspace_id: str, user_id: str) -> tuple[str, str, str]:
@@ -72,16 +70,16 @@ class Client:
             return self._identify(workspace_id, user_id)
         event = event_pb2.Event(event_id=self._id(), user_id=user_id, anonymous_id=anonymous_id)
         if draw < 0.15:
-            event.group.group_id = self._chance.choice(("red", "blue"))
+            event.group.group_id = self._chance.choice(GROUPS)
             event.group.traits.update({"home": workspace_id})
         elif self._sim.faults.strikes("merge", 0.05):
             # Somebody who was known by a device only until now.
             stranger = f"stranger-{self._sent}"
             event.user_id, event.anonymous_id = "", stranger
-            event.track.event = flows.STARTS[0]
+            event.track.event = STARTS[0]
             self._sim.outside(self._name_later(workspace_id, user_id, stranger))
         else:
-            event.track.event = self._chance.choice((*flows.STARTS, *flows.MIDDLES))
+            event.track.event = self._chance.choice((*STARTS, *MIDDLES))
             event.track.properties.update({"n": self._chance.randint(1, 9)})
             if self._chance.random() < 0.1:
                 self._by_app(workspace_id, event)
@@ -225,7 +223,7 @@ class Operator:
             await self._define_templates(workspace_id)
             for name in audiences.NAMES:
                 await self._define_audience(workspace_id, name)
-            for name in flows.NAMES:
+            for name in NAMES:
                 await self._define(workspace_id, name)
 
     async def _define_topic(self, workspace_id: str, topic: Topic) -> None:
@@ -294,7 +292,7 @@ class Operator:
             await asyncio.sleep(self._chance.expovariate(1 / pause_s))
             workspace_id = self._chance.choice(WORKSPACES)
             if self._sim.faults.strikes("redefine", 0.5):
-                await self._define(workspace_id, self._chance.choice(flows.NAMES))
+                await self._define(workspace_id, self._chance.choice(NAMES))
             if self._sim.faults.strikes("regroup", 0.5):
                 await self._define_audience(workspace_id, self._chance.choice(audiences.NAMES))
             if self._sim.faults.strikes("retell", 0.2):
@@ -311,7 +309,7 @@ class Operator:
                 await self._prune()
 
     async def _cancel(self, workspace_id: str) -> None:
-        key = self._chance.choice(flows.STARTS)
+        key = self._chance.choice(STARTS)
         runs = sorted(self._sim.database._tables(workspace_id).runs)
         run_id = self._chance.choice(runs) if runs and self._chance.random() < 0.7 else ""
         try:
@@ -329,7 +327,7 @@ class Operator:
         wanted = self._chance.choice((True, False, None))
         off = self._chance.choice((None, frozenset({Channel.EMAIL}), frozenset[Channel]()))
         who = (IdKind.USER, self._chance.choice(USERS))
-        choice = PreferenceSet(who, self._chance.choice(flows.TOPICS[1:]), wanted, off)
+        choice = PreferenceSet(who, self._chance.choice(TOPICS[1:]), wanted, off)
         try:
             await self._sim.node().call(lambda server: server.loop.ask(workspace_id, [choice]))
         except UpshotError:

@@ -30,6 +30,8 @@ FAULTS = {
     "callback_early": 0.5,
     "callback_late": 0.5,
     "callback_lost": 0.3,
+    # people who decide
+    "same_instant": 0.5,
     # people who text back
     "text": 0.6,
     "text_twice": 0.5,

@@ -3,7 +3,7 @@
 import random
 from datetime import timedelta
 
-from tests.simulation.flows import TOPICS
+from tests.simulation.vocabulary import TOPICS
 from upshotd.domain.caps import Cap
 from upshotd.domain.consent import TopicDefault
 from upshotd.domain.definitions import Policy

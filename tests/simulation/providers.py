@@ -159,6 +159,7 @@ class Providers:
     # what comes back later
 
     def _follow(self, taken: Taken) -> None:
+        self.sim.reviewers.got(taken)
         unit_s = self.sim.unit_us / 1e6
         first = self.chance.random()
         kinds = [

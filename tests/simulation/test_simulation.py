@@ -9,21 +9,23 @@ import pytest
 from tests.simulation import flows
 from tests.simulation.database import SimDatabase
 from tests.simulation.faults import FAULTS, Faults
+from tests.simulation.generators import GENERATORS
 from tests.simulation.node import SimClock
 from tests.simulation.phones import Phone
 from tests.simulation.virtual import Process, Stuck, VirtualLoop
+from tests.simulation.vocabulary import NAMES
 from tests.simulation.world import play
 from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.application.work import Work
-from upshotd.domain import choices, devices, goals, messages, outgoing, sending
+from upshotd.domain import approval, choices, devices, goals, messages, outgoing, sending
+from upshotd.domain.approving import Approving
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import UNREACHABLE
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.steps import digest, throttle
-from upshotd.domain.steps.approve import Approve
 from upshotd.domain.validation import validate
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import StepKind
@@ -33,17 +35,16 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_kind_of_step_has_a_generator_and_comes_up():
-    # No history plays an approval yet: docs/simulation.md says so.
-    assert set(flows.GENERATORS) == set(get_args(StepKind)) - {Approve}
+    assert set(GENERATORS) == set(get_args(StepKind))
     found: set[type] = set()
     for seed in range(50):
-        for name in flows.NAMES:
+        for name in NAMES:
             workflow = flows.workflow(random.Random(seed), name, 60_000_000)
             assert not validate(
                 workflow, CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone
             ).violations
             found |= flows.kinds_in(workflow.steps)
-    assert found == set(flows.GENERATORS)
+    assert found == set(GENERATORS)
 
 
 def test_a_history_is_the_same_every_time():
@@ -80,6 +81,8 @@ INVARIANTS = {
     "an answer that is not remembered": "I19",
     "a goal that stays open": "I21",
     "a member whom the group does not find": "I22",
+    "a second decision counts": "I23",
+    "a decision of which nobody hears": "I23",
 }
 
 
@@ -119,6 +122,10 @@ def test_what_is_broken_on_purpose_is_found(monkeypatch, fault):  # noqa: C901, 
             monkeypatch.setattr(goals, "replace", lambda profile, **_: profile)
         case "a member whom the group does not find":
             monkeypatch.setattr(Draft, "put_group_member", lambda *_, **__: None)
+        case "a second decision counts":
+            monkeypatch.setattr(approval, "refusal", lambda *_: "")
+        case "a decision of which nobody hears":
+            monkeypatch.setattr(Approving, "_give_notice", lambda _: None)
     findings = (finding for seed in range(60) for finding in play(seed).findings)
     assert any(finding.startswith(INVARIANTS[fault]) for finding in findings)
 

@@ -1,4 +1,4 @@
-"""The invariants I1 to I22 of the guarantees, looked at with every step of a simulation.
+"""The invariants I1 to I23 of the guarantees, looked at with every step of a simulation.
 
 Nothing here believes the product: what clients, providers and readers were told is kept apart.
 """
@@ -6,18 +6,20 @@ Nothing here believes the product: what clients, providers and readers were told
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.simulation import accounts, audiences, flows, trials
+from tests.simulation import accounts, audiences, consents, trials
+from tests.simulation.approvals import Approvals
 from tests.simulation.providers import Taken
+from tests.simulation.vocabulary import STARTS
 from tests.validators import Seen
 from upshot.v1 import event_pb2
 from upshotd.adapters.memory.tables import Tables
 from upshotd.domain import addresses
 from upshotd.domain.erasure import ERASED
-from upshotd.domain.message import OPEN, Channel, Delivery, Message, MessageState
+from upshotd.domain.message import OPEN, Delivery, Message, MessageState
 from upshotd.domain.outcome import Engagement
-from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Erasure, Suppression
 from upshotd.domain.run import Run
 from upshotd.domain.state import Changes
@@ -79,6 +81,7 @@ class Watcher:
         #: Workspace -> profile -> how it was erased last.
         self._erased: dict[str, dict[str, Erasure]] = {}
         self._trials = trials.Trials(self.expect)
+        self.approvals = Approvals(self.expect)
 
     def expect(self, holds: bool, text: str) -> None:
         """Record a violation unless *holds*."""
@@ -123,6 +126,8 @@ class Watcher:
             for message in changes.messages.values():
                 self._message(tables, changes, old, message, owner)
             self._sim.devices.committed(changes, old.messages)
+            plans = self._plans(changes.workspace_id)
+            self.approvals.committed(tables, changes, old.runs, old.messages, plans)
             for outcome in changes.outcomes:
                 known = not outcome.run_id or outcome.run_id in tables.runs
                 self.expect(known, f"I9 {outcome.outcome_id} is of a run of another workspace")
@@ -142,6 +147,9 @@ class Watcher:
     def latest_us(self) -> int:
         """The latest time that anybody can take for true: the database may have been set back."""
         return self._sim.now_us() - self._sim.jump_us + self._ahead_us
+
+    def _plans(self, workspace_id: str) -> accounts.Plans:
+        return partial(self._sim.plan, workspace_id)
 
     def _run(self, workspace_id: str, before: Run | None, run: Run) -> None:
         resolved = Counter(e.step_id for e in run.timeline if e.what in _RESOLVED)
@@ -191,25 +199,13 @@ class Watcher:
         self.expect(not early, f"I3 {which}: attempt {message.attempt} before its time")
 
     def _consent(self, run: Run, changes: Changes, old: Before, message: Message) -> None:
-        topic = self._sim.topic(changes.workspace_id, run.workflow_id, run.workflow_version)
-        theirs = old.suppressions[message.profile_id]
-        written = {scope for who, scope in changes.suppressions if who == message.profile_id}
-        for held in theirs.values():
-            other = (held.topic and held.topic != topic) or held.reason == "OPTED_IN"
-            about = not other and held.channel in (Channel.UNSPECIFIED, message.channel)
-            self.expect(
-                not (about and held.holds(self.latest_us) and held.scope not in written),
-                f"{message.message_id} is sent after an opt-out ({held.scope})",
-            )
-        listed = addresses.key(message.channel, message.recipient)
-        for held in old.suppressions[listed].values():
-            # What bounced a moment before is nobody's wish.
-            forbids = held.holds(self.latest_us) and held.reason != "BOUNCED"
-            lifted = (listed, held.scope) in changes.suppressions
-            name = message.message_id
-            self.expect(not forbids or lifted, f"{name} is sent to {listed}, which is on the list")
-        asked = f"opt-in:{topic}" in theirs.keys() | written
-        if topic and self._sim.opted_out(changes.workspace_id, topic):
+        where = changes.workspace_id
+        topic = self._sim.topic(where, run.workflow_id, run.workflow_version)
+        held = old.suppressions
+        for text in consents.broken(changes, held, message, topic, self.latest_us):
+            self.expect(False, f"I4 {text}")
+        if topic and self._sim.opted_out(where, topic):
+            asked = consents.asked_for(changes, held, message, topic)
             self.expect(asked, f"{message.message_id} is sent to who did not ask for {topic}")
 
     # I1, G2: what clients are told
@@ -269,7 +265,7 @@ class Watcher:
             return
         which = f"{delivery.message_id} by {taken.provider}"
         self.expect(delivery.possible_duplicate, f"I2 {which}: the second send is not marked")
-        again = self._sim.resends(delivery.workspace_id, delivery.run_id, delivery.step_id)
+        again = self._sim.resends(delivery.workspace_id, delivery.message_id)
         self.expect(again, f"I2 {which}: sent twice where it should have been given up")
 
     # I8: nothing stands still, once nothing breaks any more
@@ -306,6 +302,7 @@ class Watcher:
             self._limits(workspace_id, tables)
             self._readers(workspace_id, tables)
             self._trials.final(workspace_id, tables)
+            self.approvals.final(workspace_id, tables, self._plans(workspace_id))
             settings = self._sim.database._settings
             for text in audiences.members(tables, settings, workspace_id, self.latest_us):
                 self.expect(False, f"I22 {workspace_id}: {text}")
@@ -332,6 +329,7 @@ class Watcher:
         self.expect(not twice, f"I1 {workspace_id}: started twice: {twice}")
         for run in tables.runs.values():
             self.expect(not run.active, f"I8 {run.run_id} never ended")
+            self.expect(run.reason != "INTERNAL", f"I8 {run.run_id} of {workspace_id} broke")
 
     def _messages(self, workspace_id: str, tables: Tables) -> None:
         for message in tables.messages.values():
@@ -350,7 +348,7 @@ class Watcher:
         )
         enrolled = {run.event_id for run in tables.runs.values() if run.depth}
         for (workspace, event_id), (event, _) in self.acks.items():
-            if workspace != workspace_id or event.track.event != flows.STARTS[0]:
+            if workspace != workspace_id or event.track.event != STARTS[0]:
                 continue
             if not tables.events[event_id].stored.payload:
                 continue  # of somebody who was erased: an enrolment into it may be among the runs
@@ -361,10 +359,7 @@ class Watcher:
 
     def _limits(self, workspace_id: str, tables: Tables) -> None:
         """I11: each item of a digest once; I12: nobody passes a throttle beyond its number."""
-
-        def plans(workflow_id: str, version: int) -> Plan:
-            return self._sim.plan(workspace_id, workflow_id, version)
-
+        plans = self._plans(workspace_id)
         for text in accounts.digests(tables.runs):
             self.expect(False, f"I11 {workspace_id}: {text}")
         policy = self._sim.policy

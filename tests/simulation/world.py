@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.sim import START
 from tests.simulation import accounts, policies
-from tests.simulation.clients import USERS, WORKSPACES, Client, Operator, Relay
+from tests.simulation.clients import Client, Operator, Relay
 from tests.simulation.database import OUTSIDE, SimDatabase
 from tests.simulation.devices import Devices
 from tests.simulation.faults import Faults
@@ -20,7 +20,9 @@ from tests.simulation.fetching import FarEnd
 from tests.simulation.node import Node
 from tests.simulation.phones import Phone
 from tests.simulation.providers import Providers
+from tests.simulation.reviewers import Reviewers
 from tests.simulation.virtual import VirtualLoop
+from tests.simulation.vocabulary import USERS, WORKSPACES
 from tests.simulation.watcher import Watcher
 from tests.stores import encode
 from tests.validators import StreamValidator
@@ -33,7 +35,8 @@ from upshotd.domain.consent import TopicDefault
 from upshotd.domain.message import Purpose
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.plan import Plan
-from upshotd.domain.steps.send import OnUnknown, Send
+from upshotd.domain.steps.kinds import sent_by
+from upshotd.domain.steps.send import OnUnknown
 from upshotd.domain.steps.wait import Wait
 
 MINUTE = 60_000_000
@@ -131,6 +134,7 @@ class Simulation:
         self.database.watching = self.watcher
         self.providers = Providers(self, self._fork())
         self.far_end = FarEnd(self, self._fork())
+        self.reviewers = Reviewers(self, self._fork())
         self.nodes = [Node(self, f"node-{n}") for n in range(max(shape.replicas, 1))]
         self.validators = {name: StreamValidator() for name in WORKSPACES}
         self.clients = [Client(self, f"client-{n}", self._fork()) for n in range(5)]
@@ -201,12 +205,14 @@ class Simulation:
         topic = self.codec.decode_topic(stored.definition, stored.version)
         return topic.default is TopicDefault.OPTED_OUT
 
-    def resends(self, workspace_id: str, run_id: str, step_id: str) -> bool:
+    def resends(self, workspace_id: str, message_id: str) -> bool:
         """Return whether a message is sent again when nobody tells what became of it."""
-        run = self.database._tables(workspace_id).runs[run_id]
+        tables = self.database._tables(workspace_id)
+        message = tables.messages[message_id]
+        run = tables.runs[message.run_id]
         plan = self.plan(workspace_id, run.workflow_id, run.workflow_version)
-        send = plan.steps[step_id].kind
-        assert isinstance(send, Send)
+        send = sent_by(plan.steps[message.step_id], message)
+        assert send is not None
         if send.on_unknown is None:
             return plan.workflow.purpose is Purpose.TRANSACTIONAL
         return send.on_unknown is OnUnknown.RESEND

@@ -8,17 +8,21 @@ from upshotd.domain import addresses
 from upshotd.domain.erasure import without_payload
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, RejectedEvent
+from upshotd.domain.fetching import Found
 from upshotd.domain.message import Accepted, Channel, Deferred, Email, MessageState, Refused
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.profile import Suppression
 from upshotd.domain.routing import Method, Route
 from upshotd.domain.state import IdKind
+from upshotd.domain.steps.approve import Approve, ReviewerLevel
 from upshotd.domain.steps.send import Send
 from upshotd.domain.stimulus import (
     EngagementState,
     EraseRequested,
     EraseResult,
+    FetchSettled,
     IngestState,
+    RunDue,
     SuppressionResult,
     SuppressionSet,
 )
@@ -206,3 +210,49 @@ def test_refused_events_lose_what_they_said_of_the_person():
     assert emptied.payload == ""
     assert without_payload(refused, {"ana": 99}) is None, "it came later"
     assert without_payload(refused, {"an": 100}) is None, "somebody else"
+
+
+def asking_ana() -> Sim:
+    """Return a run of pia's that has just asked ana, and would ask cem a day later."""
+    levels = (ReviewerLevel(user_ids=("ana",), escalate_us=DAY), ReviewerLevel(user_ids=("cem",)))
+    mail = Send(Channel.EMAIL, (Email("Pay?", text="Pay?"),))
+    sim = Sim([track("Go", Step("ok", Approve(levels, mail, "Pay?", 2 * DAY)))])
+    for name in ("ana", "cem"):
+        sim.identify(name, email=f"{name}@example.com")
+    sim.track("pia", "Go")
+    find(sim, "ana")
+    return sim
+
+
+def find(sim: Sim, *names: str) -> None:
+    """Let the people of a level be found."""
+    (fetch,) = sim.changes.fetches
+    found = Found(tuple(sim.profile(name).profile_id for name in names))
+    sim.do(FetchSettled(fetch.run_id, fetch.step_id, fetch.attempt, found))
+
+
+def test_a_run_that_has_asked_them_in_the_same_batch_is_due_at_once() -> None:
+    """The store has not heard of it, and could not wake it."""
+    sim = asking_ana()
+    (request,) = sim.sent
+    erase(sim)
+    assert sim.kinds[-2:] == ["MESSAGE_SUPPRESSED", "PROFILE_ERASED"]
+    assert sim.state.messages[request.message_id].reason == "ERASED"
+    assert sim.run().due_us == sim.now
+    sim.do(RunDue(sim.run().run_id))
+    find(sim, "cem")
+    assert [message.recipient for message in sim.sent] == ["cem@example.com"]
+
+
+def test_a_run_that_looks_for_others_meanwhile_is_not_hurried() -> None:
+    sim = asking_ana()
+    sim.now += DAY
+    sim.do(RunDue(sim.run().run_id))
+    before = sim.run().due_us
+    search = sim.changes
+    erase(sim)
+    assert sim.run().due_us == before
+    sim.changes = search
+    find(sim)
+    assert sim.outcomes[-2].reason == "UNREACHABLE"
+    assert sim.kinds[-1] == "RUN_COMPLETED"

@@ -294,9 +294,12 @@ class Fillings:
 
 
 def told(plan: AudiencePlan, messages: Sequence[Message]) -> dict[str, tuple[Happening, ...]]:
-    """Return what *messages* have to say, by the keys of rules."""
+    """Return what *messages* have to say, by the keys of rules. What asked for a decision about
+    somebody else says nothing."""
     found: defaultdict[str, list[Happening]] = defaultdict(list)
     for message in messages:
+        if message.ask is not None:
+            continue
         for key, words in plan.told(sorted(message.facts), message.workflow_id).items():
             found[key] += [(message.facts[word], f"{message.message_id}:{word}") for word in words]
     often = {key_of(rule): rule.often for rule in plan.engaged}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from upshotd.domain import addresses, membership
+from upshotd.domain.approval import Approval, reviewers
 from upshotd.domain.draft import Draft
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, RejectedEvent
@@ -47,7 +48,7 @@ def erase(draft: Draft, profile: Profile) -> None:
             row_version=profile.row_version,
         )
     )
-    draft.changes.erasures[who] = Erasure(
+    gone = Erasure(
         who,
         (who, *profile.former_ids),
         profile.user_id,
@@ -55,6 +56,18 @@ def erase(draft: Draft, profile: Profile) -> None:
         tuple(addresses.keys(profile.contact)),
         draft.now_us,
     )
+    draft.changes.erasures[who] = gone
+    _wake(draft, gone)
+
+
+def _wake(draft: Draft, gone: Erasure) -> None:
+    """Wake the runs that wait for the person, as far as they are loaded: the store wakes those that
+    it has by then, and finds none that has asked in this batch."""
+    known = {**draft.state.runs, **draft.changes.runs}
+    for run in known.values():
+        awake = woken(run, gone)
+        if awake is not None:
+            draft.put_run(awake)
 
 
 def refusal(draft: Draft, event: Event) -> tuple[str, tuple[Violation, ...]]:
@@ -93,6 +106,19 @@ def emptied(run: Run) -> Run:
         steps={},
         timeline=(),
     )
+
+
+def woken(run: Run, gone: Erasure) -> Run | None:
+    """Return a run of somebody else that waits for the person to decide, as due at once: its timer
+    finds who is left to ask. None for any other run.
+
+    One that waits for an answer looks at them again when it comes. It is returned as it is, to be
+    written all the same: what was decided on it before the erasure is decided again.
+    """
+    if not run.active or gone.profile_id not in reviewers(run):
+        return None
+    waits = Approval.of(run.steps[run.step_id]).phase
+    return run if waits else replace(run, due_us=gone.erase_us)
 
 
 def tombstone(message: Message) -> Message:

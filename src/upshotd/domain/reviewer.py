@@ -57,7 +57,12 @@ class Reviewer(Addressee):
         self.asking = self.asking._replace(passed_over=passed_over)
 
     def remember(self, message: Message, **_: object) -> None:
-        """Keep *message* with this sending."""
+        """Keep *message* with this sending.
+
+        One that was decided before its reviewer was erased is refused, also if it is not sent.
+        """
+        profile = self.profile
+        self.journey.draft.changes.consents[profile.profile_id] = profile.row_version
         message_ids = (*self.asking.message_ids, message.message_id)
         self.asking = self.asking._replace(message_ids=message_ids)
 

@@ -359,6 +359,8 @@ class Changes:
         if self.memberships:
             kept = (row for row in self.memberships.values() if row is not None)
             dues += [row.due_us for row in kept if row.due_us is not None]
+        # Runs that have asked somebody who is erased.
+        dues += [gone.erase_us for gone in self.erasures.values()]
         return min(dues, default=None)
 
     @property

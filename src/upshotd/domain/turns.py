@@ -60,16 +60,18 @@ class Turns:
     def _reminders(self) -> Iterator[tuple[Asking, int]]:
         """Yield who is to be reminded next, each with when; of several that are late the last one
         counts."""
-        for asking in self._requests() if self._kind.reminders_us else ():
+        spans = self._kind.reminders_us
+        for asking in self._requests() if spans else ():
             before = [one for one in self._of(asking.profile_id) if one.ask is Ask.REMINDER]
             reach_us = self._reach_us(asking)
-            if reach_us is None or any(one.due_us for one in before):
+            # No more than were asked for, also where another channel has reached them later.
+            over = len(before) >= len(spans) or any(one.due_us for one in before)
+            if reach_us is None or over:
                 continue
             last_us = max([reach_us, *(one.time_us for one in before)])
-            for span_us in self._kind.reminders_us:
-                if reach_us + span_us > last_us:
-                    yield asking, reach_us + span_us
-                    break
+            later = [reach_us + span_us for span_us in spans if reach_us + span_us > last_us]
+            if later:
+                yield asking, later[0]
 
     def _requests(self) -> Iterator[Asking]:
         return (asking for asking in self._approval.asked if asking.ask is Ask.REQUEST)

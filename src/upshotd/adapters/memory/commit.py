@@ -38,12 +38,12 @@ def unique_keys(run: Run) -> list[tuple[str, ...]]:
     return keys
 
 
-def apply(tables: Tables, changes: Changes, journal: Journal) -> None:
-    """Write everything of *changes* but its outcomes.
+def apply(tables: Tables, changes: Changes, journal: Journal) -> list[Run]:
+    """Write everything of *changes* but its outcomes; return the runs that an erasure has woken.
 
     Raises Conflict and ConstraintFailure, with part of it written: the journal takes it back.
     """
-    _Application(tables, changes, journal).apply()
+    return _Application(tables, changes, journal).apply()
 
 
 class _Application:
@@ -54,8 +54,9 @@ class _Application:
         self._into = _targets(changes.merges)
         #: Stored runs of merged people, and whose they were.
         self._moved: dict[str, str] = {}
+        self._woken: list[Run] = []
 
-    def apply(self) -> None:
+    def apply(self) -> list[Run]:
         self._consents()
         self._events()
         self._identities()
@@ -68,6 +69,7 @@ class _Application:
         self._memberships()
         for gone in self._changes.erasures.values():
             self._erase(gone)
+        return self._woken
 
     def _consents(self) -> None:
         for profile_id, version in self._changes.consents.items():
@@ -213,6 +215,8 @@ class _Application:
             key = (message.provider, message.provider_message_id)
             self._journal.put(tables.provider_messages, key, message_id)
         self._index_answers(before, message)
+        if message.ask and before is None and whose:
+            self._link(tables.asks, whose, message_id)
 
     def _index_answers(self, before: Message | None, message: Message) -> None:
         old = addresses.answering(before) if before is not None else ""
@@ -261,7 +265,7 @@ class _Application:
         if any(run.active for run in theirs):
             raise Conflict("a run has begun since the person was loaded")
         named = [m for run in theirs for m in tables.messages_of_run.get(run.run_id, ())]
-        named += [m for m, one in tables.messages.items() if one.profile_id == gone.profile_id]
+        named += self._requests(gone)
         written = [tables.messages[message_id] for message_id in dict.fromkeys(named)]
         for run in theirs:
             self._unindex_run(run.run_id)
@@ -278,6 +282,19 @@ class _Application:
                     tables.suppressions, key, {**held, **tables.suppressions.get(key, {})}
                 )
                 self._journal.drop(tables.suppressions, listed)
+
+    def _requests(self, gone: Erasure) -> list[str]:
+        """Return what a person was asked by for a decision, and wake the runs that wait for it."""
+        tables = self._tables
+        found = list(tables.asks.get(gone.profile_id, ()))
+        for run_id in sorted({tables.messages[message_id].run_id for message_id in found}):
+            woken = erasure.woken(tables.runs[run_id], gone)
+            if woken is not None:
+                self._unindex_run(run_id)
+                self._put_run(_after(woken))
+                self._woken.append(woken)
+        self._journal.drop(tables.asks, gone.profile_id)
+        return found
 
     # rows
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 from upshotd.adapters.memory.tables import Tables
 from upshotd.domain.addresses import LIST
+from upshotd.domain.approval import reviewers
 from upshotd.domain.run import Run
 from upshotd.domain.state import State, Wanted
 from upshotd.domain.trial import Tally, TallyKey
@@ -106,10 +107,14 @@ def _people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
 
 
 def _asked(tables: Tables, runs: Iterable[Run]) -> set[str]:
-    """Return whom runs have asked for a decision."""
-    made = (name for run in runs for name in tables.messages_of_run.get(run.run_id, ()))
-    asks = (tables.messages[name] for name in made)
-    return {message.profile_id for message in asks if message.ask and message.profile_id}
+    """Return whom runs have asked for a decision: by their messages, and by what they keep of whom
+    no message names."""
+    found: set[str] = set()
+    for run in runs:
+        made = (tables.messages[name] for name in tables.messages_of_run.get(run.run_id, ()))
+        found.update(message.profile_id for message in made if message.ask)
+        found.update(reviewers(run))
+    return found - {""}
 
 
 def _person(tables: Tables, wanted: Wanted, state: State, profile_id: str) -> None:

@@ -73,8 +73,10 @@ class MemoryStore:
     async def commit(self, batch: Sequence[Changes]) -> None:
         journal = Journal()
         try:
-            for changes in batch:
+            woken = [
                 commit.apply(self._tables(changes.workspace_id), changes, journal)
+                for changes in batch
+            ]
             for changes in batch:
                 log = self._tables(changes.workspace_id).log
                 for outcome in changes.outcomes:
@@ -82,16 +84,16 @@ class MemoryStore:
         except BaseException:
             journal.undo()
             raise
-        for changes in batch:
-            self._set_timers(changes)
+        for changes, runs in zip(batch, woken, strict=True):
+            self._set_timers(changes, runs)
             for gone in changes.erasures.values():
                 self._settings.update((task(changes.workspace_id, gone),))
 
-    def _set_timers(self, changes: Changes) -> None:
+    def _set_timers(self, changes: Changes, woken: Iterable[Run]) -> None:
         workspace_id = changes.workspace_id
-        for run_id, run in changes.runs.items():
+        for run in (*changes.runs.values(), *woken):
             if run.due_us is not None:
-                self._timers.add((run.due_us, run_id, workspace_id, RUN))
+                self._timers.add((run.due_us, run.run_id, workspace_id, RUN))
         for message_id, message in changes.messages.items():
             if message.due_us is not None:
                 self._timers.add((message.due_us, message_id, workspace_id, MESSAGE))

@@ -57,6 +57,8 @@ class Tables:
     unique: dict[tuple[str, ...], str] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     messages_of_run: Index = field(default_factory=dict)
+    #: Messages that ask for a decision, by the profile_id of who is asked.
+    asks: Index = field(default_factory=dict)
     provider_messages: dict[ProviderKey, str] = field(default_factory=dict)
     #: By `addresses.answering`.
     messages_to: Index = field(default_factory=dict)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, select, update
 from upshotd.adapters.storage import audiences, definitions, rows
 from upshotd.adapters.storage.bulk import Insert, Lookup, fetch, upsert
 from upshotd.adapters.storage.tables import (
+    asks,
     events,
     messages,
     outcomes,
@@ -24,6 +25,7 @@ from upshotd.domain import addresses, erasure
 from upshotd.domain.errors import Conflict
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.profile import Erasure
+from upshotd.domain.run import RunState
 
 _RUNS_OF = Lookup(runs, rows.RUN_COLUMNS, "profile_id", lock="UPDATE")
 _RUNS = upsert(
@@ -34,9 +36,12 @@ _RUNS = upsert(
     + ("body",),
 )
 _MESSAGES_OF = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "run_id", lock="UPDATE")
-# Requests to decide stand in the runs of others, and no index leads to them: one would cost every
-# message of everybody, an erasure is rare.
-_MESSAGES_TO = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "profile_id", lock="UPDATE")
+# Requests to decide stand in the runs of others.
+_ASKS = Lookup(asks, rows.ASK_COLUMNS, "profile_id")
+_RUNS_ASKING = Lookup(
+    runs, rows.RUN_COLUMNS, "run_id", f" AND state = {RunState.ACTIVE.value}", lock="UPDATE"
+)
+_REQUESTS = Lookup(messages, rows.MESSAGE_STATE_COLUMNS, "message_id", lock="UPDATE")
 _MESSAGES = upsert(
     messages,
     (*rows.MESSAGE_COLUMNS, "claim_owner", "recipient"),
@@ -63,13 +68,30 @@ def erase(connection: Connection, workspace_id: str, gone: Erasure) -> None:
     emptied = [rows.run_row(erasure.emptied(runs_of[run_id])) for run_id in sorted(runs_of)]
     _write(connection, workspace_id, _RUNS, emptied)
     found = _MESSAGES_OF.rows(connection, workspace_id, sorted(runs_of)) if runs_of else []
-    found = [*found, *_MESSAGES_TO.rows(connection, workspace_id, [gone.profile_id])]
+    found = [*found, *_requests(connection, workspace_id, gone)]
     written = {row[0]: rows.message_of(row) for row in found}
     tombstones = [rows.message_row(erasure.tombstone(written[name])) for name in sorted(written)]
     _write(connection, workspace_id, _MESSAGES, tombstones)
     audiences.forget(connection, workspace_id, gone)
     _hide(connection, workspace_id, sorted(erasure.used(gone, written.values())))
     definitions.put_setting(connection, *erased.task(workspace_id, gone))
+
+
+def _requests(connection: Connection, workspace_id: str, gone: Erasure) -> list[rows.Row]:
+    """Return what the person was asked by for a decision; the runs that wait for it are woken.
+
+    Who asks somebody holds their row, and so does who erases them: none can be added meanwhile.
+    """
+    found = _ASKS.rows(connection, workspace_id, [gone.profile_id])
+    if not found:
+        return []
+    asking = _RUNS_ASKING.rows(connection, workspace_id, sorted({run_id for *_, run_id in found}))
+    woken = (erasure.woken(rows.run_of(row), gone) for row in asking)
+    _write(connection, workspace_id, _RUNS, [rows.run_row(run) for run in woken if run is not None])
+    requests = _REQUESTS.rows(connection, workspace_id, sorted(name for _, name, _ in found))
+    theirs = (asks.c.workspace_id == workspace_id, asks.c.profile_id == gone.profile_id)
+    connection.execute(delete(asks).where(*theirs))
+    return requests
 
 
 def _write(

@@ -19,6 +19,7 @@ from upshotd.adapters.storage.tables import (
     tallies,
 )
 from upshotd.domain.addresses import LIST
+from upshotd.domain.approval import reviewers
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
 from upshotd.domain.trial import Tally, TallyKey
@@ -201,22 +202,34 @@ class _Loading:
     def _reviewers(self) -> None:
         """Load whom runs have asked for a decision: everything of those that a run that is wanted
         itself has asked, of the others who they are."""
-        asks = [message for message in self.state.messages.values() if message.ask]
-        if not asks:
+        runs = self.state.runs
+        if not self._asked(runs.keys()):
             return
-        theirs = {message.profile_id for message in asks if message.run_id in self._run_ids}
         # Of a run that is found by a reviewer's message its own person is not loaded yet.
-        theirs |= {run.profile_id for run in self.state.runs.values()}
+        theirs = self._asked(self._run_ids) | {run.profile_id for run in runs.values()}
         theirs -= self._profile_ids | {""}
         if theirs:
-            known = set(self.state.runs)
+            known = set(runs)
             self._profile_ids |= theirs
             self._people(theirs)
-            self._messages(self.state.runs.keys() - known)
-        asked = {message.profile_id for message in self.state.messages.values() if message.ask}
-        for row in self._rows(_PROFILES, asked - self.state.profiles.keys() - {""}):
+            self._messages(runs.keys() - known)
+        others = self._asked(runs.keys()) - self.state.profiles.keys()
+        for row in self._rows(_PROFILES, others):
             profile = rows.profile_of(row)
             self.state.profiles[profile.profile_id] = profile
+
+    def _asked(self, run_ids: Collection[str]) -> set[str]:
+        """Return whom runs have asked for a decision: by their messages, and by what they keep of
+        whom no message names, because it comes after quiet hours or because they are erased."""
+        found = {
+            message.profile_id
+            for message in self.state.messages.values()
+            if message.ask and message.run_id in run_ids
+        }
+        for run_id in run_ids:
+            if run_id in self.state.runs:
+                found.update(reviewers(self.state.runs[run_id]))
+        return found - {""}
 
     def _held_back(self, wanted: Wanted) -> None:
         """Load what is held back from people, and from addresses where there is a list of them."""

@@ -9,7 +9,7 @@ from upshotd.application.failpoints import failpoint
 from upshotd.domain.errors import FailedPrecondition
 
 #: The newest revision in migrations/versions.
-HEAD = "0007"
+HEAD = "0008"
 #: Alembic keeps what it is at in its modules: one migration of a process at a time.
 _ALEMBIC = Lock()
 _PLACE = Path(__file__).with_name("migrations")

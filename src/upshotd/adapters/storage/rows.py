@@ -49,6 +49,7 @@ MESSAGE_COLUMNS = (
 )
 #: What decisions read of a message: all but its content, which only another attempt needs.
 MESSAGE_STATE_COLUMNS = MESSAGE_COLUMNS[:-1]
+ASK_COLUMNS = ("profile_id", "message_id", "run_id")
 EVENT_COLUMNS = ("event_id", "receive_us", "event_us", "started", "payload")
 PROFILE_COLUMNS = ("profile_id", "row_version", "body")
 GROUP_COLUMNS = ("group_id", "row_version", "body")
@@ -314,6 +315,11 @@ def message_row(message: Message) -> Row:
         *(m.provider_message_id, m.due_us, m.row_version + 1, body, content, m.owner),
         addresses.answering(m),
     )
+
+
+def ask_row(message: Message) -> Row:
+    """Return whom *message* asks for a decision, in the order of `ASK_COLUMNS`."""
+    return (message.profile_id, message.message_id, message.run_id)
 
 
 def message_of(row: Row) -> Message:

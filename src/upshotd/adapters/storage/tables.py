@@ -233,6 +233,18 @@ messages = Table(
     ),
 )
 
+# Who was asked for a decision, and by which message: it stands in the run of somebody else, and is
+# found by its reader here alone.
+asks = Table(
+    "asks",
+    metadata,
+    _key("workspace_id"),
+    _key("profile_id"),
+    _key("message_id"),
+    _text("run_id"),
+    sqlite_with_rowid=False,
+)
+
 engagements = Table(
     "engagements",
     metadata,

@@ -62,6 +62,7 @@ _MESSAGES = upsert(
     ("workspace_id", "message_id"),
     ("profile_id", "provider", "provider_message_id", "due_us", "claim_owner", "recipient", "body"),
 )
+_ASKS = Insert(tables.asks, rows.ASK_COLUMNS)
 _SUPPRESSIONS = Insert(
     tables.suppressions,
     rows.SUPPRESSION_COLUMNS,
@@ -225,6 +226,10 @@ def _write_journeys(connection: Connection, changes: Changes) -> None:
     _write(connection, _RUNS, changes, map(rows.run_row, in_order))
     messages = sorted(changes.messages.values(), key=attrgetter("message_id"))
     _write(connection, _MESSAGES, changes, map(rows.message_row, messages))
+    # Of somebody who was erased in the same transaction there is nothing to find.
+    asking = [m for m in messages if m.ask and not m.row_version and m.profile_id]
+    if asking:
+        _write(connection, _ASKS, changes, map(rows.ask_row, asking))
 
 
 def _write_engagements(connection: Connection, changes: Changes) -> None:

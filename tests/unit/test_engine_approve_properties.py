@@ -92,6 +92,8 @@ def apart(room: Room) -> None:
     asked = room.approval.asked
     reminders = [one for one in asked if one.ask is Ask.REMINDER]
     assert len({(one.profile_id, one.time_us) for one in reminders}) == len(reminders)
+    most = Counter(one.profile_id for one in reminders)
+    assert all(count <= len(KIND.reminders_us) for count in most.values())
     for one in reminders:
         requests = (a for a in asked if (a.ask, a.profile_id) == (Ask.REQUEST, one.profile_id))
         made = [room.state.messages[name] for request in requests for name in request.message_ids]

@@ -203,6 +203,14 @@ def test_the_reminder_of_one_whose_mail_bounced_counts_from_the_text() -> None:
     assert len(room.got) == 3
 
 
+def test_who_was_reminded_by_mail_is_not_reminded_again_by_text() -> None:
+    room = proposed(asking(ROUTED, levels=(BOSS,), reminders_us=(HOUR,)))
+    room.advance(2 * HOUR)
+    room.engage(room.of("cem")[0].message_id, EngagementKind.BOUNCED)
+    room.advance(DAY)
+    assert room.got == ["REQUEST cem", "REMINDER cem", "REQUEST cem by text"]
+
+
 def test_a_text_of_the_night_waits_for_the_morning() -> None:
     room = at_night(asking(ROUTED, levels=(BOSS,)), START + 19 * HOUR)
     room.advance(2 * HOUR)

@@ -152,7 +152,7 @@ class Engagement(_message.Message):
     """Provider's words for BOUNCED and UNDELIVERED, at most 500 characters."""
     machine: _builtins.bool
     """True for prefetching by mail software: streamed, but satisfies no wait unless
-    the wait asks for it.
+    the wait asks for it. Refused with APPROVED, DENIED, ASKED and ANSWERED.
     """
     @_builtins.property
     def provider_message(self) -> Global___ProviderMessage:

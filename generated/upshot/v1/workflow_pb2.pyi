@@ -2403,8 +2403,9 @@ class Approve(_message.Message):
 
     @_builtins.property
     def reminders(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
-        """When whoever was asked and nobody has decided is reminded, counted from when they were asked; each
-        later than the one before, at most 5. They get the request again: `approval.kind` is REMINDER.
+        """When whoever was asked is reminded while nobody has decided, counted from when a provider took the
+        request; each later than the one before, at most 5. Of several that are late one is sent. They get
+        the request again: `approval.kind` is REMINDER.
         """
 
     @_builtins.property

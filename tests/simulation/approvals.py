@@ -224,7 +224,7 @@ class Approvals:
         kind = step.kind
         assert isinstance(kind, Approve)
         yield from self._reminded(kind, approval)
-        yield from self._escalated(tables, kind, approval)
+        yield from self._escalated(tables, kind, step.step_id, run, approval)
         yield from _went(step, run, approval)
         for one in approval.asked:
             send = sent_by(kind, one.ask)
@@ -251,19 +251,24 @@ class Approvals:
             if early:
                 yield f"reminds {request.profile_id} at {got}, not at {due}"
 
-    def _escalated(self, tables: Tables, kind: Approve, approval: Approval) -> Iterable[str]:
+    def _escalated(
+        self, tables: Tables, kind: Approve, step_id: str, run: Run, approval: Approval
+    ) -> Iterable[str]:
         """The next level is asked in time, or where nobody of the one before can be reached."""
-        asked: defaultdict[int, list[Asking]] = defaultdict(list)
-        for one in _those(approval, Ask.REQUEST):
-            asked[one.level].append(one)
-        for level, before in asked.items():
-            after = asked.get(level + 1)
+        times = {
+            int(entry.detail.split(":")[0].removeprefix("level ")): entry.time_us
+            for entry in run.timeline
+            if (entry.step_id, entry.what) == (step_id, "asking")
+            and entry.detail.startswith("level ")
+        }
+        for level, time_us in times.items():
             escalate_us = kind.levels[level - 1].escalate_us
-            if after is None or escalate_us is None:
+            if level + 1 not in times or escalate_us is None:
                 continue
-            early = after[0].time_us < before[0].time_us + escalate_us
-            if early and not all(self._lost(tables, one) for one in before):
-                yield f"asked level {level + 1} at {after[0].time_us}, before its time"
+            early = times[level + 1] < time_us + escalate_us
+            theirs = (one for one in _those(approval, Ask.REQUEST) if one.level == level)
+            if early and not all(self._lost(tables, one) for one in theirs):
+                yield f"asked level {level + 1} at {times[level + 1]}, before its time"
 
     def _lost(self, tables: Tables, asking: Asking) -> bool:
         erased = tables.profiles[asking.profile_id].erase_us  # they may have come back since

@@ -100,7 +100,8 @@ class Turns:
         taken = [m for m in self._made(asking) if m.state is MessageState.ACCEPTED]
         if not taken or self._gone(asking.profile_id):
             return None
-        return min(m.facts.get("sent", asking.time_us) for m in taken)
+        sent_us = min(m.facts.get("sent", asking.time_us) for m in taken)
+        return max(sent_us, asking.time_us)  # a clock may have been set back in between
 
     def _of(self, profile_id: str) -> Iterator[Asking]:
         return (asking for asking in self._approval.asked if asking.profile_id == profile_id)

@@ -161,5 +161,5 @@ def refusal(run: Run | None, message: Message, engagement: Engagement) -> str:
 def reviewers(run: Run) -> Iterator[str]:
     """Yield who was asked by the step that *run* stands at, by profile_id."""
     # Looked at with every load, for every run of a person: nothing else of it is read.
-    asked = run.steps.get(run.step_id, {}).get("asked") or ()
+    asked: Any = run.steps.get(run.step_id, {}).get("asked") or ()
     yield from dict.fromkeys(profile_id for profile_id, *_ in asked)

@@ -16,10 +16,11 @@ from tests.stores import Durable, opened
 from upshotd.adapters.storage import erasing, reading
 from upshotd.adapters.storage.store import SqlStore
 from upshotd.application.ports import MessageFilter, Retention, Store
+from upshotd.domain import addresses
 from upshotd.domain.approval import Asking, Phase
 from upshotd.domain.errors import Conflict
-from upshotd.domain.message import Ask, MessageState
-from upshotd.domain.profile import Erasure, Profile
+from upshotd.domain.message import Ask, Channel, MessageState
+from upshotd.domain.profile import Erasure, Profile, Suppression
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, Wanted
 from upshotd.domain.values import replace
@@ -135,6 +136,30 @@ async def test_what_asks_somebody_is_listed_as_theirs_whoevers_run_it_is(store: 
     await erase(store)
     assert await listed(ANN) == []
     assert await listed(PIA) == ["m-self", "m-pia"]
+
+
+@pytest.mark.parametrize("gone", [PIA, ANN])
+async def test_whoever_is_erased_takes_no_address_of_others_off_the_list(
+    store: Store, gone: str
+) -> None:
+    listed = {name: f"email:{name}@example.com" for name in ("pia", "ann", "ben")}
+    held = Suppression(Channel.EMAIL, reason="BOUNCED")
+    await keep(store)
+    sent = [await store.message("default", name) for name in ("m-pia", "m-ann", "m-ben")]
+    mails = [
+        replace(one, recipient=listed[one.message_id[2:]].removeprefix("email:"))
+        for one in sent
+        if one is not None
+    ]
+    await store.commit(
+        [changes(*mails, suppressions={(one, held.scope): held for one in listed.values()})]
+    )
+    ended = replace(await kept_run(store), state=RunState.CANCELED, step_id="", due_us=None)
+    await store.commit([changes(ended)])
+    await erase(store, gone)
+    kept = {one.owner for one in await store.suppressions("default", "", 9)}
+    theirs = listed.pop(gone.removeprefix("profile-"))
+    assert kept == {addresses.hidden(theirs), *listed.values()}
 
 
 async def test_what_was_asked_since_the_erasure_was_decided_is_emptied_too(store: Store) -> None:

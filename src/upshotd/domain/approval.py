@@ -96,12 +96,12 @@ class Approval(NamedTuple):
 
     def unanswered(self, message_id: str, data: Mapping[str, object]) -> Question | None:
         """Return which open question of a message an answer with *data* is for, or None."""
-        named = data.get("question_id")
+        named = data.get("question_id") or ""  # also where it is said, but empty
         for one in self.questions:
             if (
                 one.message_id == message_id
                 and not one.answer_us
-                and named in (None, one.question_id)
+                and named in ("", one.question_id)
             ):
                 return one
         return None

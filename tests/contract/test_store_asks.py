@@ -1,6 +1,7 @@
 """Who is asked for a decision: how every store finds it when they are erased, or wanted."""
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,13 +13,14 @@ from tests import postgres
 from tests.approvals import ASKED, RUN, STEP, approval, keep, message, run
 from tests.builders import DAY, HOUR, NOON, a_message, a_profile, a_run, changes
 from tests.stores import Durable, opened
-from upshotd.adapters.storage import erasing
+from upshotd.adapters.storage import erasing, reading
 from upshotd.adapters.storage.store import SqlStore
-from upshotd.application.ports import Retention, Store
+from upshotd.application.ports import MessageFilter, Retention, Store
+from upshotd.domain import addresses
 from upshotd.domain.approval import Asking, Phase
 from upshotd.domain.errors import Conflict
-from upshotd.domain.message import Ask, MessageState
-from upshotd.domain.profile import Erasure, Profile
+from upshotd.domain.message import Ask, Channel, MessageState
+from upshotd.domain.profile import Erasure, Profile, Suppression
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, Wanted
 from upshotd.domain.values import replace
@@ -120,6 +122,44 @@ async def test_who_asks_about_themself_leaves_a_run_that_wakes_for_nobody(store:
     left = await kept_run(store)
     assert (left.profile_id, left.steps, left.due_us) == ("", {}, None)
     assert await is_emptied(store, "m-self")
+
+
+async def test_what_asks_somebody_is_listed_as_theirs_whoevers_run_it_is(store: Store) -> None:
+    async def listed(profile_id: str) -> list[str]:
+        found = await store.messages("default", MessageFilter(profile_id=profile_id), "", 9)
+        return [message.message_id for message in found]
+
+    await keep(store)
+    await store.commit([changes(message("ann", message_id="m-self", profile_id=PIA))])
+    assert await listed(ANN) == ["m-ann"]
+    assert await listed(PIA) == ["m-self", "m-pia"]
+    await erase(store)
+    assert await listed(ANN) == []
+    assert await listed(PIA) == ["m-self", "m-pia"]
+
+
+@pytest.mark.parametrize("gone", [PIA, ANN])
+async def test_whoever_is_erased_takes_no_address_of_others_off_the_list(
+    store: Store, gone: str
+) -> None:
+    listed = {name: f"email:{name}@example.com" for name in ("pia", "ann", "ben")}
+    held = Suppression(Channel.EMAIL, reason="BOUNCED")
+    await keep(store)
+    sent = [await store.message("default", name) for name in ("m-pia", "m-ann", "m-ben")]
+    mails = [
+        replace(one, recipient=listed[one.message_id[2:]].removeprefix("email:"))
+        for one in sent
+        if one is not None
+    ]
+    await store.commit(
+        [changes(*mails, suppressions={(one, held.scope): held for one in listed.values()})]
+    )
+    ended = replace(await kept_run(store), state=RunState.CANCELED, step_id="", due_us=None)
+    await store.commit([changes(ended)])
+    await erase(store, gone)
+    kept = {one.owner for one in await store.suppressions("default", "", 9)}
+    theirs = listed.pop(gone.removeprefix("profile-"))
+    assert kept == {addresses.hidden(theirs), *listed.values()}
 
 
 async def test_what_was_asked_since_the_erasure_was_decided_is_emptied_too(store: Store) -> None:
@@ -259,6 +299,19 @@ async def test_no_statement_of_an_erasure_reads_through_a_table(tmp_path: Path) 
     assert {words[1] for words in rows} == {"asks", "messages", "runs"}
     # By a key of the person's, and not by the workspace alone.
     assert [words for words in rows if words[0] == "SCAN" or words[-1] == "(workspace_id=?)"] == []
+
+
+async def test_the_messages_to_somebody_are_not_looked_for_among_all(tmp_path: Path) -> None:
+    chosen = MessageFilter(profile_id=ANN)
+    async with opened("sqlite", tmp_path) as store:
+        await keep(store)
+        assert isinstance(store, SqlStore)
+        look = partial(reading.message_list, workspace_id="default", chosen=chosen)
+        said = await traced(store, lambda c: look(c, before="", limit=9))
+        plans = await store._database.write(lambda c: [_plan(c, text) for text in said])
+    read = [line.split() for plan in plans for line in plan if line.startswith(("SCAN", "SEARCH"))]
+    assert {"asks", "messages", "runs"} <= {words[1] for words in read}
+    assert [words for words in read if words[-1] == "(workspace_id=?)"] == []
 
 
 async def test_a_message_that_asks_for_nothing_costs_no_statement_more(tmp_path: Path) -> None:

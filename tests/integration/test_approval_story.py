@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from tests.integration.payment_world import (
     RECORDED,
@@ -142,3 +143,24 @@ async def test_a_link_after_the_end_says_that_it_came_too_late(
     assert (status, "it came too late" in shown) == (409, True)
     assert "It counts as denied" in shown
     assert (await wire.run(run_id)).reason == "DENIED"
+
+
+async def test_nothing_that_a_reviewer_says_is_in_the_servers_log(
+    wire: Wire, box: Mailbox, http: aiohttp.ClientSession
+) -> None:
+    with capture_logs() as logged:
+        run_id = await proposed(wire)
+        yes, no, ask = (link(box, *one) for one in (("ann", "a"), ("ben", "d"), ("ben", "q")))
+        await post(http, ask, do="ask", question="Does the quokka know?")
+        (question,) = (await approval(wire, run_id)).questions
+        await say(wire, "ANSWERED", question.message_id, body="Every quokka knows.")
+        await say(wire, "DENIED", "no-such-message", comment="says the quokka")
+        await post(http, yes, do="approve", comment="The quokka agrees.")
+        late = await post(http, no, do="deny", comment="No quokka.")
+        await post(http, yes, do="approve", comment="quokka" * 400)
+    assert late[0] == 409
+    assert "approval.not_recorded" in {one["event"] for one in logged}
+    tokens = [url.rpartition("/")[2] for url in (yes, no, ask)]
+    assert not [
+        one for one in logged for word in ("quokka", "@example.com", *tokens) if word in str(one)
+    ]

@@ -252,7 +252,7 @@ async def test_a_genuine_link_says_nothing_in_another_way_or_of_another_message(
         for kind, whose, word in product(EVERY_KIND, ("ann", "ben", "pia"), WORDS):
             if whose == "ann" and word in WORDS_OF.get(kind, ()):
                 continue
-            said = fact(word, world.sent[whose], f"{kind}-{whose}-{word}")
+            said = fact(word, world.sent[whose])
             request = service_pb2.RecordEngagementRequest(engagements=[said])
             code = await _ends(world.upshot.RecordEngagement, request, world.token(kind))
             assert code is grpc.StatusCode.PERMISSION_DENIED, (kind, whose, word)
@@ -260,6 +260,26 @@ async def test_a_genuine_link_says_nothing_in_another_way_or_of_another_message(
         assert tried == len(EVERY_KIND) * 3 * len(WORDS) - 6
         assert await world.run() == before
         assert await world.told() == []
+
+
+async def test_nobody_makes_the_click_of_somebody_else_a_repetition():
+    """By a link that is good for something else, before the click: it would decide nothing."""
+    async with approval_world() as world:
+        ann, ben = world.sent["ann"], world.sent["ben"]
+        taken = [
+            f"{word}:{one}" for one in (ann, ben) for word in ("approve", "deny", "unsubscribe")
+        ]
+        for kind, name in product("ocuqk", (*taken, f"machine:approve:{ben}", f"answer:{ann}:q1")):
+            word = {"c": "CLICKED", "u": "UNSUBSCRIBED", "q": "ASKED"}.get(kind, "OPENED")
+            if (kind, name) in {("u", f"unsubscribe:{ann}"), ("k", f"answer:{ann}:q1")}:
+                continue
+            said = fact(word, ann, name, link_url="https://shop.example/" if kind == "c" else "")
+            said.data["body"] = "?"
+            request = service_pb2.RecordEngagementRequest(engagements=[said])
+            code = await _ends(world.upshot.RecordEngagement, request, world.token(kind))
+            assert code is grpc.StatusCode.PERMISSION_DENIED, (kind, name)
+        status, shown = await world.post(world.path("a", "ben"), do="approve")
+        assert (status, "Approved by ben" in shown) == (200, True)
 
 
 async def _all(world: World, attacks: Sequence[Attack]) -> list[int]:

@@ -244,11 +244,12 @@ def test_of_two_questions_by_one_message_the_named_one_is_answered_else_the_firs
     for body in ("when?", "where?", "why?"):
         room.engage(message_id, ASKED, data={"body": body})
     room.engage(message_id, ANSWERED, data={"body": "here", "question_id": "q2"})
-    room.engage(message_id, ANSWERED, data={"body": "now"})
-    assert [question.answer for question in room.approval.questions] == ["now", "here", ""]
+    room.engage(message_id, ANSWERED, data={"body": "now", "question_id": ""})
+    room.engage(message_id, ANSWERED, data={"body": "so"})
+    assert [question.answer for question in room.approval.questions] == ["now", "here", "so"]
     again = {"body": "there", "question_id": "q2"}
     assert refused(room.engage(message_id, ANSWERED, data=again)) == "NO_QUESTION"
-    assert room.got.count("ANSWER ann") == 2
+    assert room.got.count("ANSWER ann") == 3
 
 
 def test_an_answer_where_nothing_was_asked_is_refused() -> None:

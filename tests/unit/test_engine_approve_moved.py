@@ -4,6 +4,7 @@ from collections import deque
 
 import pytest
 
+from tests import asking
 from tests.asking import (
     BOSS,
     FINANCE,
@@ -27,7 +28,7 @@ from upshotd.domain.message import Channel, Refused, Sms
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.plan import Plan
 from upshotd.domain.run import RunState
-from upshotd.domain.steps.approve import Approve, ReviewerLevel
+from upshotd.domain.steps.approve import ApprovalDecision, Approve, ReviewerLevel
 from upshotd.domain.steps.experiment import EngagementGoal, Experiment, Optimize, Variant
 from upshotd.domain.steps.fetch import FetchStep
 from upshotd.domain.steps.send import Send
@@ -159,6 +160,35 @@ def test_an_approval_that_the_new_version_has_not_goes_on_by_the_old_one(other: 
     assert migrated(room, other) == PINNED
     room.approve("ann")
     assert room.emitted == ["Paid"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "ended"),
+    [
+        (EngagementKind.APPROVED, ApprovalDecision.DENIED, "Paid"),
+        (EngagementKind.DENIED, ApprovalDecision.APPROVED, "Refused"),
+        (None, ApprovalDecision.APPROVED, "Paid"),
+        (None, None, "Forgotten"),
+    ],
+)
+def test_what_was_decided_stays_so_where_another_version_comes_to_it_again(
+    kind: EngagementKind | None, default: ApprovalDecision | None, ended: str
+) -> None:
+    """Nobody is asked again about what nobody could decide any more, and no default replaces it."""
+    on_timeout = () if default else PAY.on_timeout
+    pay = replace(PAY, default=default, on_timeout=on_timeout, notice=REQUEST)
+    room = asking.room(paying(pay, delay("rest", 5 * HOUR)))
+    propose(room)
+    if kind:
+        room.tell("ann", kind)
+    else:
+        room.advance(2 * DAY)
+    decided, told, got = room.approval, list(room.ends), list(room.got)
+    assert migrated(room, delay("rest", 5 * HOUR), Step("ok", pay)) == MOVED
+    room.advance(5 * HOUR)
+    assert room.run().state is RunState.COMPLETED
+    assert (room.approval, room.ends, room.got) == (decided, told, got)
+    assert set(room.emitted) == {ended}
 
 
 # -- what others learn of it ---------------------------------------------------------------------

@@ -124,7 +124,7 @@ def ask(message_id: str, text: str, as_json: bool, server: str) -> None:
     \b
     Examples:
       upshot approval answer 0197a0c5-... "The hosting of June."
-      upshot approval answer 0197a0c5-... "By Friday." --question 0197a0c6-...
+      upshot approval answer 0197a0c5-... "By Friday." --question q2
     """
 )
 @click.argument("message_id", metavar="MESSAGE")

@@ -96,12 +96,12 @@ class Approval(NamedTuple):
 
     def unanswered(self, message_id: str, data: Mapping[str, object]) -> Question | None:
         """Return which open question of a message an answer with *data* is for, or None."""
-        named = data.get("question_id")
+        named = data.get("question_id") or ""  # also where it is said, but empty
         for one in self.questions:
             if (
                 one.message_id == message_id
                 and not one.answer_us
-                and named in (None, one.question_id)
+                and named in ("", one.question_id)
             ):
                 return one
         return None
@@ -160,6 +160,6 @@ def refusal(run: Run | None, message: Message, engagement: Engagement) -> str:
 
 def reviewers(run: Run) -> Iterator[str]:
     """Yield who was asked by the step that *run* stands at, by profile_id."""
-    left = run.steps.get(run.step_id)
-    if left and left.get("asked"):
-        yield from dict.fromkeys(asking.profile_id for asking in Approval.of(left).asked)
+    # Looked at with every load, for every run of a person: nothing else of it is read.
+    asked: Any = run.steps.get(run.step_id, {}).get("asked") or ()
+    yield from dict.fromkeys(profile_id for profile_id, *_ in asked)

@@ -40,8 +40,11 @@ class Approving(Turns):
     # what happens to it
 
     def begin(self) -> Move:
-        """Ask the first level."""
-        return self._round()
+        """Ask the first level; what is decided stays so where another version leads here again."""
+        if self._approval.open:
+            return self._round()
+        self._journey.note("decided", f"before: {self._approval.left()['decision']}")
+        return self._way()
 
     def due(self) -> Move:
         """Do what time has brought: another attempt, a reminder, the next level, the end."""
@@ -287,7 +290,11 @@ class Approving(Turns):
             if message.state is MessageState.RETRYING:
                 messages.suppress(draft, message, "DECIDED")
         self._give_notice()
-        match decision:
+        return self._way()
+
+    def _way(self) -> Move:
+        """Go the way of what was decided."""
+        match self._approval.decision:
             case ApprovalDecision.APPROVED:
                 return Into(self._kind.on_approved)
             case ApprovalDecision.DENIED:

@@ -138,7 +138,9 @@ def tombstone(message: Message) -> Message:
 
 def used(erasure: Erasure, messages: Iterable[Message]) -> set[str]:
     """Return the addresses, by their keys on the list, that the person had or was written to."""
-    named = {addresses.key(message.channel, message.recipient) for message in messages}
+    # What their runs have asked others went to addresses of these.
+    theirs = (one for one in messages if not one.ask or one.profile_id == erasure.profile_id)
+    named = {addresses.key(message.channel, message.recipient) for message in theirs}
     found = {*named, *erasure.addresses}
     return {listed for listed in found if listed and addresses.hidden(listed) != listed}
 

@@ -29,6 +29,15 @@ _TOLD: Final[Mapping[str, frozenset[pb.EngagementKind.ValueType]]] = {
     "q": frozenset({_ASKED}),
     "r": frozenset({_APPROVED, _DENIED, _ASKED}),
 }
+#: How the pages call what they record: `WORD:MESSAGE_ID`, or more behind that.
+_WORDS: Final[Mapping[int, str]] = {
+    pb.ENGAGEMENT_KIND_OPENED: "open",
+    pb.ENGAGEMENT_KIND_CLICKED: "click",
+    pb.ENGAGEMENT_KIND_UNSUBSCRIBED: "unsubscribe",
+    _APPROVED: "approve",
+    _DENIED: "deny",
+    _ASKED: "ask",
+}
 #: What no provider tells of the messages that it carried.
 _OF_PEOPLE: Final = _TOLD["r"] | {pb.ENGAGEMENT_KIND_ANSWERED}
 
@@ -51,9 +60,19 @@ def check(link: Link, request: Message) -> None:
 
 def _tells(link: Link, engagement: pb.Engagement) -> bool:
     if link.kind == "k":
-        return engagement.kind not in _OF_PEOPLE
+        word = engagement.engagement_id.removeprefix("machine:").partition(":")[0]
+        return engagement.kind not in _OF_PEOPLE and word not in _WORDS.values()
     return (
         engagement.message_id == link.message_id
         and engagement.kind in _TOLD[link.kind]
         and engagement.link_url == link.target
+        and _is_own(engagement)
     )
+
+
+def _is_own(engagement: pb.Engagement) -> bool:
+    """Return whether the id is none, or one of this fact: whoever takes that of another fact makes
+    it a repetition before it comes."""
+    own = f"{_WORDS[engagement.kind]}:{engagement.message_id}"
+    given = engagement.engagement_id.removeprefix("machine:")
+    return not given or given == own or given.startswith(f"{own}:")

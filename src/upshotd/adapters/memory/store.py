@@ -259,12 +259,17 @@ class MemoryStore:
     ) -> list[Message]:
         tables = self._tables(workspace_id)
         theirs = tables.runs_of.get(chosen.profile_id, {})
+        asked = tables.asks.get(chosen.profile_id, {})
         passing = {
             message_id: message
             for message_id, message in tables.messages.items()
             if chosen.run_id in ("", message.run_id)
             and chosen.workflow_id in ("", message.workflow_id)
-            and (not chosen.profile_id or message.run_id in theirs)
+            # What asks for a decision is to its reviewer, whoever's run it is of.
+            and (
+                not chosen.profile_id
+                or (message_id in asked if message.ask else message.run_id in theirs)
+            )
         }
         return _newest(passing, before, limit)
 

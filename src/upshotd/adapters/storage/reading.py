@@ -13,18 +13,22 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Table,
+    exists,
     func,
     literal,
     select,
     tuple_,
+    union_all,
 )
 
 from upshotd.adapters.storage import rows
 from upshotd.adapters.storage.bulk import Lookup, fetch, on_postgresql
 from upshotd.adapters.storage.tables import (
+    asks,
     audience_members,
     events,
     group_members,
@@ -156,7 +160,7 @@ def message(connection: Connection, workspace_id: str, message_id: str) -> Messa
 def message_list(
     connection: Connection, workspace_id: str, chosen: MessageFilter, before: str, limit: int
 ) -> list[Message]:
-    """Return messages, newest first; those of a person are those of the person's runs."""
+    """Return messages, newest first; those of a person as `_messages_to` says."""
     table = messages.c
     query = _columns(messages, rows.MESSAGE_COLUMNS).where(table.workspace_id == workspace_id)
     place = _place(table.message_id, bool(chosen.run_id or chosen.profile_id))
@@ -167,13 +171,27 @@ def message_list(
     if chosen.workflow_id:
         query = query.where(table.workflow_id == chosen.workflow_id)
     if chosen.profile_id:
-        theirs = select(runs.c.run_id).where(
-            runs.c.workspace_id == workspace_id, runs.c.profile_id == chosen.profile_id
-        )
-        query = query.where(table.run_id.in_(theirs))
+        query = query.where(table.message_id.in_(_messages_to(workspace_id, chosen.profile_id)))
     query = query.order_by(place.desc()).limit(limit)
     found = fetch(connection, messages, rows.MESSAGE_COLUMNS, query)
     return [rows.message_of(row) for row in sorted(found, key=_id, reverse=True)]
+
+
+def _messages_to(workspace_id: str, profile_id: str) -> CompoundSelect[Any]:
+    """Return the ids of messages to a person: of the person's runs, but for what these have asked
+    others, and what the runs of others have asked the person."""
+    made = messages.alias("made")
+    here = (runs.c.workspace_id == workspace_id, made.c.workspace_id == workspace_id)
+    theirs = select(runs.c.run_id).where(here[0], runs.c.profile_id == profile_id)
+    asked = (asks.c.workspace_id == workspace_id, asks.c.profile_id == made.c.profile_id)
+    to_others = exists().where(*asked, asks.c.message_id == made.c.message_id)
+    own = select(made.c.message_id).where(here[1], made.c.run_id.in_(theirs), ~to_others)
+    # Of a reviewer who was erased no row says any more that it was theirs.
+    own = own.where(made.c.profile_id != "")
+    by_others = select(asks.c.message_id).where(
+        asks.c.workspace_id == workspace_id, asks.c.profile_id == profile_id
+    )
+    return union_all(own, by_others)
 
 
 # -- people and refused events -------------------------------------------------------------------

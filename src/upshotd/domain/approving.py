@@ -217,7 +217,7 @@ class Approving(Turns):
         to = Reviewer(self._journey, self._step.step_id, self._approval, asking)
         opens_us = outgoing.until_us(to, None) if asking.ask is not Ask.NOTICE else self._now_us
         if opens_us > self._now_us and not asking.message_ids:
-            move: Move = outgoing.put_off(self._journey, opens_us)
+            move: Move = outgoing.put_off(to, opens_us)
         else:
             move = outgoing.go_on(to, send, None)
         due_us = move.due_us if isinstance(move, Hold) else None

@@ -98,7 +98,8 @@ def accepted(
     if journey is not None:
         if message.ask is None:
             journey.leave(message.step_id, sent=True)
-        journey.note("sent", f"{message.provider}: {detail}" if detail else message.provider)
+        taken = f"{message.provider}: {detail}" if detail else message.provider
+        journey.note("sent", messages.named(draft, message, taken))
     if (message.provider, message.provider_message_id) in draft.state.pending:
         if journey is not None:
             journey.save()
@@ -144,7 +145,8 @@ def lose_devices(draft: Draft, message: Message, gone: Collection[str]) -> None:
     count = devices.forget(draft, message, gone)
     journey = holder(draft, message) if count else None
     if journey is not None:
-        journey.note("device_gone", f"{count} of {len(message.recipient.split())}")
+        gone_of = f"{count} of {len(message.recipient.split())}"
+        journey.note("device_gone", messages.named(draft, message, gone_of))
         journey.save()
 
 

@@ -30,8 +30,9 @@ from upshotd.domain.steps.move import End, Hold, Into, Move, Next
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import ReentryMode, Step
 
-#: Entries of a timeline; what comes after is not noted.
+#: Entries of a timeline; what comes after is not noted, but for how it ended.
 TIMELINE_MAX = 1000
+_LAST = frozenset({"decided", "ended"})
 #: Characters of an entry's detail.
 DETAIL_MAX = 1000
 
@@ -93,7 +94,7 @@ class Journey:
 
     def note(self, what: str, detail: str = "", step_id: str | None = None) -> None:
         """Note in the timeline what happened at the step, and why."""
-        if len(self.timeline) < TIMELINE_MAX:
+        if len(self.timeline) < TIMELINE_MAX or what in _LAST:
             at = self.step_id if step_id is None else step_id
             self.timeline.append(TimelineEntry(self.now_us, at, what, detail[:DETAIL_MAX]))
 

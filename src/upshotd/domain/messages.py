@@ -23,6 +23,14 @@ def whose(draft: Draft, message: Message) -> str:
     return run.profile_id if run is not None else message.profile_id
 
 
+def named(draft: Draft, message: Message, detail: str) -> str:
+    """Return *detail* about a message for the timeline of its run, with who got it, where that is
+    not the person of the run."""
+    if message.ask is None:
+        return detail
+    return f"{detail} ({draft.profile(message.profile_id).user_id})"
+
+
 def append(
     draft: Draft,
     message: Message,

@@ -62,6 +62,10 @@ class Addressee:
         """Return what the texts may name."""
         return self.journey.names()
 
+    def note(self, what: str, detail: str) -> None:
+        """Note in the timeline what becomes of it."""
+        self.journey.note(what, detail)
+
     def made(self) -> list[Message]:
         """Return the messages of this sending, those made first in front."""
         return made(self.journey, self.step_id)
@@ -135,9 +139,9 @@ def until_us(to: Addressee, expire_us: int | None) -> int:
     return opens_us if expire_us is None else min(opens_us, expire_us + 1)
 
 
-def put_off(journey: Journey, opens_us: int) -> Move:
+def put_off(to: Addressee, opens_us: int) -> Move:
     """Hold until the quiet hours are over."""
-    journey.note("quiet", f"until {instant(opens_us).isoformat()}")
+    to.note("quiet", f"until {instant(opens_us).isoformat()}")
     return Hold(opens_us)
 
 
@@ -164,7 +168,7 @@ def _along(
 
     take(route, reach)
     if waits:
-        return put_off(journey, opens_us)
+        return put_off(to, opens_us)
     tried = to.made()
     if not tried:  # it was to be the first that reaches the person, and none does
         reach(next(channels(route)), True)
@@ -191,7 +195,7 @@ def _try(message: Message, to: Addressee, send: Send, *, alone: bool) -> bool:
     refusal = _refusal(message, caps, to)
     if refusal is not None and not alone:
         to.pass_over(message.channel)
-        journey.note("passed_over", f"{message.channel.name.lower()}: {refusal.reason}")
+        to.note("passed_over", f"{message.channel.name.lower()}: {refusal.reason}")
         return False
     if refusal is None:
         try:
@@ -205,7 +209,7 @@ def _try(message: Message, to: Addressee, send: Send, *, alone: bool) -> bool:
         journey.draft.put_profile(counted(caps, to.profile, journey.now_us))
     message = messages.attempt(journey.draft, message, content=content)
     to.remember(message, sent=False)
-    journey.note("sending", f"{message.channel.name.lower()} by {message.provider}")
+    to.note("sending", f"{message.channel.name.lower()} by {message.provider}")
     return True
 
 
@@ -223,7 +227,7 @@ def _give_up(to: Addressee, message: Message, refusal: Refusal) -> None:
     messages.finish(to.journey.draft, message, state, reason, detail)
     word = state.name.lower()
     to.remember(message, sent=False, **lost(word, reason))
-    to.journey.note(word, f"{reason}: {detail}" if detail else reason)
+    to.note(word, f"{reason}: {detail}" if detail else reason)
 
 
 def _opens_us(to: Addressee) -> int:

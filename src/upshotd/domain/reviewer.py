@@ -43,6 +43,10 @@ class Reviewer(Addressee):
         reviewer = {**profile_names(profile, inside), "traits": profile.traits}
         return {**self.journey.names(), "reviewer": reviewer, "approval": self._known()}
 
+    def note(self, what: str, detail: str) -> None:
+        """Note what becomes of it, and to whom it goes."""
+        self.journey.note(what, f"{detail} ({self.profile.user_id})")
+
     def made(self) -> list[Message]:
         """Return the messages of this sending, those made first in front."""
         return self.journey.draft.messages(self.asking.message_ids)

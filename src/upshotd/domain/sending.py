@@ -234,7 +234,7 @@ def _in_time(draft: Draft, message: Message) -> bool:
 def _note(draft: Draft, message: Message, what: str, detail: str) -> None:
     journey = holder(draft, message)
     if journey is not None:
-        journey.note(what, detail)
+        journey.note(what, messages.named(draft, message, detail))
         journey.save()
 
 
@@ -245,5 +245,5 @@ def _go_on(draft: Draft, message: Message, what: str, detail: str) -> None:
         reason = finished.reason if finished is not None else ""
         if message.ask is None:
             journey.leave(message.step_id, **outgoing.lost(what, reason))
-        journey.note(what, detail)
+        journey.note(what, messages.named(draft, message, detail))
         journey.follow(settled(journey.plan.steps[journey.step_id], journey, message))

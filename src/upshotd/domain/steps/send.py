@@ -47,7 +47,7 @@ def enter(step: Step, send: Send, journey: Journey) -> Move:
     expire_us = _expire_us(step, send, journey)
     until_us = outgoing.until_us(to, expire_us)
     if until_us > journey.now_us:
-        return outgoing.put_off(journey, until_us)
+        return outgoing.put_off(to, until_us)
     return _go_on(to, send, expire_us)
 
 

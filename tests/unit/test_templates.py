@@ -99,6 +99,8 @@ NAMES = {
         ("{{ event.properties.items | tojson }}",
          '[{"name": "A\\u0026B", "price": 1}, {"name": "C", "price": 2.5}]'),
         ("{{ '<' | escape }}{{ '<' | e }}", "&lt;&lt;"),
+        ("""{{ "<!channel> 'A&B' <https://a.example|b>" | slack }}""",
+         "&lt;!channel&gt; 'A&amp;B' &lt;https://a.example|b&gt;"),
         ("{{ traits.get('plan') }}", "pro"),
         ("{# a comment #}{% raw %}{{ raw }}{% endraw %}", "{{ raw }}"),
         ("{{ 'a' 'b' }}", "ab"),

@@ -150,6 +150,7 @@ class Tools:
             "truncate": self.truncate, "round": self.round, "fixed": self.fixed, "int": self.int,
             "float": self.float, "abs": self.abs, "escape": self.escape, "e": self.escape,
             "tojson": self.tojson, "urlencode": self.urlencode, "date": self.date,
+            "slack": self.slack,
         }  # fmt: skip
         #: Filters that the compiler puts in; no template can name them.
         self.guards: dict[str, Callable[..., Any]] = {
@@ -296,6 +297,12 @@ class Tools:
     def abs(self, value: Any) -> Any:
         """Return the number without its sign."""
         return abs(number(value))
+
+    def slack(self, value: Any) -> str:
+        """Return the text as Slack shows it, without anything that Slack acts on: a link under
+        other words, a mention of everybody."""
+        text = self._text(value).replace("&", "&amp;")
+        return _short(text.replace("<", "&lt;").replace(">", "&gt;"))
 
     def escape(self, value: Any) -> Markup:
         """Return the text escaped for HTML."""

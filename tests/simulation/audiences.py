@@ -58,8 +58,13 @@ def audience(chance: random.Random, name: str, unit_us: int) -> Audience:
     return Audience(name, rules[name])
 
 
-def members(tables: Tables, settings: dict[str, str], where: str, now_us: int) -> Iterator[str]:
-    """Yield who is in an audience, or is not, against all that they did; and so of groups."""
+def members(
+    tables: Tables, settings: dict[str, str], where: str, now_us: int, *, jumped: bool
+) -> Iterator[str]:
+    """Yield who is in an audience, or is not, against all that they did; and so of groups.
+
+    Where clocks have *jumped* it is not known what somebody did before they were erased.
+    """
     yield from _groups(tables)
     for name, versions in tables.workflows.items():
         if not name.startswith("audience:"):
@@ -70,7 +75,8 @@ def members(tables: Tables, settings: dict[str, str], where: str, now_us: int) -
         if filling.stage is not Stage.DONE or filling.version != known.version:
             yield f"{which} v{known.version} was not filled: {filling}"
         for profile in tables.profiles.values():
-            if profile.erased or not (profile.user_id or profile.anonymous_ids):
+            known = profile.user_id or profile.anonymous_ids
+            if profile.erased or not known or (profile.erase_us and jumped):
                 continue
             row = tables.memberships.get(profile.profile_id, {}).get(which)
             if row is not None and row.due_us is not None and row.due_us <= now_us:

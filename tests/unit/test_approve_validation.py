@@ -155,6 +155,7 @@ def test_what_is_legal_and_probably_not_meant() -> None:
 def test_a_request_without_a_link_is_told_that_nobody_can_decide_from_it() -> None:
     assert warned(asked_by(Email("Pay?", text="Yes?"))) == ["request"]
     assert warned(asked_by(Webhook("{}"), channel=Channel.WEBHOOK)) == ["request"]
+    assert warned(asked_by(Email("Pay?", "x", "{{ links.unsubscribe }}"))) == ["request"]
     assert warned(asked_by(Email("Pay?", "x", "{{ links.approve }}"))) == []
     assert warned(asked_by(Inbox("Pay?", action_url=LINK), channel=Channel.INBOX)) == []
     templated = Send(Channel.EMAIL, (), template_id="pay")

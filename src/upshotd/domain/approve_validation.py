@@ -11,6 +11,8 @@ from upshotd.domain.steps.send import Send
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import sends_of
 
+#: Links that lead to a decision.
+_WAYS: Final = ("approve", "deny", "review")
 LEVELS_MAX: Final = 5
 REMINDERS_MAX: Final = 5
 
@@ -22,7 +24,7 @@ def check(approve: Approve, path: str, findings: Findings) -> None:
         _sent(send, f"{path}.{name}", findings)
     if not _leads_back(approve.request, findings):
         text = (
-            "names none of `links`: nobody can decide from it. links.review leads to the page;"
+            "names no link that decides: nobody can decide from it. links.review leads to the page;"
             " without it whoever hands the decision on calls RecordEngagement"
         )
         findings.warn(f"{path}.request", text)
@@ -93,8 +95,8 @@ def _sent(send: Send, path: str, findings: Findings) -> None:
 def _leads_back(send: Send, findings: Findings) -> bool:
     """Return whether a text of *send* may have a link by which its reader can decide."""
     sources = [source for content in send.contents for source in texts(content) if source]
-    named = (findings.templates.names(source) for source in sources)
-    return bool(send.template_id) or any("links" in names for names in named)
+    named = [source for source in sources if "links" in findings.templates.names(source)]
+    return bool(send.template_id) or any(way in source for source in named for way in _WAYS)
 
 
 def _reminders(approve: Approve, path: str, findings: Findings) -> None:

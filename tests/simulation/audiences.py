@@ -75,8 +75,8 @@ def members(
         if filling.stage is not Stage.DONE or filling.version != known.version:
             yield f"{which} v{known.version} was not filled: {filling}"
         for profile in tables.profiles.values():
-            known = profile.user_id or profile.anonymous_ids
-            if profile.erased or not known or (profile.erase_us and jumped):
+            named = profile.user_id or profile.anonymous_ids
+            if profile.erased or not named or (profile.erase_us and jumped):
                 continue
             row = tables.memberships.get(profile.profile_id, {}).get(which)
             if row is not None and row.due_us is not None and row.due_us <= now_us:

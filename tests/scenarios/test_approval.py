@@ -5,6 +5,7 @@ import pytest
 from tests.flows import track
 from tests.world import DAY, HOUR, MINUTE, World
 from upshotd.application.erasing import Erasing
+from upshotd.application.ports import RunFilter
 from upshotd.domain.audience import Audience, Engaged
 from upshotd.domain.message import Channel, Email
 from upshotd.domain.outcome import EngagementKind
@@ -87,6 +88,9 @@ async def test_the_first_of_two_decides_and_both_are_told(scenario: World) -> No
     assert subjects(scenario)[2:] == ["NOTICE ann: Pay 900?", "NOTICE ben: Pay 900?"]
     assert "Paid" in await happened(scenario)
     assert "Refused" not in await happened(scenario)
+    (run,) = await scenario.store.runs("default", RunFilter(), "", 10)
+    story = [entry.detail for entry in run.timeline if entry.what in ("sending", "sent")]
+    assert story[:3] == ["email by smtp (ann)", "email by smtp (ben)", "smtp (ann)"]
 
 
 async def test_silence_reminds_then_asks_the_boss_then_ends(scenario: World) -> None:

@@ -19,6 +19,7 @@ from upshotd.domain.run import RunState
 from upshotd.domain.state import Changes
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.stimulus import CancelRequested, EngagementState, EventArrived, RunBroke
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
 
 EVER = Reentry(ReentryMode.ONCE_EVER)
@@ -159,6 +160,15 @@ def test_a_detail_without_bound_is_cut():
     sim.track("u", "Go")
     sim.track("u", "Paid")
     assert max(len(entry.detail) for entry in sim.run().timeline) == 1000
+
+
+def test_how_it_ended_is_in_a_timeline_that_is_full():
+    sim = started(delay(), email())
+    full = sim.run().timeline * 1000
+    sim.state.runs[sim.run().run_id] = replace(sim.run(), timeline=full[:1000])
+    sim.advance(DAY)
+    sim.answer()
+    assert sim.whats()[1000:] == ["ended"]
 
 
 def test_who_unsubscribes_by_a_message_has_not_ignored_it():

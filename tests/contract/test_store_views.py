@@ -209,6 +209,16 @@ async def test_people_are_found_by_our_own_ids(store: Store) -> None:
     assert await store.profiles("other", {"profile-ana"}) == {}
 
 
+async def test_people_are_found_by_their_user_ids(store: Store) -> None:
+    known = a_profile(user_id="ann", anonymous_ids=("ben",))
+    await store.commit([changes(known, a_profile(user_id="cem"))])
+    found = await store.users("default", {"ann", "ben", "cem", "dan"})
+    assert sorted(found) == ["ann", "cem"]
+    assert found["ann"] == replace(known, row_version=1)
+    assert await store.users("default", set()) == {}
+    assert await store.users("other", {"ann"}) == {}
+
+
 async def test_a_setting_is_kept_and_replaced(store: Store) -> None:
     assert await store.setting("lab_offset_us") is None
     for value in ("1", "2", ""):

@@ -323,6 +323,9 @@ class Store(Protocol):
     async def profiles(self, workspace_id: str, profile_ids: set[str]) -> dict[str, Profile]:
         """Return people by our own ids."""
 
+    async def users(self, workspace_id: str, user_ids: set[str]) -> dict[str, Profile]:
+        """Return people by their user ids."""
+
     async def group_members(
         self, workspace_id: str, group_id: str, after_profile_id: str, count: int
     ) -> list[str]:

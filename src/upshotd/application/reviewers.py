@@ -5,7 +5,6 @@ from typing import Final
 from upshotd.application.ports import Store
 from upshotd.domain.fetching import Found, ReviewersRequest
 from upshotd.domain.profile import Profile
-from upshotd.domain.state import IdKind
 
 #: People that are looked at at once.
 PAGE: Final = 200
@@ -19,15 +18,14 @@ class Reviewers:
 
     async def find(self, request: ReviewersRequest) -> Found:
         """Return whom *request* names; of a group or an audience those with the lowest ids."""
-        found: list[str] = []
-        if request.user_ids:
-            for user_id in request.user_ids:
-                person = await self._store.profile(request.workspace_id, (IdKind.USER, user_id))
-                if person is not None and _can_decide(person[0]):
-                    found.append(person[0].profile_id)
-        else:
-            found = await self._members(request)
+        found = await (self._users(request) if request.user_ids else self._members(request))
         return Found(tuple(found[: request.most]), more=len(found) > request.most)
+
+    async def _users(self, request: ReviewersRequest) -> list[str]:
+        """Return those who can decide, in the order in which they are named."""
+        people = await self._store.users(request.workspace_id, set(request.user_ids))
+        named = [people[one] for one in request.user_ids if one in people]
+        return [person.profile_id for person in named if _can_decide(person)]
 
     async def _members(self, request: ReviewersRequest) -> list[str]:
         """Return the members that can decide, up to one more than are wanted."""

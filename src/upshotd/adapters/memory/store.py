@@ -34,7 +34,7 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run
-from upshotd.domain.state import Changes, Identity, KeptEvent, State, Wanted
+from upshotd.domain.state import Changes, Identity, IdKind, KeptEvent, State, Wanted
 from upshotd.domain.trial import Tally, TallyKey
 from upshotd.domain.values import replace
 
@@ -282,6 +282,11 @@ class MemoryStore:
             return None
         held = tables.suppressions.get(profile.profile_id, {})
         return profile, [suppression for _, suppression in sorted(held.items())]
+
+    async def users(self, workspace_id: str, user_ids: set[str]) -> dict[str, Profile]:
+        tables = self._tables(workspace_id)
+        named = {one: tables.identities.get((IdKind.USER, one), "") for one in user_ids}
+        return {one: tables.profiles[who] for one, who in named.items() if who in tables.profiles}
 
     async def profile_page(self, workspace_id: str, after: str, limit: int) -> list[Profile]:
         profiles = self._tables(workspace_id).profiles

@@ -44,8 +44,9 @@ from upshotd.domain.event import RejectedEvent
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run
-from upshotd.domain.state import Identity, KeptEvent
+from upshotd.domain.state import Identity, IdKind, KeptEvent
 
+_IDENTITIES = Lookup(identities, ("identity", "profile_id"), "identity")
 _PROFILES = Lookup(profiles, rows.PROFILE_COLUMNS, "profile_id")
 _SUPPRESSIONS = Lookup(suppressions, rows.SUPPRESSION_COLUMNS, "profile_id")
 #: The id is the first column of every row, the scope of a suppression the second.
@@ -219,6 +220,16 @@ def profile_map(
     """Return people by our own ids."""
     found = map(rows.profile_of, _PROFILES.rows(connection, workspace_id, profile_ids))
     return {profile.profile_id: profile for profile in found}
+
+
+def user_map(
+    connection: Connection, workspace_id: str, user_ids: Collection[str]
+) -> dict[str, Profile]:
+    """Return people by their user ids."""
+    keys = {rows.identity_key((IdKind.USER, user_id)): user_id for user_id in user_ids}
+    named = _IDENTITIES.rows(connection, workspace_id, list(keys)) if keys else []
+    people = profile_map(connection, workspace_id, [who for _, who in named]) if named else {}
+    return {keys[key]: people[who] for key, who in named if who in people}
 
 
 def profile_page(

@@ -318,6 +318,9 @@ class SqlStore:
             lambda c: reading.profile_map(c, workspace_id, profile_ids)
         )
 
+    async def users(self, workspace_id: str, user_ids: set[str]) -> dict[str, Profile]:
+        return await self._database.read(lambda c: reading.user_map(c, workspace_id, user_ids))
+
     async def group_members(
         self, workspace_id: str, group_id: str, after_profile_id: str, count: int
     ) -> list[str]:

@@ -107,11 +107,13 @@ class Approvals:
             for step_id, left in run.steps.items() if before is not None else ():
                 if "asked" in left and before is not None:
                     was = Approval.of(before.steps.get(step_id, {}))
-                    kind = plans(run.workflow_id, run.workflow_version).steps[step_id].kind
-                    assert isinstance(kind, Approve)
                     now = Approval.of(left)
                     self._changed((run.run_id, step_id), was, now)
-                    if was.open and not now.open and kind.notice is not None:
+                    # Of another version perhaps, where the step is another one, or none.
+                    step = plans(run.workflow_id, run.workflow_version).steps.get(step_id)
+                    kind = step.kind if step is not None else None
+                    told = isinstance(kind, Approve) and kind.notice is not None
+                    if was.open and not now.open and told:
                         self._notices(tables, messages, was, now)
 
     def _begun(self, message: Message, before: Message | None, run: Run | None) -> None:
@@ -164,14 +166,15 @@ class Approvals:
                 if "asked" not in left:
                     continue
                 place = run.run_id, step_id
-                step = plans(run.workflow_id, run.workflow_version).steps[step_id]
                 approval = Approval.of(left)
                 texts = [
                     *self._decided(place, approval),
                     *self._said(place, approval),
                     *self._asked(tables, approval),
-                    *([] if moved else self._by_its_definition(tables, step, run, approval)),
                 ]
+                if not moved:
+                    step = plans(run.workflow_id, run.workflow_version).steps[step_id]
+                    texts += self._by_its_definition(tables, step, run, approval)
                 for text in texts:
                     self._expect(False, f"I23 {workspace_id}: {place} {text}")
 

@@ -305,8 +305,8 @@ class Watcher:
             self.approvals.final(workspace_id, tables, self._plans(workspace_id))
             settings = self._sim.database._settings
             jumped = "clock_jump" in self._sim.faults.injected
-            args = (tables, settings, workspace_id, self.latest_us)
-            for text in audiences.members(*args, jumped=jumped):
+            now_us = self.latest_us
+            for text in audiences.members(tables, settings, workspace_id, now_us, jumped=jumped):
                 self.expect(False, f"I22 {workspace_id}: {text}")
             for text in accounts.forgotten(tables, self._erased.get(workspace_id, {}).values()):
                 self.expect(False, f"I17 {workspace_id}: {text}")

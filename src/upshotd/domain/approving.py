@@ -64,8 +64,10 @@ class Approving(Turns):
             return self._hold(None)
         match self._approval.phase:
             case Phase.CONTEXT:
-                asked, before = (self._step, self._context, self._journey), self._approval.attempts
-                move = fetch.settled(*asked, attempt, result, before)
+                before = self._approval.attempts
+                move = fetch.settled(
+                    self._step, self._context, self._journey, attempt, result, before
+                )
                 return self._with_context(move) if move is not None else None
             case Phase.REVIEWERS if attempt == fetch.attempts(self._journey, self._step.step_id):
                 if isinstance(result, Found):
@@ -258,7 +260,7 @@ class Approving(Turns):
         return self._close(self._kind.default, reason=reason, detail=detail)
 
     def _decided(self, message: Message, engagement: Engagement) -> Move:
-        by = self._journey.draft.profile(messages.whose(self._journey.draft, message)).user_id
+        by = self._journey.draft.profile(message.profile_id).user_id
         comment = str(engagement.data.get("comment", ""))
         self._put(decided_by=by, comment=comment)
         return self._close(_DECISIONS[engagement.kind], message_id=message.message_id)

@@ -96,8 +96,7 @@ def accepted(
     message = messages.accept(draft, message, provider_message_id)
     journey = holder(draft, message)
     if journey is not None:
-        if message.ask is None:
-            journey.leave(message.step_id, sent=True)
+        leave(journey, message, sent=True)
         taken = f"{message.provider}: {detail}" if detail else message.provider
         journey.note("sent", messages.named(draft, message, taken))
     if (message.provider, message.provider_message_id) in draft.state.pending:
@@ -130,6 +129,13 @@ def _refusal(draft: Draft, message: Message, engagement: Engagement) -> str:
     if engagement.kind not in ABOUT_APPROVALS:
         return ""
     return approval.refusal(draft.run(message.run_id), message, engagement)
+
+
+def leave(journey: Journey, message: Message, **left: object) -> None:
+    """Leave at the send step of *message* what became of it; of its own an approve step says that
+    itself."""
+    if message.ask is None:
+        journey.leave(message.step_id, **left)
 
 
 def holder(draft: Draft, message: Message) -> Journey | None:
@@ -236,8 +242,7 @@ def _tell(
     journey = resume(draft, run)
     if journey is None:
         return ()
-    if message.ask is None:  # what comes of the others their step says itself
-        journey.leave(message.step_id, **_left(journey, message, word))
+    leave(journey, message, **_left(journey, message, word))
     step = journey.plan.steps[run.step_id]
     if word and isinstance(step.kind, Wait):
         move = wait.engaged(step, step.kind, journey, message, engagement.kind, engagement.machine)

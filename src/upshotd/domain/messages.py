@@ -6,7 +6,7 @@ from upshotd.domain import addresses, consent
 from upshotd.domain.draft import Draft
 from upshotd.domain.message import Content, Message, MessageState
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
-from upshotd.domain.profile import Suppression
+from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.values import replace
 
 _STATE_KINDS = {
@@ -28,7 +28,12 @@ def named(draft: Draft, message: Message, detail: str) -> str:
     not the person of the run."""
     if message.ask is None:
         return detail
-    return f"{detail} ({draft.profile(message.profile_id).user_id})"
+    return addressed(detail, draft.profile(message.profile_id))
+
+
+def addressed(detail: str, reviewer: Profile) -> str:
+    """Return *detail* with to whom it is."""
+    return f"{detail} ({reviewer.user_id})"
 
 
 def append(

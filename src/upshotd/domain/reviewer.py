@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from upshotd.domain import messages
 from upshotd.domain.approval import Approval, Asking
 from upshotd.domain.message import Ask, Channel, Message
 from upshotd.domain.names import profile_names
@@ -45,7 +46,7 @@ class Reviewer(Addressee):
 
     def note(self, what: str, detail: str) -> None:
         """Note what becomes of it, and to whom it goes."""
-        self.journey.note(what, f"{detail} ({self.profile.user_id})")
+        self.journey.note(what, messages.addressed(detail, self.profile))
 
     def made(self) -> list[Message]:
         """Return the messages of this sending, those made first in front."""

@@ -4,7 +4,7 @@ from typing import assert_never
 
 from upshotd.domain import choices, devices, messages, outgoing
 from upshotd.domain.draft import Draft
-from upshotd.domain.engagement import accepted, apply_pending, holder, lose_devices
+from upshotd.domain.engagement import accepted, apply_pending, holder, leave, lose_devices
 from upshotd.domain.erasure import ERASED
 from upshotd.domain.message import (
     OPEN,
@@ -243,7 +243,6 @@ def _go_on(draft: Draft, message: Message, what: str, detail: str) -> None:
     if journey is not None:
         finished = draft.message(message.message_id)
         reason = finished.reason if finished is not None else ""
-        if message.ask is None:
-            journey.leave(message.step_id, **outgoing.lost(what, reason))
+        leave(journey, message, **outgoing.lost(what, reason))
         journey.note(what, messages.named(draft, message, detail))
         journey.follow(settled(journey.plan.steps[journey.step_id], journey, message))

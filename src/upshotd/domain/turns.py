@@ -58,8 +58,7 @@ class Turns:
         return asks and asking.due_us > asking.time_us
 
     def _reminders(self) -> Iterator[tuple[Asking, int]]:
-        """Yield who is to be reminded next, each with when; of several that are late the last one
-        counts."""
+        """Yield who is reminded next, each with when; of several that are late one is sent."""
         spans = self._kind.reminders_us
         for asking in self._requests() if spans else ():
             before = [one for one in self._of(asking.profile_id) if one.ask is Ask.REMINDER]

@@ -202,13 +202,10 @@ def profile(
     connection: Connection, workspace_id: str, identity: Identity
 ) -> tuple[Profile, list[Suppression]] | None:
     """Return a person by an id from outside, with what is held back."""
-    named = select(identities.c.profile_id).where(
-        identities.c.workspace_id == workspace_id,
-        identities.c.identity == rows.identity_key(identity),
-    )
-    profile_id = connection.execute(named).scalar()
-    if profile_id is None:
+    named = _IDENTITIES.rows(connection, workspace_id, (rows.identity_key(identity),))
+    if not named:
         return None
+    ((_, profile_id),) = named
     (row,) = _PROFILES.rows(connection, workspace_id, (profile_id,))
     held = _SUPPRESSIONS.rows(connection, workspace_id, (profile_id,))
     return rows.profile_of(row), [rows.suppression_of(row) for row in sorted(held, key=_scope)]

@@ -1,9 +1,11 @@
 """The stores that must all behave alike: in memory, in a SQLite file, in a PostgreSQL."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests import postgres
 from upshotd.adapters.memory import MemoryStore
@@ -71,6 +73,16 @@ async def opened(
             await store.close()
 
 
+#: What takes each migration away again, that of the latest first.
+UNDOING = {
+    "0008": "DROP TABLE asks",
+    "0007": "DROP TABLE group_members",
+    "0006": "DROP TABLE audience_members",
+    "0005": "DROP TABLE tallies",
+    "0004": "DROP INDEX ix_messages_recipient; ALTER TABLE messages DROP COLUMN recipient",
+}
+
+
 @dataclass(slots=True)
 class Durable:
     """A store that can be closed and opened again."""
@@ -78,6 +90,17 @@ class Durable:
     kind: str
     where: str
     store: Store
+
+    async def take_back(self, version: str) -> None:
+        """Close the store, and leave it as the migration *version* had it."""
+        await self.store.close()
+        undone = [undo for later, undo in UNDOING.items() if later > version]
+        script = "; ".join((*undone, f"UPDATE alembic_version SET version_num = '{version}'"))
+        if self.kind == "postgresql":
+            await postgres.execute(script, urlsplit(self.where).path[1:])
+            return
+        with closing(sqlite3.connect(self.where)) as file, file:
+            file.executescript(script)
 
     async def reopen(self) -> Store:
         """Close the store, and return one over what it left."""

@@ -1,9 +1,5 @@
 """Who answers: the newest text message that was taken for a number, found on every store."""
 
-import sqlite3
-from urllib.parse import urlsplit
-
-from tests import postgres
 from tests.builders import NOON, a_message, a_profile, a_run, changes
 from tests.stores import Durable
 from upshotd.application.ports import Store
@@ -93,18 +89,6 @@ async def test_messages_of_before_are_found_after_the_upgrade(durable: Durable) 
     mails = [a_text(n, channel=Channel.EMAIL) for n in range(3_500, 3_600)]
     unsent = a_text(9_999, facts={}, state=MessageState.UNDELIVERABLE)
     await durable.store.commit([changes(a_profile(), a_run(run_id="r"), *texts, *mails, unsent)])
-    await durable.store.close()
-    back = (
-        "DROP INDEX ix_messages_recipient; ALTER TABLE messages DROP COLUMN recipient; "
-        "DROP TABLE tallies; DROP TABLE audience_members; DROP TABLE group_members; "
-        "DROP TABLE asks; "
-        "UPDATE alembic_version SET version_num = '0003'"
-    )
-    if durable.kind == "postgresql":
-        await postgres.execute(back, urlsplit(durable.where).path[1:])
-    else:
-        with sqlite3.connect(durable.where) as file:
-            file.executescript(back)
-        file.close()
+    await durable.take_back("0003")
     state = await found(await durable.reopen(), KEY, OTHER_KEY)
     assert state.by_recipient == {KEY: "m3499", OTHER_KEY: "m3498"}

@@ -4,12 +4,10 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import Connection
 
-from tests import postgres
 from tests.approvals import ASKED, RUN, STEP, approval, keep, message, run
 from tests.builders import DAY, HOUR, NOON, a_message, a_profile, a_run, changes
 from tests.stores import Durable, opened
@@ -264,14 +262,7 @@ async def test_requests_of_before_are_found_after_the_upgrade(durable: Durable) 
     emptied = message("ann", message_id="c", profile_id="", reason="ERASED")
     alone = changes(message("ann"), workspace_id="elsewhere")
     await store.commit([changes(*asks, *mails, emptied), alone])
-    await store.close()
-    back = "DROP TABLE asks; UPDATE alembic_version SET version_num = '0007'"
-    if durable.kind == "postgresql":
-        await postgres.execute(back, urlsplit(durable.where).path[1:])
-    else:
-        with sqlite3.connect(durable.where) as file:
-            file.executescript(back)
-        file.close()
+    await durable.take_back("0007")
     store = await durable.reopen()
     assert isinstance(store, SqlStore)
     found = await store._database.read(_asks)

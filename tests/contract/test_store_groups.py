@@ -1,11 +1,7 @@
 """Who is in a group: what every store answers, and what it makes of profiles of before."""
 
-import sqlite3
-from urllib.parse import urlsplit
-
 import pytest
 
-from tests import postgres
 from tests.builders import NOON, a_profile, changes
 from tests.stores import Durable
 from upshotd.application.ports import Store
@@ -115,16 +111,7 @@ async def test_members_of_before_are_found_after_the_upgrade(durable: Durable) -
     ]
     alone = a_profile(user_id="alone", group_ids=("all",))
     await store.commit([changes(*people), changes(alone, workspace_id="elsewhere")])
-    await store.close()
-    back = (
-        "DROP TABLE group_members; DROP TABLE asks; UPDATE alembic_version SET version_num = '0006'"
-    )
-    if durable.kind == "postgresql":
-        await postgres.execute(back, urlsplit(durable.where).path[1:])
-    else:
-        with sqlite3.connect(durable.where) as file:
-            file.executescript(back)
-        file.close()
+    await durable.take_back("0006")
     store = await durable.reopen()
     for group_id in ("all", "of 0", "of 6", "nobody's"):
         said = [p.profile_id for p in people if group_id in p.group_ids]

@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from datetime import time
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.asking import BOSS, FINANCE, PAY, PEOPLE, REQUEST, ROUTED, Room, paying, propose, room
@@ -103,6 +103,8 @@ def apart(room: Room) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(STEPS, max_size=30))
+# Somebody is erased while nobody looks, after the approval should have timed out.
+@example(False, [("advance", SECOND), ("advance", DAY), ("outage", DAY), ("erase", "ann")])
 def test_it_is_decided_once_and_ends_in_its_time(
     quiet: bool, steps: list[tuple[object, ...]]
 ) -> None:

@@ -118,7 +118,9 @@ def woken(run: Run, gone: Erasure) -> Run | None:
     if not run.active or gone.profile_id not in reviewers(run):
         return None
     waits = Approval.of(run.steps[run.step_id]).phase
-    return run if waits else replace(run, due_us=gone.erase_us)
+    # What was due before, and has not been looked at since, is not put off.
+    at_once = min(run.due_us or gone.erase_us, gone.erase_us)
+    return run if waits else replace(run, due_us=at_once)
 
 
 def tombstone(message: Message) -> Message:

@@ -91,6 +91,10 @@ chaos: $(READY) ## Crash stories over real processes, both databases, moody prov
 	$(BIN)/python tests/chaos.py --cycles $(CYCLES)
 	$(BIN)/python -m tests.relay_story --rounds $(CYCLES)
 
+.PHONY: explore
+explore: $(READY) ## The properties of the pure core with other examples than make test
+	$(BIN)/python -m pytest tests/unit tests/application --hypothesis-profile explore
+
 .PHONY: simulate
 simulate: $(READY) ## Histories of several servers on a virtual clock, with faults (SEEDS=300 FIRST=0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

@@ -1,7 +1,14 @@
-"""What every test needs: logs that are short, and without personal data."""
+"""What every test needs: logs that are short and without personal data, examples that repeat."""
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# What refuses a change must not depend on luck. `make explore` looks for new examples; what it
+# finds becomes an `@example`.
+settings.register_profile("repeat", derandomize=True)
+settings.register_profile("explore", derandomize=False, print_blob=True)
+settings.load_profile("repeat")
 
 
 @pytest.fixture(autouse=True)

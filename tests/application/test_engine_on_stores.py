@@ -115,7 +115,6 @@ async def _seen(w: World) -> list[object]:
 @settings(
     max_examples=25,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(BATCHES)

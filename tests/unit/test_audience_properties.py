@@ -24,9 +24,7 @@ from upshotd.domain.profile import Profile
 from upshotd.domain.stimulus import AudienceFill
 from upshotd.domain.values import replace
 
-QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SPANS = st.sampled_from((0, HOUR, 5 * HOUR, DAY, 3 * DAY))
 OFTEN = st.one_of(
     st.builds(Often, st.integers(1, 3), within_us=SPANS),

@@ -4,9 +4,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.histories import HISTORIES, WatchedSim
 
-QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

@@ -33,6 +33,7 @@ ANN, BEN, CEM = (f"{name}@example.com" for name in ("ann", "ben", "cem"))
 BOUNCED = Refused("BOUNCED", "no such box")
 NOBODY = ReviewerLevel(group_id="nobody", escalate_us=HOUR)
 BOTH = ["REQUEST ann", "REQUEST ben"]
+BROKEN = Unfetched("INTERNAL", "the server's log says why")
 
 
 def levels(*given: ReviewerLevel, **options: object) -> Room:
@@ -79,16 +80,32 @@ def test_of_more_than_it_may_ask_it_says_that_there_are_more() -> None:
 
 
 def test_looking_for_them_is_repeated_until_it_comes_to_something() -> None:
-    broken = Unfetched("INTERNAL", "the server's log says why")
-    room = proposed(finds=deque([broken, broken]))
+    room = proposed(finds=deque([BROKEN, BROKEN]))
     assert room.got == []
-    room.advance(4 * SECOND)
+    room.advance(2 * SECOND)
     assert len(room.fetches) == 1
     room.advance(SECOND)
     assert len(room.fetches) == 2
     room.advance(5 * SECOND)
     assert [fetch.attempt for fetch in room.fetches] == [1, 2, 3]
     assert room.got == BOTH
+    assert notes(room, "retrying") == ["INTERNAL: the server's log says why"] * 2
+
+
+def test_the_pauses_in_looking_for_them_grow_and_begin_anew_with_each_level() -> None:
+    room = proposed(finds=deque([BROKEN] * 1_000))
+    room.advance(3 * HOUR)
+    assert 25 < len(room.fetches) < 40
+    room.finds = deque()
+    room.advance(HOUR)
+    assert room.got == BOTH
+    room.finds = deque([BROKEN])
+    level, before = room.approval.level_us, len(room.fetches)
+    room.advance(4 * HOUR)
+    (asked,) = [note for note in notes(room, "asking") if note.startswith("level 2")]
+    assert asked == "level 2: cem"
+    assert len(room.fetches) == before + 2
+    assert room.approval.level_us == level + 4 * HOUR + 5 * SECOND // 2
 
 
 def test_whoever_looked_for_them_died_and_what_comes_of_it_later_counts_no_more() -> None:

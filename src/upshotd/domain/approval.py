@@ -71,7 +71,7 @@ class Approval(NamedTuple):
     level: int = 0
     #: When the last of them was, in microseconds.
     level_us: int = 0
-    #: Attempts at asking for its context before those of now.
+    #: Attempts at what it asked for before what it waits for now.
     attempts: int = 0
     summary: str = ""
     asked: tuple[Asking, ...] = ()

@@ -12,7 +12,7 @@ from typing import Final
 from upshotd.domain import messages, outgoing
 from upshotd.domain.approval import Asking, Phase, Question
 from upshotd.domain.errors import TemplateError
-from upshotd.domain.fetching import Fetch, FetchResult, Found, ReviewersRequest
+from upshotd.domain.fetching import Fetch, FetchResult, Found, ReviewersRequest, Unfetched
 from upshotd.domain.message import Ask, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.reviewer import Reviewer
@@ -24,9 +24,8 @@ from upshotd.domain.values import replace
 
 #: Characters of a summary.
 SUMMARY_MAX: Final = 2_000
-#: What looking for reviewers may take, and the pause after it came to nothing, in microseconds.
+#: What looking for reviewers may take, in microseconds.
 FIND_US: Final = 10_000_000
-FIND_PAUSE_US: Final = 5_000_000
 
 _DECISIONS: Mapping[EngagementKind, ApprovalDecision] = {
     EngagementKind.APPROVED: ApprovalDecision.APPROVED,
@@ -72,7 +71,9 @@ class Approving(Turns):
             case Phase.REVIEWERS if attempt == fetch.attempts(self._journey, self._step.step_id):
                 if isinstance(result, Found):
                     return self._found(result)
-                return self._hold(self._now_us + FIND_PAUSE_US)
+                assert isinstance(result, Unfetched), "a search finds people, or nothing"
+                before = self._approval.attempts
+                return self._hold(fetch.later(self._journey, attempt - before, result).due_us)
             case _:
                 return None
 
@@ -154,11 +155,12 @@ class Approving(Turns):
         request = ReviewersRequest(
             draft.changes.workspace_id, level.audience_id, texts[0], users, REVIEWERS_MAX
         )
-        attempt = fetch.attempts(self._journey, self._step.step_id) + 1
-        self._journey.leave(self._step.step_id, attempt=attempt)
-        self._put(phase=Phase.REVIEWERS)
-        run_id = self._journey.run.run_id
-        draft.changes.fetches.append(Fetch(run_id, self._step.step_id, attempt, request, FIND_US))
+        before = fetch.attempts(self._journey, self._step.step_id)
+        if self._approval.phase is not Phase.REVIEWERS:
+            self._put(phase=Phase.REVIEWERS, attempts=before)
+        self._journey.leave(self._step.step_id, attempt=before + 1)
+        run_id, step_id = self._journey.run.run_id, self._step.step_id
+        draft.changes.fetches.append(Fetch(run_id, step_id, before + 1, request, FIND_US))
         return self._hold(self._now_us + FIND_US + fetch.SLACK_US)
 
     def _found(self, found: Found) -> Move:

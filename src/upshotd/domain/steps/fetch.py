@@ -115,11 +115,16 @@ def settled(
         return None
     if not result.again or attempt - before >= kind.attempts:
         return _failed(step, kind, journey, result)
+    return later(journey, attempt - before, result)
+
+
+def later(journey: Journey, attempt: int, result: Unfetched) -> Hold:
+    """Hold until the attempt after *attempt*, which came to nothing."""
     journey.note("retrying", f"{result.reason}: {result.detail}")
     draft = journey.draft
     wait_us, fraction = result.retry_after_us, draft.ids.fraction()
     policy = draft.definitions.policy
-    return Hold(next_attempt_us(journey.now_us, attempt - before, wait_us, policy, fraction))
+    return Hold(next_attempt_us(journey.now_us, attempt, wait_us, policy, fraction))
 
 
 def parts(source: str) -> Parts:

@@ -1,6 +1,6 @@
 """Whatever happens in whatever order: an audience says what a look at the whole history says."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.sim import DAY, HOUR, START, Sim, audiences_of
@@ -202,6 +202,12 @@ def test_after_everything_that_happens_it_says_what_the_whole_history_says(
 
 @QUICK
 @given(RULES, ACTS, ACTS)
+# Somebody of whom nothing is remembered turns out to be somebody who belonged to it.
+@example(
+    Not(Holds('traits.plan == "pro"')),
+    [("ana", "identify", 2, 0, 0)],
+    [("anonymous", "A", 0, 0, 0), ("link", "A", 0, 0, 0)],
+)
 def test_defined_half_way_it_says_the_same(
     rule: Rule,
     before: list[tuple[str, str, int, int, int]],

@@ -66,9 +66,9 @@ def judge(
                 since_us=draft.now_us,
                 reason=_why(draft, plan, known),
             )
-    if row != before:
-        # Who has no row is not ready before everybody was looked at: a new person has one.
-        bare = row.empty and (plan.filled or backfill)
+    # Who has no row is not ready before everybody was looked at: a new person has one.
+    bare = row.empty and (plan.filled or backfill)
+    if bare or row != before:
         put(draft, row, drop=bare, known=before is not None)
     if moved:
         _moved(draft, plan, profile, row, backfill=backfill)

@@ -260,8 +260,7 @@ class Approvals:
         times = {
             int(entry.detail.split(":")[0].removeprefix("level ")): entry.time_us
             for entry in run.timeline
-            if (entry.step_id, entry.what) == (step_id, "asking")
-            and entry.detail.startswith("level ")
+            if (entry.step_id, entry.what) == (step_id, "requested")
         }
         for level, time_us in times.items():
             escalate_us = kind.levels[level - 1].escalate_us

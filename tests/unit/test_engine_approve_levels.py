@@ -61,7 +61,7 @@ def test_the_run_says_whom_it_looks_for_and_whom_it_asked() -> None:
     room = proposed()
     (fetch,) = room.fetches
     assert fetch.request == ReviewersRequest("default", "", "finance", (), 25)
-    assert notes(room, "asking") == ["level 1: ann, ben"]
+    assert notes(room, "requested") == ["level 1: ann, ben"]
     (told,) = [o for o in room.outcomes if o.kind is OutcomeKind.APPROVAL_REQUESTED]
     assert (told.user_id, told.reason) == ("pia", "")
     assert told.properties == {"summary": "Pay 900?", "level": 1, "reviewers": 2}
@@ -75,7 +75,7 @@ def test_of_more_than_it_may_ask_it_says_that_there_are_more() -> None:
     made.groups["finance"] = crowd
     propose(made)
     assert made.got == [f"REQUEST {name}" for name in crowd[:25]]
-    (said,) = notes(made, "asking")
+    (said,) = notes(made, "requested")
     assert said.endswith("r24, and no more than 25 of its people")
 
 
@@ -89,7 +89,7 @@ def test_looking_for_them_is_repeated_until_it_comes_to_something() -> None:
     room.advance(5 * SECOND)
     assert [fetch.attempt for fetch in room.fetches] == [1, 2, 3]
     assert room.got == BOTH
-    assert notes(room, "retrying") == ["INTERNAL: the server's log says why"] * 2
+    assert notes(room, "asking_again") == ["INTERNAL: the server's log says why"] * 2
 
 
 def test_the_pauses_in_looking_for_them_grow_and_begin_anew_with_each_level() -> None:
@@ -102,7 +102,7 @@ def test_the_pauses_in_looking_for_them_grow_and_begin_anew_with_each_level() ->
     room.finds = deque([BROKEN])
     level, before = room.approval.level_us, len(room.fetches)
     room.advance(4 * HOUR)
-    (asked,) = [note for note in notes(room, "asking") if note.startswith("level 2")]
+    (asked,) = [note for note in notes(room, "requested") if note.startswith("level 2")]
     assert asked == "level 2: cem"
     assert len(room.fetches) == before + 2
     assert room.approval.level_us == level + 4 * HOUR + 5 * SECOND // 2
@@ -155,7 +155,7 @@ def test_people_are_named_by_templates_and_an_empty_one_names_nobody() -> None:
 def test_a_level_of_nobody_is_passed_at_once(level: ReviewerLevel) -> None:
     room = levels(level, BOSS)
     assert room.got == ["REQUEST cem"]
-    assert notes(room, "asking") == ["level 1: nobody", "level 2: cem"]
+    assert notes(room, "requested") == ["level 1: nobody", "level 2: cem"]
     assert room.approval.level == 2
     (told,) = [o for o in room.outcomes if o.kind is OutcomeKind.APPROVAL_REQUESTED]
     assert (told.reason, told.properties["level"]) == ("ESCALATED", 2)

@@ -178,7 +178,7 @@ class Approving(Turns):
             level_us=self._now_us,
             asked=(*self._approval.asked, *new),
         )
-        journey.note("asking", f"level {number}: {names}{more}")
+        journey.note("requested", f"level {number}: {names}{more}")
         if new:
             self._tell(
                 OutcomeKind.APPROVAL_REQUESTED,
@@ -346,7 +346,7 @@ class Approving(Turns):
         answered = question._replace(answer=answer, answer_us=self._now_us)
         kept = tuple(answered if one == question else one for one in self._approval.questions)
         self._put(questions=kept)
-        self._journey.note("answered", f"{question.question_id}: {answer}")
+        self._journey.note("question_answered", f"{question.question_id}: {answer}")
         self._tell(
             OutcomeKind.APPROVAL_ANSWERED,
             message.message_id,

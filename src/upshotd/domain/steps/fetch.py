@@ -120,7 +120,7 @@ def settled(
 
 def later(journey: Journey, attempt: int, result: Unfetched) -> Hold:
     """Hold until the attempt after *attempt*, which came to nothing."""
-    journey.note("retrying", f"{result.reason}: {result.detail}")
+    journey.note("asking_again", f"{result.reason}: {result.detail}")
     draft = journey.draft
     wait_us, fraction = result.retry_after_us, draft.ids.fraction()
     policy = draft.definitions.policy

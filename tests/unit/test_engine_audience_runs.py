@@ -59,6 +59,16 @@ def test_to_leave_ends_a_run_and_to_come_in_does_so_only_where_its_condition_hol
     assert sim.run().timeline[-1].detail == "EXITED by LEAVE them"
 
 
+def test_an_exit_whose_condition_cannot_be_evaluated_says_so_once():
+    enters = ExitRule(audience=Change("them", Transition.ENTER), condition="traits.plan == 'pro'")
+    sim = sim_of(Holds("traits.vip == true"), track("Go", delay(duration=9 * DAY), exits=(enters,)))
+    sim.track("ana", "Go")
+    for vip in (True, False, True):
+        sim.identify("ana", vip=vip)
+    assert sim.run().active
+    assert [entry.what for entry in sim.run().timeline].count("condition_failed") == 1
+
+
 def audience_wait(transition: Transition) -> Step:
     condition = AudienceWait(Change("them", transition))
     return Step("w", Wait((condition,), DAY, on_match=(delay("matched", HOUR),)))

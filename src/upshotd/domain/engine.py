@@ -7,11 +7,11 @@ from upshotd.domain import (
     erasure,
     goals,
     identity,
-    journey,
     membership,
+    merging,
     messages,
     migration,
-    moving,
+    reacting,
     sending,
 )
 from upshotd.domain.approving import Approving
@@ -22,12 +22,13 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, faults
 from upshotd.domain.explanation import NO_KEY, OWN_OUTCOME, TOO_OLD, Explanation
 from upshotd.domain.ids import Ids
+from upshotd.domain.journey import Journey, considered, start
 from upshotd.domain.message import OPEN, MessageState
 from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState
-from upshotd.domain.state import AcceptedEvent, Changes, StartedRun, State
+from upshotd.domain.state import Changes, State
 from upshotd.domain.steps import delay, digest, fetch, send, throttle, wait
 from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.delay import Delay
@@ -59,6 +60,7 @@ from upshotd.domain.stimulus import (
     Stimulus,
     SuppressionSet,
 )
+from upshotd.domain.workflow import ExitRule
 
 
 class Decision(NamedTuple):
@@ -134,14 +136,14 @@ def _event(draft: Draft, event: Event) -> IngestResult:
         return IngestResult(event.event_id, IngestState.REJECTED, reason, violations)
     profile = identity.resolve(draft, event)
     for merge in draft.changes.merges:
-        moving.move_runs(draft, merge)
+        merging.move_runs(draft, merge)
         membership.join(draft, merge)
     if event.type is EventType.DELETE:
         return _delete(draft, event, profile)
     profile = erasure.returned(draft, profile)
     profile, warnings = identity.apply(draft, event, profile)
     # Trigger events are read through the draft, so the event stands there before runs start.
-    draft.changes.events[event.event_id] = AcceptedEvent(event, profile.profile_id)
+    reacting.keep(draft, event, profile.profile_id, ())
     membership.happened(draft, profile, event)
     resumed: tuple[str, ...] = ()
     own = event.own
@@ -155,18 +157,12 @@ def _event(draft: Draft, event: Event) -> IngestResult:
         return IngestResult(
             event.event_id, IngestState.ACCEPTED, violations=warnings, resumed=resumed
         )
-    started = tuple([StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id])
-    refused: tuple[Explanation, ...] = ()
-    if len(started) < len(found):
-        refused = tuple([explanation for explanation in found if not explanation.run_id])
-        warnings = (*warnings, *_without_key(refused))
-    accepted = AcceptedEvent(event, profile.profile_id, started, refused)
-    draft.changes.events[event.event_id] = accepted
+    accepted = reacting.keep(draft, event, profile.profile_id, found)
     return IngestResult(
         event.event_id,
         IngestState.ACCEPTED,
-        violations=warnings,
-        started=started,
+        violations=(*warnings, *_without_key(accepted.refused)),
+        started=accepted.started,
         resumed=resumed,
         explanations=tuple(found),
     )
@@ -176,7 +172,7 @@ def _delete(draft: Draft, event: Event, profile: Profile) -> IngestResult:
     """Erase the person; of the event itself its id alone is kept."""
     erasure.erase(draft, profile)
     bare = Event(event.event_id, event.type, receive_us=event.receive_us, event_us=event.event_us)
-    draft.changes.events[event.event_id] = AcceptedEvent(bare, profile.profile_id)
+    reacting.keep(draft, bare, profile.profile_id, ())
     return IngestResult(event.event_id, IngestState.ACCEPTED)
 
 
@@ -184,58 +180,35 @@ def _tracked(draft: Draft, profile: Profile, event: Event) -> tuple[str, ...]:
     """Let goals, runs and waits of a person see a track event; return the runs that went on."""
     if profile.trials:
         goals.happened(draft, profile.profile_id, event)
-    _exit(draft, profile.profile_id, event)
-    return _wake(draft, profile.profile_id, event)
+    who = profile.profile_id
+    reacting.leave(draft, who, event.name, lambda journey, rule: _exits(journey, rule, event))
+    return reacting.go_on(draft, who, lambda journey: _resumes(journey, event))
 
 
-def _exit(draft: Draft, profile_id: str, event: Event) -> None:
-    """End the runs whose exit rules *event* meets."""
-    for run in draft.active_runs(profile_id):
-        plan = draft.plan(run)
-        for rule in plan.workflow.exits:
-            moving = journey.Journey(draft, run)
-            condition = wait.EventWait(rule.event, rule.condition)
-            if wait.met(condition, moving, event):
-                moving.end(RunState.COMPLETED, "EXITED", f"EXITED by {event.name}")
-                break
-            if moving.changed:
-                moving.save()
+def _exits(journey: Journey, rule: ExitRule, event: Event) -> bool:
+    return wait.met(wait.EventWait(rule.event, rule.condition), journey, event)
 
 
-def _wake(draft: Draft, profile_id: str, event: Event) -> tuple[str, ...]:
-    """Let the runs go on that wait for *event*; remember it for waits that will want it."""
-    resumed: list[str] = []
-    # Runs that one of these enrolls on its way came after the event, and do not see it.
-    for run in tuple(draft.active_runs(profile_id)):
-        moving = journey.Journey(draft, run)
-        _remember(moving, event)
-        step = moving.plan.steps[run.step_id]
-        move = None
-        if isinstance(step.kind, Wait):
-            move = wait.happened(step, step.kind, moving, event)
-        if move is not None:
-            moving.follow(move)
-            resumed.append(run.run_id)
-        elif moving.changed:
-            moving.save()
-    return tuple(resumed)
-
-
-def _remember(moving: journey.Journey, event: Event) -> None:
-    for step in moving.plan.remembering:
-        if isinstance(step.kind, Wait) and step.step_id != moving.step_id:
-            wait.remember(step, step.kind, moving, event)
+def _resumes(journey: Journey, event: Event) -> Move | None:
+    """Return where *event* takes a run; remember it for waits that will want it."""
+    for step in journey.plan.remembering:
+        if isinstance(step.kind, Wait) and step.step_id != journey.step_id:
+            wait.remember(step, step.kind, journey, event)
+    step = journey.plan.steps[journey.step_id]
+    if not isinstance(step.kind, Wait):
+        return None
+    return wait.happened(step, step.kind, journey, event)
 
 
 def _considered(draft: Draft, plan: Plan, profile_id: str, event: Event, own: bool) -> Explanation:
     """Start a workflow that listens to *event*, unless something is against it."""
     trigger = plan.workflow.trigger
     if own and not trigger.include_own_outcomes:
-        return journey.considered(plan, OWN_OUTCOME)
+        return considered(plan, OWN_OUTCOME)
     if draft.now_us - event.event_us > trigger.max_age_us:
         happened = instant(event.event_us).isoformat()
-        return journey.considered(plan, TOO_OLD, f"it happened at {happened}")
-    return journey.start(draft, plan, profile_id, event, event.event_id)
+        return considered(plan, TOO_OLD, f"it happened at {happened}")
+    return start(draft, plan, profile_id, event, event.event_id)
 
 
 def _without_key(refused: tuple[Explanation, ...]) -> tuple[Violation, ...]:
@@ -254,9 +227,9 @@ def _run_due(draft: Draft, run_id: str) -> None:
     run = draft.run(run_id)
     if run is None or not run.active or run.due_us is None or run.due_us > draft.now_us:
         return
-    moving = journey.Journey(draft, run)
-    moving.planned_us = run.due_us
-    moving.follow(_timer(moving))
+    journey = Journey(draft, run)
+    journey.planned_us = run.due_us
+    journey.follow(_timer(journey))
 
 
 def _fetched(draft: Draft, settled: FetchSettled) -> None:
@@ -264,35 +237,35 @@ def _fetched(draft: Draft, settled: FetchSettled) -> None:
     run = draft.run(settled.run_id)
     if run is None or not run.active or run.step_id != settled.step_id:
         return
-    moving = journey.Journey(draft, run)
-    step = moving.plan.steps[run.step_id]
+    journey = Journey(draft, run)
+    step = journey.plan.steps[run.step_id]
     if isinstance(step.kind, FetchStep | Generate):
-        move = fetch.settled(step, step.kind, moving, settled.attempt, settled.result)
+        move = fetch.settled(step, step.kind, journey, settled.attempt, settled.result)
         if move is not None:
-            moving.follow(move)
+            journey.follow(move)
     elif isinstance(step.kind, Approve):
-        move = Approving(step, step.kind, moving).fetched(settled.attempt, settled.result)
+        move = Approving(step, step.kind, journey).fetched(settled.attempt, settled.result)
         if move is not None:
-            moving.follow(move)
+            journey.follow(move)
 
 
-def _timer(moving: journey.Journey) -> Move:
-    step = moving.plan.steps[moving.step_id]
+def _timer(journey: Journey) -> Move:
+    step = journey.plan.steps[journey.step_id]
     match step.kind:
         case Delay():
-            return delay.resume(moving)
+            return delay.resume(journey)
         case Wait():
-            return wait.timed_out(step, step.kind, moving)
+            return wait.timed_out(step, step.kind, journey)
         case Send():
-            return send.enter(step, step.kind, moving)
+            return send.enter(step, step.kind, journey)
         case FetchStep() | Generate():
-            return fetch.enter(step, step.kind, moving)
+            return fetch.enter(step, step.kind, journey)
         case Approve():
-            return Approving(step, step.kind, moving).due()
+            return Approving(step, step.kind, journey).due()
         case Digest():
-            return digest.due(step, step.kind, moving)
+            return digest.due(step, step.kind, journey)
         case Throttle():
-            return throttle.enter(step, step.kind, moving)
+            return throttle.enter(step, step.kind, journey)
         case _:
             raise AssertionError(f"a {type(step.kind).__name__} has no timer")
 
@@ -308,8 +281,8 @@ def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:
         wanted = [run for run_id in ids if (run := draft.run(run_id)) is not None]
     canceled = [run for run in wanted if run.active]
     for run in canceled:
-        moving = journey.Journey(draft, run)
-        moving.end(RunState.CANCELED, "CANCELED")
+        journey = Journey(draft, run)
+        journey.end(RunState.CANCELED, "CANCELED")
     return CancelResult(tuple(run.run_id for run in canceled))
 
 
@@ -318,8 +291,8 @@ def _broke(draft: Draft, incident: RunBroke) -> None:
     run = draft.run(incident.run_id)
     text = f"incident {incident.incident_id}"
     if run is not None and run.active:
-        moving = journey.Journey(draft, run)
-        moving.end(RunState.FAILED, "INTERNAL", text)
+        journey = Journey(draft, run)
+        journey.end(RunState.FAILED, "INTERNAL", text)
     message = draft.message(incident.message_id)
     if message is not None and message.state in OPEN:
         messages.finish(draft, message, MessageState.UNDELIVERABLE, "INTERNAL", text)

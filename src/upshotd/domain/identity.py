@@ -28,7 +28,7 @@ def refusal(draft: Draft, event: Event) -> tuple[str, tuple[Violation, ...]]:
 def resolve(draft: Draft, event: Event) -> Profile:
     """Return the profile *event* is about, created or linked where need be.
 
-    What was linked stands in the draft's merges; the runs of it are moved by `moving.move_runs`.
+    What was linked stands in the draft's merges; the runs of it are moved by `merging.move_runs`.
     """
     anonymous_ids = [i for i in (event.previous_id, event.anonymous_id) if i]
     if not event.user_id:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from upshotd.domain import reacting
 from upshotd.domain.audience import (
     Change,
     Facts,
@@ -22,10 +23,11 @@ from upshotd.domain.language import Conditions
 from upshotd.domain.names import profile_names
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Profile
-from upshotd.domain.run import RunState
 from upshotd.domain.steps import wait
+from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.values import replace
+from upshotd.domain.workflow import ExitRule
 
 #: Why an outcome was written of somebody who belonged to the audience before it was defined.
 BACKFILLED: Final = "BACKFILLED"
@@ -167,10 +169,11 @@ def _moved(
         )
     )
     event = _event(draft, profile, anonymous_id, change, row.reason)
-    _exit(draft, profile.profile_id, change, event)
-    _wake(draft, profile.profile_id, change)
+    who, what = profile.profile_id, f"{transition.name} {plan.audience_id}"
+    reacting.leave(draft, who, what, lambda journey, rule: _exits(journey, rule, change, event))
+    reacting.go_on(draft, who, lambda journey: _resumes(journey, change))
     if not backfill and draft.definitions.listeners(event):
-        draft.entered.append((event, profile.profile_id))
+        draft.entered.append((event, who))
 
 
 def _event(draft: Draft, profile: Profile, anonymous_id: str, change: Change, text: str) -> Event:
@@ -191,21 +194,10 @@ def _event(draft: Draft, profile: Profile, anonymous_id: str, change: Change, te
     )
 
 
-def _exit(draft: Draft, profile_id: str, change: Change, event: Event) -> None:
-    for run in draft.active_runs(profile_id):
-        moving = Journey(draft, run)
-        for rule in moving.plan.workflow.exits:
-            if rule.audience == change and wait.holds(rule.condition, moving, event):
-                text = f"EXITED by {change.transition.name} {change.audience_id}"
-                moving.end(RunState.COMPLETED, "EXITED", text)
-                break
+def _exits(journey: Journey, rule: ExitRule, change: Change, event: Event) -> bool:
+    return rule.audience == change and wait.holds(rule.condition, journey, event)
 
 
-def _wake(draft: Draft, profile_id: str, change: Change) -> None:
-    for run in tuple(draft.active_runs(profile_id)):
-        moving = Journey(draft, run)
-        step = moving.plan.steps[run.step_id]
-        if isinstance(step.kind, Wait):
-            move = wait.changed(step, step.kind, moving, change)
-            if move is not None:
-                moving.follow(move)
+def _resumes(journey: Journey, change: Change) -> Move | None:
+    step = journey.plan.steps[journey.step_id]
+    return wait.changed(step, step.kind, journey, change) if isinstance(step.kind, Wait) else None

@@ -8,7 +8,7 @@ do not decide beside each other.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from upshotd.domain import judging, messages
+from upshotd.domain import judging, messages, reacting
 from upshotd.domain.audience import Happening, Membership, Transition
 from upshotd.domain.audiences import AudiencePlan
 from upshotd.domain.draft import Draft
@@ -16,7 +16,6 @@ from upshotd.domain.event import Event, EventType
 from upshotd.domain.journey import start
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Merge, Profile
-from upshotd.domain.state import AcceptedEvent, StartedRun
 from upshotd.domain.stimulus import AudienceFill, FillResult
 from upshotd.domain.values import replace
 
@@ -214,12 +213,10 @@ def _start(draft: Draft, event: Event, profile_id: str) -> None:
     """Start the workflows that listen to a change."""
     transition = Transition[str(event.properties["transition"])]
     # Trigger events are read through the draft, so the event stands there before runs start.
-    draft.changes.events[event.event_id] = AcceptedEvent(event, profile_id)
+    reacting.keep(draft, event, profile_id, ())
     found = [
         start(draft, plan, profile_id, event, event.event_id)
         for plan in draft.definitions.listeners(event)
         if plan.workflow.trigger.transition is transition
     ]
-    started = tuple(StartedRun(e.workflow_id, e.version, e.run_id) for e in found if e.run_id)
-    refused = tuple(explanation for explanation in found if not explanation.run_id)
-    draft.changes.events[event.event_id] = AcceptedEvent(event, profile_id, started, refused)
+    reacting.keep(draft, event, profile_id, found)

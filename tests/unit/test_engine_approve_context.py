@@ -7,7 +7,7 @@ import pytest
 from tests.asking import BOSS, FINANCE, PAY, Room, proposed
 from tests.sim import DAY, HOUR, MINUTE, SECOND, START
 from upshotd.domain.approval import Phase
-from upshotd.domain.fetching import Fetch, Fetched, Found, HttpRequest, Unfetched
+from upshotd.domain.fetching import Fetch, Fetched, HttpRequest, Unfetched
 from upshotd.domain.message import Email
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.steps.approve import Approve
@@ -126,13 +126,6 @@ def test_an_answer_that_comes_while_people_are_looked_for_says_nothing() -> None
     before = room.run()
     room.fetched(Fetched({"balance": 1}), asked(room)[0])
     room.fetched(Fetched({"balance": 1}), asked(room)[0]._replace(attempt=3))
-    assert room.run() == before
-
-
-def test_what_is_found_while_the_context_is_asked_says_nothing() -> None:
-    room = proposed(SOUND)
-    before = room.run()
-    room.fetched(Found((room.profile("cem").profile_id,)))
     assert room.run() == before
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from upshotd.domain import messages, outgoing
 from upshotd.domain.approval import Asking, Phase, Question
 from upshotd.domain.errors import TemplateError
-from upshotd.domain.fetching import Fetch, FetchResult, Found, ReviewersRequest, Unfetched
+from upshotd.domain.fetching import FetchResult, Found, ReviewersRequest, Unfetched
 from upshotd.domain.message import Ask, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.reviewer import Reviewer
@@ -57,24 +57,22 @@ class Approving(Turns):
             case Phase.DECISION:
                 return self._round() if self._asks_now() else self._send()
 
-    def fetched(self, attempt: int, result: FetchResult) -> Move | None:
-        """Go on with an answer that the step has waited for; None for a stale one."""
+    def fetched(self, result: FetchResult) -> Move | None:
+        """Go on with the answer to the last attempt; None where it was answered before."""
         if self._late:
             return self._hold(None)
+        step, journey, before = self._step, self._journey, self._approval.attempts
         match self._approval.phase:
             case Phase.CONTEXT:
-                before = self._approval.attempts
-                move = fetch.settled(
-                    self._step, self._context, self._journey, attempt, result, before
-                )
-                return self._with_context(move) if move is not None else None
-            case Phase.REVIEWERS if attempt == fetch.attempts(self._journey, self._step.step_id):
+                move = fetch.settled(step, self._context, journey, result, before)
+                return self._with_context(move)
+            case Phase.REVIEWERS:
                 if isinstance(result, Found):
                     return self._found(result)
                 assert isinstance(result, Unfetched), "a search finds people, or nothing"
-                before = self._approval.attempts
-                return self._hold(fetch.later(self._journey, attempt - before, result).due_us)
-            case _:
+                attempt = fetch.attempts(journey, step.step_id) - before
+                return self._hold(fetch.later(journey, attempt, result).due_us)
+            case Phase.DECISION:
                 return None
 
     def settled(self, message: Message) -> Move:
@@ -155,13 +153,10 @@ class Approving(Turns):
         request = ReviewersRequest(
             draft.changes.workspace_id, level.audience_id, texts[0], users, REVIEWERS_MAX
         )
-        before = fetch.attempts(self._journey, self._step.step_id)
         if self._approval.phase is not Phase.REVIEWERS:
+            before = fetch.attempts(self._journey, self._step.step_id)
             self._put(phase=Phase.REVIEWERS, attempts=before)
-        self._journey.leave(self._step.step_id, attempt=before + 1)
-        run_id, step_id = self._journey.run.run_id, self._step.step_id
-        draft.changes.fetches.append(Fetch(run_id, step_id, before + 1, request, FIND_US))
-        return self._hold(self._now_us + FIND_US + fetch.SLACK_US)
+        return self._hold(fetch.ask(self._journey, self._step.step_id, request, FIND_US).due_us)
 
     def _found(self, found: Found) -> Move:
         """Ask everybody of a level who was not asked before."""

@@ -176,6 +176,14 @@ class Draft:
         """Say whether a person is found by a group; whoever says so writes the profile as well."""
         self.changes.group_members[group_id, profile_id] = member
 
+    def put_membership(self, row: Membership) -> None:
+        """Write what an audience knows of a person."""
+        self.changes.memberships[row.profile_id, row.audience_id] = row
+
+    def drop_membership(self, audience_id: str, profile_id: str) -> None:
+        """Leave nothing of what an audience knows of a person."""
+        self.changes.memberships[profile_id, audience_id] = None
+
     def begin_list(self) -> None:
         """Have a suppression list from now on."""
         if addresses.LIST not in self.state.profiles:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 
 from upshotd.domain import approval, choices, devices, goals, messages, outgoing
-from upshotd.domain.approving import Approving
 from upshotd.domain.consent import Keyword
 from upshotd.domain.draft import Draft
 from upshotd.domain.erasure import ERASED
@@ -11,11 +10,8 @@ from upshotd.domain.journey import Journey, resume
 from upshotd.domain.message import OPEN, UNREACHABLE, Channel, Message, MessageState
 from upshotd.domain.outcome import ABOUT_APPROVALS, Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.run import Run
-from upshotd.domain.steps import wait
-from upshotd.domain.steps.approve import Approve
-from upshotd.domain.steps.kinds import settled
+from upshotd.domain.steps import kinds, wait
 from upshotd.domain.steps.move import Hold
-from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import EngagementResult, EngagementState
 from upshotd.domain.values import replace
 
@@ -105,7 +101,7 @@ def accepted(
         apply_pending(draft, message)
         journey = holder(draft, message)
     if journey is not None:
-        journey.follow(settled(journey.plan.steps[journey.step_id], journey, message))
+        journey.follow(kinds.settled(journey.plan.steps[journey.step_id], journey, message))
     return draft.message(message.message_id) or message
 
 
@@ -244,15 +240,9 @@ def _tell(
         return ()
     leave(journey, message, **_left(journey, message, word))
     step = journey.plan.steps[run.step_id]
-    if word and isinstance(step.kind, Wait):
-        move = wait.engaged(step, step.kind, journey, message, engagement.kind, engagement.machine)
-        if move is not None:
-            journey.follow(move)
-            return (run.run_id,)
-    elif isinstance(step.kind, Approve) and step.step_id == message.step_id:
-        move = Approving(step, step.kind, journey).engaged(message, engagement)
-        if move is not None:
-            journey.follow(move)
-            return () if isinstance(move, Hold) else (run.run_id,)
-    journey.save()
-    return ()
+    move = kinds.engaged(step, journey, message, engagement, answers=bool(word))
+    if move is None:
+        journey.save()
+        return ()
+    journey.follow(move)
+    return () if isinstance(move, Hold) else (run.run_id,)

@@ -14,7 +14,6 @@ from upshotd.domain import (
     reacting,
     sending,
 )
-from upshotd.domain.approving import Approving
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.draft import Draft
 from upshotd.domain.engagement import engage
@@ -29,14 +28,8 @@ from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import Changes, State
-from upshotd.domain.steps import delay, digest, fetch, send, throttle, wait
-from upshotd.domain.steps.approve import Approve
-from upshotd.domain.steps.delay import Delay
-from upshotd.domain.steps.digest import Digest
-from upshotd.domain.steps.fetch import FetchStep, Generate
+from upshotd.domain.steps import kinds, wait
 from upshotd.domain.steps.move import Move
-from upshotd.domain.steps.send import Send
-from upshotd.domain.steps.throttle import Throttle
 from upshotd.domain.steps.wait import Wait
 from upshotd.domain.stimulus import (
     Answer,
@@ -229,7 +222,7 @@ def _run_due(draft: Draft, run_id: str) -> None:
         return
     journey = Journey(draft, run)
     journey.planned_us = run.due_us
-    journey.follow(_timer(journey))
+    journey.follow(kinds.due(journey.plan.steps[run.step_id], journey))
 
 
 def _fetched(draft: Draft, settled: FetchSettled) -> None:
@@ -239,35 +232,9 @@ def _fetched(draft: Draft, settled: FetchSettled) -> None:
         return
     journey = Journey(draft, run)
     step = journey.plan.steps[run.step_id]
-    if isinstance(step.kind, FetchStep | Generate):
-        move = fetch.settled(step, step.kind, journey, settled.attempt, settled.result)
-        if move is not None:
-            journey.follow(move)
-    elif isinstance(step.kind, Approve):
-        move = Approving(step, step.kind, journey).fetched(settled.attempt, settled.result)
-        if move is not None:
-            journey.follow(move)
-
-
-def _timer(journey: Journey) -> Move:
-    step = journey.plan.steps[journey.step_id]
-    match step.kind:
-        case Delay():
-            return delay.resume(journey)
-        case Wait():
-            return wait.timed_out(step, step.kind, journey)
-        case Send():
-            return send.enter(step, step.kind, journey)
-        case FetchStep() | Generate():
-            return fetch.enter(step, step.kind, journey)
-        case Approve():
-            return Approving(step, step.kind, journey).due()
-        case Digest():
-            return digest.due(step, step.kind, journey)
-        case Throttle():
-            return throttle.enter(step, step.kind, journey)
-        case _:
-            raise AssertionError(f"a {type(step.kind).__name__} has no timer")
+    move = kinds.fetched(step, journey, settled.attempt, settled.result)
+    if move is not None:
+        journey.follow(move)
 
 
 def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from upshotd.domain import reacting
+from upshotd.domain import audience_words, reacting
 from upshotd.domain.audience import (
     Change,
     Facts,
@@ -13,7 +13,6 @@ from upshotd.domain.audience import (
     evaluate,
     key_of,
 )
-from upshotd.domain.audience_words import why
 from upshotd.domain.audiences import AudiencePlan
 from upshotd.domain.draft import Draft
 from upshotd.domain.event import Event, EventType
@@ -52,28 +51,32 @@ def judge(
     row = current(plan, before)
     if row is None:
         row = blank(plan, profile_id, ready=plan.filled or _is_new(draft, profile_id))
+    was = row.member
     row = replace(
         row, happened=joined(plan, row.happened, new), ready=row.ready or complete, due_us=None
     )
-    moved = False
     if row.ready:
-        known = facts_of(draft.definitions.conditions, profile, row.happened)
-        verdict = evaluate(plan.audience.rule, known, draft.now_us)
-        moved = verdict.member is not row.member
-        row = replace(row, due_us=verdict.due_us)
-        if moved:
-            row = replace(
-                row,
-                member=verdict.member,
-                since_us=draft.now_us,
-                reason=_why(draft, plan, known),
-            )
+        row = _judged(draft, plan, profile, row)
     # Who has no row is not ready before everybody was looked at: a new person has one.
-    bare = row.empty and (plan.filled or backfill)
-    if bare or row != before:
-        put(draft, row, drop=bare, known=before is not None)
-    if moved:
+    if row.empty and (plan.filled or backfill):
+        if before is not None:
+            draft.put_profile(profile)
+            draft.drop_membership(plan.audience_id, profile_id)
+    elif row != before:
+        put(draft, row)
+    if row.member is not was:
         _moved(draft, plan, profile, row, backfill=backfill)
+
+
+def _judged(draft: Draft, plan: AudiencePlan, profile: Profile, row: Membership) -> Membership:
+    """Return *row* as its person is judged now."""
+    known = facts_of(draft.definitions.conditions, profile, row.happened)
+    verdict = evaluate(plan.audience.rule, known, draft.now_us)
+    row = replace(row, due_us=verdict.due_us)
+    if verdict.member is row.member:
+        return row
+    why = reason(plan, draft.definitions.conditions, known, draft.now_us)
+    return replace(row, member=verdict.member, since_us=draft.now_us, reason=why)
 
 
 def facts_of(
@@ -91,11 +94,7 @@ def reason(plan: AudiencePlan, conditions: Conditions, known: Facts, at_us: int)
     def shown(source: str) -> str:
         return with_values(source, conditions.values(source, named))
 
-    return why(plan.audience.rule, known, at_us, shown)
-
-
-def _why(draft: Draft, plan: AudiencePlan, known: Facts) -> str:
-    return reason(plan, draft.definitions.conditions, known, draft.now_us)
+    return audience_words.why(plan.audience.rule, known, at_us, shown)
 
 
 def _is_new(draft: Draft, profile_id: str) -> bool:
@@ -132,12 +131,10 @@ def joined(
     return both
 
 
-def put(draft: Draft, row: Membership, *, drop: bool = False, known: bool = True) -> None:
-    """Write a membership, and the person with it; with *drop* take away the one that is *known*."""
-    if drop and not known:
-        return
+def put(draft: Draft, row: Membership) -> None:
+    """Write a membership, and the person with it."""
     draft.put_profile(draft.profile(row.profile_id))
-    draft.changes.memberships[row.profile_id, row.audience_id] = None if drop else row
+    draft.put_membership(row)
 
 
 # -- what follows --------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def due(draft: Draft, audience_id: str, profile_id: str) -> None:
     if row is None or row.due_us is None or row.due_us > draft.now_us:
         return
     if profile_id not in draft.state.profiles:
-        draft.changes.memberships[profile_id, audience_id] = None
+        draft.drop_membership(audience_id, profile_id)
         return
     if plan is None:
         judging.put(draft, replace(row, due_us=None))
@@ -84,7 +84,7 @@ def fill(draft: Draft, told: AudienceFill) -> FillResult:
         return FillResult()
     if state.profiles[who].erased:
         if row is not None:
-            draft.changes.memberships[who, told.audience_id] = None
+            draft.drop_membership(told.audience_id, who)
         return FillResult()
     # An event from before they were erased, that is not emptied yet, is not theirs any more.
     since_us = 0 if told.last else state.profiles[who].erase_us
@@ -96,7 +96,7 @@ def fill(draft: Draft, told: AudienceFill) -> FillResult:
         former = draft.membership(told.audience_id, former_id)
         if former is not None:
             happening = judging.joined(plan, happening, former.happened)
-            draft.changes.memberships[former_id, told.audience_id] = None
+            draft.drop_membership(told.audience_id, former_id)
     before = row is not None and row.member
     judging.judge(draft, plan, who, happening, backfill=True, complete=told.last)
     row = draft.membership(told.audience_id, who)
@@ -109,13 +109,11 @@ def _of_nobody(
     """Keep what somebody did who is another person now, until that one is looked at."""
     if told.last:
         if row is not None:
-            draft.changes.memberships[told.profile_id, told.audience_id] = None
+            draft.drop_membership(told.audience_id, told.profile_id)
         return
     row = judging.current(plan, row) or judging.blank(plan, told.profile_id, ready=False)
     known = judging.joined(plan, row.happened, told.happened)
-    draft.changes.memberships[told.profile_id, told.audience_id] = replace(
-        row, happened=known, ready=False
-    )
+    draft.put_membership(replace(row, happened=known, ready=False))
 
 
 def join(draft: Draft, merge: Merge) -> None:
@@ -136,14 +134,14 @@ def join(draft: Draft, merge: Merge) -> None:
         both = judging.joined(plan, kept.happened, gone.happened if gone is not None else _NOTHING)
         judging.put(draft, replace(kept, happened=both, ready=ready))
         if draft.membership(plan.audience_id, merge.from_profile_id) is not None:
-            draft.changes.memberships[merge.from_profile_id, plan.audience_id] = None
+            draft.drop_membership(plan.audience_id, merge.from_profile_id)
 
 
 def forget(draft: Draft, profile_id: str) -> None:
     """Leave nothing of somebody who is erased."""
-    known = [(profile_id, name) for name in draft.state.memberships.get(profile_id, {})]
-    for key in (*known, *(key for key in draft.changes.memberships if key[0] == profile_id)):
-        draft.changes.memberships[key] = None
+    known = [*draft.state.memberships.get(profile_id, ())]
+    for audience_id in (*known, *(a for who, a in draft.changes.memberships if who == profile_id)):
+        draft.drop_membership(audience_id, profile_id)
 
 
 # -- who is looked at ----------------------------------------------------------------------------

@@ -1,18 +1,10 @@
 """A run in flight that goes on with another version of its workflow."""
 
-from upshotd.domain import outgoing
-from upshotd.domain.approving import Approving
 from upshotd.domain.draft import Draft
 from upshotd.domain.journey import Journey
-from upshotd.domain.steps import delay, send, wait
-from upshotd.domain.steps.approve import Approve
-from upshotd.domain.steps.delay import Delay
-from upshotd.domain.steps.move import Move
-from upshotd.domain.steps.send import Send
-from upshotd.domain.steps.wait import Wait
+from upshotd.domain.steps import kinds
 from upshotd.domain.stimulus import MigrateRequested, MigrateResult
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Step
 
 
 def migrate(draft: Draft, request: MigrateRequested) -> MigrateResult:
@@ -30,25 +22,9 @@ def migrate(draft: Draft, request: MigrateRequested) -> MigrateResult:
     if target is None or type(target.kind) is not type(here.kind):
         return MigrateResult(older=True, moved=False)
     moved = Journey(draft, replace(run, workflow_version=request.version))
-    move = _move(target, moved)
+    move = kinds.moved(target, moved)
     if move is None:
         return MigrateResult(older=True, moved=False)
     moved.note("migrated", f"v{run.workflow_version} -> v{request.version}")
     moved.follow(move)
     return MigrateResult(older=True, moved=True)
-
-
-def _move(step: Step, journey: Journey) -> Move | None:
-    """Return how the run goes on at *step* of the new version; None where it cannot be moved."""
-    match step.kind:
-        case Delay():
-            return delay.moved(step.kind, journey)
-        case Wait():
-            return wait.moved(step, step.kind, journey)
-        case Send():
-            waits = not outgoing.made(journey, step.step_id)
-            return send.enter(step, step.kind, journey) if waits else None
-        case Approve():
-            return Approving(step, step.kind, journey).moved()
-        case _:
-            return None

@@ -17,11 +17,11 @@ from upshotd.domain.fetching import (
     Fetch,
     Fetched,
     FetchResult,
-    Found,
     HttpMethod,
     HttpRequest,
     ModelRequest,
     Parts,
+    Request,
     Secret,
     Unfetched,
 )
@@ -87,35 +87,33 @@ def enter(step: Step, kind: FetchStep | Generate, journey: Journey, before: int 
         request = _request(kind, journey)
     except TemplateError as error:
         return _failed(step, kind, journey, Unfetched("TEMPLATE_ERROR", str(error)))
-    journey.leave(step.step_id, attempt=attempt)
-    about = f"/{before}" if before else ""
-    journey.draft.changes.fetches.append(
-        Fetch(journey.run.run_id, step.step_id, attempt, request, kind.timeout_us, about)
-    )
     journey.note("asking", _words(request))
-    return Hold(journey.now_us + kind.timeout_us + SLACK_US)
+    return ask(journey, step.step_id, request, kind.timeout_us, f"/{before}" if before else "")
+
+
+def ask(journey: Journey, step_id: str, request: Request, timeout_us: int, about: str = "") -> Hold:
+    """Begin another attempt, and hold until its answer would be too late."""
+    attempt = attempts(journey, step_id) + 1
+    journey.leave(step_id, attempt=attempt)
+    journey.draft.changes.fetches.append(
+        Fetch(journey.run.run_id, step_id, attempt, request, timeout_us, about)
+    )
+    return Hold(journey.now_us + timeout_us + SLACK_US)
 
 
 def settled(
-    step: Step,
-    kind: FetchStep | Generate,
-    journey: Journey,
-    attempt: int,
-    result: FetchResult,
-    before: int = 0,
-) -> Move | None:
-    """Go on with the answer to an attempt, or make another one later; None for a stale one."""
-    if attempt != attempts(journey, step.step_id):
-        return None
+    step: Step, kind: FetchStep | Generate, journey: Journey, result: FetchResult, before: int = 0
+) -> Move:
+    """Go on with the answer to the last attempt, or make another one later."""
     if isinstance(result, Fetched):
         journey.leave(step.step_id, ok=True, data=dict(result.data))
         journey.note("answered")
         return NEXT
-    if isinstance(result, Found):
-        return None
-    if not result.again or attempt - before >= kind.attempts:
+    assert isinstance(result, Unfetched), "nobody is looked for"
+    attempt = attempts(journey, step.step_id) - before
+    if not result.again or attempt >= kind.attempts:
         return _failed(step, kind, journey, result)
-    return later(journey, attempt - before, result)
+    return later(journey, attempt, result)
 
 
 def later(journey: Journey, attempt: int, result: Unfetched) -> Hold:

@@ -51,6 +51,11 @@ def enter(step: Step, send: Send, journey: Journey) -> Move:
     return _go_on(to, send, expire_us)
 
 
+def moved(step: Step, send: Send, journey: Journey) -> Move | None:
+    """Go on where it waits for the end of quiet hours; None while a message is with a provider."""
+    return None if outgoing.made(journey, step.step_id) else enter(step, send, journey)
+
+
 def settled(step: Step, send: Send, journey: Journey) -> Move:
     """Go on from a send step one of whose messages was accepted or has failed."""
     return _go_on(Addressee(journey, step.step_id), send, _expire_us(step, send, journey))

@@ -146,9 +146,7 @@ class Living:
         (plan,) = unfilled.plans.values()
         version = plan.audience.version
         for profile_id, event in self.kept:
-            happened = dict.fromkeys(
-                plan.done(event, sim.definitions.conditions), ((event.event_us, event.event_id),)
-            )
+            happened = plan.done(event, sim.definitions.conditions)
             sim.do(AudienceFill("them", version, profile_id, happened))
         for profile in tuple(sim.state.profiles.values()):
             former = profile.former_ids

@@ -16,6 +16,7 @@ from upshotd.domain.audience import (
     Not,
     Often,
 )
+from upshotd.domain.consent import Topic
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import EngagementKind, OutcomeKind
 from upshotd.domain.state import IdKind
@@ -238,9 +239,11 @@ def test_nothing_is_left_of_who_is_erased_and_who_comes_back_begins_anew():
 
 def test_who_first_chooses_something_is_a_person_too():
     sim = sim_of(Not(Did("Paid")))
-    sim.do(PreferenceSet((IdKind.USER, "ana"), "none"))
-    sim.do(PreferenceSet((IdKind.USER, "ana"), "none"))
-    assert len(sim.outcomes) <= 1
+    sim.definitions = replace(sim.definitions, topics={"news": Topic("news")})
+    for wanted in (False, True):
+        sim.do(PreferenceSet((IdKind.USER, "ana"), "news", wanted))
+    assert sim.members("them") == {"ana"}
+    assert sim.kinds.count("AUDIENCE_USER_MATCHED") == 1
 
 
 @pytest.mark.parametrize("late", [0, 5 * DAY])

@@ -205,8 +205,8 @@ class Fillings:
         found = defaultdict(lambda: defaultdict(list))
         for profile_id, stored in page:
             event = self._codec.decode_event(stored)
-            for key in plan.done(event, conditions):
-                found[profile_id][key].append((event.event_us, event.event_id))
+            for key, some in plan.done(event, conditions).items():
+                found[profile_id][key] += some
         asked = [
             AudienceFill(
                 plan.audience_id,
@@ -294,16 +294,13 @@ class Fillings:
 
 
 def told(plan: AudiencePlan, messages: Sequence[Message]) -> dict[str, tuple[Happening, ...]]:
-    """Return what *messages* have to say, by the keys of rules. What asked for a decision about
-    somebody else says nothing."""
+    """Return what *messages* have to say, by the keys of rules."""
     found: defaultdict[str, list[Happening]] = defaultdict(list)
     for message in messages:
-        if message.ask is not None:
-            continue
-        for key, words in plan.told(sorted(message.facts), message.workflow_id).items():
-            found[key] += [(message.facts[word], f"{message.message_id}:{word}") for word in words]
+        for key, some in plan.told(message, message.facts).items():
+            found[key] += some
     often = {key_of(rule): rule.often for rule in plan.engaged}
-    return {key: often[key].added((), some) for key, some in found.items()}
+    return {key: often[key].added((), happened) for key, happened in found.items()}
 
 
 def _moved(answer: Answer) -> bool:

@@ -1,6 +1,6 @@
 """The audiences in force, made ready: which of them care about what happens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,6 +9,7 @@ from upshotd.domain.audience import (
     Behaviour,
     Did,
     Engaged,
+    Happening,
     Holds,
     InGroup,
     key_of,
@@ -16,6 +17,7 @@ from upshotd.domain.audience import (
 )
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.language import Conditions
+from upshotd.domain.message import Message
 from upshotd.domain.names import event_names
 
 #: Parts of an event that conditions of audiences read.
@@ -58,24 +60,29 @@ class AudiencePlan:
         """The rules that remember something."""
         return (*self.did, *self.engaged)
 
-    def done(self, event: Event, conditions: Conditions) -> frozenset[str]:
-        """Return the keys of the rules that *event* counts for."""
+    def done(self, event: Event, conditions: Conditions) -> dict[str, tuple[Happening, ...]]:
+        """Return what *event* counts as, by the keys of rules."""
         if event.type is not EventType.TRACK or event.own:
-            return frozenset()
-        return frozenset(
-            key_of(rule)
+            return {}
+        one: Happening = (event.event_us, event.event_id)
+        return {
+            key_of(rule): (one,)
             for rule in self.did
             if rule.event == event.name and _meets(rule, event, conditions)
-        )
+        }
 
-    def told(self, words: Iterable[str], workflow_id: str) -> dict[str, list[str]]:
-        """Return the facts of a message (by their words) that count, by the keys of rules."""
-        found: dict[str, list[str]] = {}
-        for rule in self.engaged:
-            if rule.workflow_id in ("", workflow_id):
-                some = [word for word in words if word in rule.facts]
-                if some:
-                    found[key_of(rule)] = some
+    def told(self, message: Message, words: Collection[str]) -> dict[str, tuple[Happening, ...]]:
+        """Return what facts of *message*, by their *words*, count as, by the keys of rules.
+
+        What asks for a decision is no message of the person's own.
+        """
+        found: dict[str, tuple[Happening, ...]] = {}
+        for rule in self.engaged if message.ask is None else ():
+            facts = [word for word in words if word in rule.facts]
+            if facts and rule.workflow_id in ("", message.workflow_id):
+                found[key_of(rule)] = tuple(
+                    [(message.facts[word], f"{message.message_id}:{word}") for word in facts]
+                )
         return found
 
 

@@ -5,7 +5,7 @@ is found by them relies on that row: two replicas that learn different things of
 do not decide beside each other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from upshotd.domain import judging, messages, reacting
@@ -33,14 +33,12 @@ def happened(draft: Draft, profile: Profile, event: Event) -> None:
     if not audiences:
         return
     who, conditions = profile.profile_id, draft.definitions.conditions
-    one: Happening = (event.event_us, event.event_id)
     counting = audiences.by_event.get(event.name, ()) if event.type is EventType.TRACK else ()
     new = {plan.audience_id: plan.done(event, conditions) for plan in counting}
     plans = audiences.plans.values() if _anew(draft, who) else (*counting, *_reading(draft, who))
     draft.judged[who] = profile
     for plan in dict.fromkeys(plans):
-        keys = new.get(plan.audience_id, frozenset())
-        judging.judge(draft, plan, who, dict.fromkeys(keys, (one,)))
+        judging.judge(draft, plan, who, new.get(plan.audience_id, _NOTHING))
 
 
 def settle(draft: Draft) -> None:
@@ -191,20 +189,15 @@ def _messages(draft: Draft) -> None:
             before = frozenset(known.facts) if known is not None else frozenset()
         words = message.facts.keys() - before
         draft.heard[message.message_id] = frozenset(message.facts)
-        # What asks for a decision is no message of the person's own.
-        if words and message.profile_id and message.ask is None:
-            _told(draft, message, sorted(words))
+        if words and message.profile_id:
+            _told(draft, message, words)
 
 
-def _told(draft: Draft, message: Message, words: Iterable[str]) -> None:
-    who = messages.whose(draft, message)
+def _told(draft: Draft, message: Message, words: Collection[str]) -> None:
     for plan in draft.definitions.audiences.engaged:
-        new = {
-            key: tuple([(message.facts[word], f"{message.message_id}:{word}") for word in some])
-            for key, some in plan.told(words, message.workflow_id).items()
-        }
+        new = plan.told(message, words)
         if new:
-            judging.judge(draft, plan, who, new)
+            judging.judge(draft, plan, messages.whose(draft, message), new)
 
 
 def _start(draft: Draft, event: Event, profile_id: str) -> None:

@@ -25,7 +25,7 @@ from upshotd.application.inbox import Limits
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.ports import OutcomeFilter, Store
-from upshotd.application.reviewers import Reviewers
+from upshotd.application.reviewers import ReviewerSearch
 from upshotd.application.schedules import Schedules
 from upshotd.domain import addresses, audience_validation
 from upshotd.domain.audience import Audience
@@ -170,7 +170,7 @@ class World:
         self.breakers = Breakers(self.clock.now_us, Rules())
         self.dispatcher = Dispatcher(self.providers, self.loop.settle, breakers=self.breakers)
         self.fetcher = RecordingFetcher()
-        self.fetchers = Fetchers(self.fetcher, self.loop.settle, Reviewers(store).find)
+        self.fetchers = Fetchers(self.fetcher, self.loop.settle, ReviewerSearch(store).find)
         self.loop.attach(self.dispatcher, self.fetchers)
         self.schedules = Schedules(store, self.loop, self.clock, self.codec, self.book)
         self.fillings = Fillings(store, self.loop, self.clock, self.codec, self.book)

@@ -53,7 +53,7 @@ from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Store
 from upshotd.application.preferences import Preferences
-from upshotd.application.reviewers import Reviewers
+from upshotd.application.reviewers import ReviewerSearch
 from upshotd.application.schedules import Schedules
 from upshotd.application.subscriptions import Subscriptions
 from upshotd.application.suppressions import Suppressions
@@ -258,7 +258,7 @@ class _Start:
             may_send=store.holds_lease,
             breakers=sending.breakers,
         )
-        self._fetchers = Fetchers(sending.fetcher, loop.settle, Reviewers(store).find)
+        self._fetchers = Fetchers(sending.fetcher, loop.settle, ReviewerSearch(store).find)
         loop.attach(dispatcher, self._fetchers)
         self._dispatcher = dispatcher
         return loop, book

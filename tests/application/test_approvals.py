@@ -8,9 +8,9 @@ from tests import approvals
 from tests.approvals import ASKED, RUN, STEP, WORKSPACE, approval, keep
 from tests.builders import DAY, HOUR, NOON, a_message, a_run, changes
 from upshotd.adapters.memory import MemoryStore
-from upshotd.application.approvals import Approvals, ApprovalState, Reviewer
+from upshotd.application.approvals import Approvals, Asked
 from upshotd.application.preferences import Preferences
-from upshotd.domain.approval import Asking
+from upshotd.domain.approval import ApprovalState, Asking
 from upshotd.domain.errors import NotFound
 from upshotd.domain.message import Ask
 from upshotd.domain.run import RunState
@@ -115,8 +115,8 @@ async def test_each_reviewer_is_named_once_with_all_that_they_got(world: World) 
     await keep(world.store)
     asked = approval(asked=(*first, *more))
     assert list(await world.approvals.reviewers(WORKSPACE, asked)) == [
-        Reviewer("ann", 1, NOON, ("m-ann", "m-3", "m-4")),
-        Reviewer("ben", 1, NOON, ("m-ben",)),
-        Reviewer("", 2, NOON + DAY, ("m-5",)),
+        Asked("ann", 1, NOON, ("m-ann", "m-3", "m-4")),
+        Asked("ben", 1, NOON, ("m-ben",)),
+        Asked("", 2, NOON + DAY, ("m-5",)),
     ]
     assert await world.approvals.reviewers(WORKSPACE, approval(asked=())) == ()

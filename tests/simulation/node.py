@@ -28,7 +28,7 @@ from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams, StreamPage, StreamRequest
-from upshotd.application.reviewers import Reviewers
+from upshotd.application.reviewers import ReviewerSearch
 from upshotd.application.schedules import Schedules
 from upshotd.application.shelf import TEMPLATES, TOPICS, Kind, Shelf
 from upshotd.application.subscriptions import Subscriptions
@@ -224,7 +224,7 @@ class Node:
             may_send=store.holds_lease,
         )
         fetchers = Fetchers(
-            SimFetcher(sim.far_end), loop.settle, Reviewers(store).find, concurrency=8
+            SimFetcher(sim.far_end), loop.settle, ReviewerSearch(store).find, concurrency=8
         )
         loop.attach(dispatcher, fetchers)
         in_flight = InFlight(store, loop, clock)

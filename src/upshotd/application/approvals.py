@@ -2,23 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.ports import Store
-from upshotd.domain.approval import Approval
+from upshotd.domain.approval import Approval, ApprovalState, state_of
 from upshotd.domain.errors import NotFound
 from upshotd.domain.run import Run
 from upshotd.domain.steps.approve import Approve
-
-
-class ApprovalState(IntEnum):
-    """Whether an approval waits for a decision; the contract's numbers."""
-
-    OPEN = 1
-    DECIDED = 2
-    TIMED_OUT = 3
-    CANCELED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +29,7 @@ class ApprovalView:
 
 
 @dataclass(frozen=True, slots=True)
-class Reviewer:
+class Asked:
     """Who was asked."""
 
     #: Empty when the person is not kept any more.
@@ -82,24 +72,24 @@ class Approvals:
         if "asked" not in left:
             raise NotFound("approval", f"{run_id}/{step_id}")
         approval = Approval.of(left)
-        state = _state(run, step_id, approval)
+        state = state_of(run, step_id, approval)
         timeout_us = None
         if state is ApprovalState.OPEN:
             timeout_us = await self._timeout_us(workspace_id, run)
         return ApprovalView(run, step_id, approval, state, timeout_us)
 
-    async def reviewers(self, workspace_id: str, approval: Approval) -> Sequence[Reviewer]:
+    async def reviewers(self, workspace_id: str, approval: Approval) -> Sequence[Asked]:
         """Return who was asked, in order, each once."""
-        found: dict[str, Reviewer] = {}
+        found: dict[str, Asked] = {}
         profile_ids = {asking.profile_id for asking in approval.asked}
         profiles = await self._store.profiles(workspace_id, profile_ids) if profile_ids else {}
         for asking in approval.asked:
             profile = profiles.get(asking.profile_id)
             user_id = profile.user_id if profile is not None else ""
-            first = Reviewer(user_id, asking.level, asking.time_us, ())
+            first = Asked(user_id, asking.level, asking.time_us, ())
             known = found.get(asking.profile_id, first)
             message_ids = (*known.message_ids, *asking.message_ids)
-            found[asking.profile_id] = Reviewer(user_id, known.level, known.ask_us, message_ids)
+            found[asking.profile_id] = Asked(user_id, known.level, known.ask_us, message_ids)
         return tuple(found.values())
 
     async def _timeout_us(self, workspace_id: str, run: Run) -> int | None:
@@ -109,12 +99,3 @@ class Approvals:
         if step is None or not isinstance(step.kind, Approve):
             return None
         return run.enter_us + step.kind.timeout_us
-
-
-def _state(run: Run, step_id: str, approval: Approval) -> ApprovalState:
-    if approval.timed_out:
-        return ApprovalState.TIMED_OUT
-    if approval.decision is not None:
-        return ApprovalState.DECIDED
-    waits = run.active and run.step_id == step_id and approval.open
-    return ApprovalState.OPEN if waits else ApprovalState.CANCELED

@@ -229,7 +229,7 @@ class Fillings:
         if not people:
             await self._filled(filling)
             return replace(filling, stage=Stage.REST, after="", begin_us=self._clock.now_us())
-        named = [p for p in people if not p.erased and (p.user_id or p.anonymous_ids)]
+        named = [p for p in people if p.is_person]
         messages: dict[str, list[Message]] = {}
         if plan.engaged:
             ids = {person.profile_id for person in named}

@@ -4,13 +4,12 @@ from typing import Final
 
 from upshotd.application.ports import Store
 from upshotd.domain.fetching import Found, ReviewersRequest
-from upshotd.domain.profile import Profile
 
 #: People that are looked at at once.
 PAGE: Final = 200
 
 
-class Reviewers:
+class ReviewerSearch:
     """Finds people who are known by a user_id, at most as many as are wanted."""
 
     def __init__(self, store: Store) -> None:
@@ -25,7 +24,7 @@ class Reviewers:
         """Return those who can decide, in the order in which they are named."""
         people = await self._store.users(request.workspace_id, set(request.user_ids))
         named = [people[one] for one in request.user_ids if one in people]
-        return [person.profile_id for person in named if _can_decide(person)]
+        return [person.profile_id for person in named if person.can_decide]
 
     async def _members(self, request: ReviewersRequest) -> list[str]:
         """Return the members that can decide, up to one more than are wanted."""
@@ -33,7 +32,7 @@ class Reviewers:
         after = ""
         while len(found) <= request.most and (ids := await self._page(request, after)):
             people = await self._store.profiles(request.workspace_id, set(ids))
-            found += [one for one in ids if one in people and _can_decide(people[one])]
+            found += [one for one in ids if one in people and people[one].can_decide]
             after = ids[-1]
         return found
 
@@ -46,7 +45,3 @@ class Reviewers:
         if not group_id:
             return []
         return await self._store.group_members(workspace_id, group_id, after, PAGE)
-
-
-def _can_decide(person: Profile) -> bool:
-    return bool(person.user_id) and not person.erased

@@ -213,7 +213,7 @@ class Schedules:
         plan = definitions.current.get(progress.workflow_id)
         if plan is None or person.create_us > progress.occurrence_us:
             return ()
-        if person.erased or not (person.user_id or person.anonymous_ids):
+        if not person.is_person:
             return ()  # a row of ours that is no person
         event = self._codec.scheduled_event(
             event_id(progress, person),

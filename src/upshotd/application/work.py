@@ -187,13 +187,9 @@ class Work:
         intents: list[Intent] = []
         for message in changes.messages.values():
             if message.state is MessageState.SENDING and message.owner == self.definitions.owner:
-                profile = state.profiles[_whose(message, state)]
+                profile = state.profiles[message.whose(state.runs[message.run_id].profile_id)]
                 intents.append(intent(changes.workspace_id, message, profile.user_id))
         return intents
-
-
-def _whose(message: Message, state: State) -> str:
-    return message.profile_id if message.ask else state.runs[message.run_id].profile_id
 
 
 def _may_pass(items: list[Item], tries: int) -> bool:

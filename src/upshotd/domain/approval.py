@@ -1,7 +1,7 @@
 """What an approve step knows of its approval, and leaves under its step: plain JSON values."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum, StrEnum
 from typing import Any, Final, NamedTuple, Self
 
 from upshotd.domain.message import Ask, Message
@@ -61,6 +61,15 @@ class Phase(StrEnum):
     CONTEXT = "CONTEXT"
     #: Who is asked next.
     REVIEWERS = "REVIEWERS"
+
+
+class ApprovalState(IntEnum):
+    """Whether an approval waits for a decision; the contract's numbers."""
+
+    OPEN = 1
+    DECIDED = 2
+    TIMED_OUT = 3
+    CANCELED = 4
 
 
 class Approval(NamedTuple):
@@ -140,16 +149,25 @@ def _row(asking: Asking) -> list[object]:
     return [list(part) if isinstance(part, tuple) else part for part in asking]
 
 
+def state_of(run: Run, step_id: str, approval: Approval) -> ApprovalState:
+    """Return how the *approval* of a step of *run* stands."""
+    if approval.timed_out:
+        return ApprovalState.TIMED_OUT
+    if approval.decision is not None:
+        return ApprovalState.DECIDED
+    waits = run.active and run.step_id == step_id and approval.open
+    return ApprovalState.OPEN if waits else ApprovalState.CANCELED
+
+
 def refusal(run: Run | None, message: Message, engagement: Engagement) -> str:
     """Return why a decision, a question or an answer about *message* cannot be taken: an upper-case
     word, empty where it can."""
     if message.ask is None or message.ask is Ask.NOTICE or run is None:
         return "NO_APPROVAL"
     approval = Approval.of(run.steps.get(message.step_id, {}))
-    if approval.decision is not None and not approval.timed_out:
-        return "ALREADY_DECIDED"
-    if not (approval.open and run.active and run.step_id == message.step_id):
-        return "APPROVAL_ENDED"
+    state = state_of(run, message.step_id, approval)
+    if state is not ApprovalState.OPEN:
+        return "ALREADY_DECIDED" if state is ApprovalState.DECIDED else "APPROVAL_ENDED"
     if engagement.kind is EngagementKind.ASKED and len(approval.questions) >= QUESTIONS_MAX:
         return "TOO_MANY_QUESTIONS"
     if engagement.kind is EngagementKind.ANSWERED:
@@ -158,8 +176,17 @@ def refusal(run: Run | None, message: Message, engagement: Engagement) -> str:
     return ""
 
 
+def asked(runs: Iterable[Run], messages: Iterable[Message]) -> set[str]:
+    """Return whom *runs* have asked for a decision, by profile_id: by *messages* of theirs, and by
+    what they keep of whom no message names, as it comes after quiet hours or they are erased."""
+    found = {message.profile_id for message in messages if message.ask}
+    for run in runs:
+        found.update(reviewers(run))
+    return found - {""}
+
+
 def reviewers(run: Run) -> Iterator[str]:
     """Yield who was asked by the step that *run* stands at, by profile_id."""
     # Looked at with every load, for every run of a person: nothing else of it is read.
-    asked: Any = run.steps.get(run.step_id, {}).get("asked") or ()
-    yield from dict.fromkeys(profile_id for profile_id, *_ in asked)
+    rows: Any = run.steps.get(run.step_id, {}).get("asked") or ()
+    yield from dict.fromkeys(profile_id for profile_id, *_ in rows)

@@ -163,7 +163,7 @@ class Approving(Turns):
         number, journey = self._approval.level + 1, self._journey
         known = {asking.profile_id for asking in self._approval.asked}
         people = [journey.draft.profile(one) for one in found.profile_ids if one not in known]
-        people = [person for person in people if person.user_id and not person.erased]
+        people = [person for person in people if person.can_decide]
         new = tuple(self._asking(one.profile_id, Ask.REQUEST, number) for one in people)
         names = ", ".join(person.user_id for person in people) or "nobody"
         more = f", and no more than {REVIEWERS_MAX} of its people" if found.more else ""

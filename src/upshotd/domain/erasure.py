@@ -173,5 +173,5 @@ def _outcome(draft: Draft, profile: Profile) -> Outcome:
         record_us=draft.now_us,
         profile_id=profile.profile_id,
         user_id=profile.user_id,
-        anonymous_id="" if profile.user_id else next(iter(profile.anonymous_ids), ""),
+        anonymous_id=profile.anonymous_id,
     )

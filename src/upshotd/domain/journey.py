@@ -165,7 +165,7 @@ class Journey:
                 record_us=self.now_us,
                 profile_id=profile.profile_id,
                 user_id=profile.user_id,
-                anonymous_id="" if profile.user_id else next(iter(profile.anonymous_ids), ""),
+                anonymous_id=profile.anonymous_id,
                 workflow_id=run.workflow_id,
                 workflow_version=run.workflow_version,
                 run_id=run.run_id,

@@ -150,7 +150,6 @@ def _moved(
     transition = Transition.ENTER if row.member else Transition.LEAVE
     change = Change(plan.audience_id, transition)
     kind = OutcomeKind.AUDIENCE_USER_MATCHED if row.member else OutcomeKind.AUDIENCE_USER_UNMATCHED
-    anonymous_id = "" if profile.user_id else next(iter(profile.anonymous_ids), "")
     draft.append(
         Outcome(
             outcome_id=draft.ids.next(),
@@ -160,12 +159,12 @@ def _moved(
             record_us=draft.now_us,
             profile_id=profile.profile_id,
             user_id=profile.user_id,
-            anonymous_id=anonymous_id,
+            anonymous_id=profile.anonymous_id,
             reason=BACKFILLED if backfill else "",
             properties={"audience_id": plan.audience_id, "reason": row.reason},
         )
     )
-    event = _event(draft, profile, anonymous_id, change, row.reason)
+    event = _event(draft, profile, change, row.reason)
     who, what = profile.profile_id, f"{transition.name} {plan.audience_id}"
     reacting.leave(draft, who, what, lambda journey, rule: _exits(journey, rule, change, event))
     reacting.go_on(draft, who, lambda journey: _resumes(journey, change))
@@ -173,13 +172,13 @@ def _moved(
         draft.entered.append((event, who))
 
 
-def _event(draft: Draft, profile: Profile, anonymous_id: str, change: Change, text: str) -> Event:
+def _event(draft: Draft, profile: Profile, change: Change, text: str) -> Event:
     """Return the event by which a workflow hears of it."""
     return Event(
         draft.ids.next(),
         EventType.AUDIENCE,
         profile.user_id,
-        anonymous_id,
+        profile.anonymous_id,
         name=change.audience_id,
         properties={
             "audience_id": change.audience_id,

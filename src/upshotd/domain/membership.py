@@ -168,8 +168,8 @@ def _read(profile: Profile) -> tuple[object, ...]:
 
 def _people(draft: Draft) -> None:
     for who, profile in tuple(draft.changes.profiles.items()):
-        if profile.erased or not (profile.user_id or profile.anonymous_ids):
-            continue  # gone, or a row of ours that is no person
+        if not profile.is_person:
+            continue
         fresh = _anew(draft, who) and who not in draft.judged
         audiences = draft.definitions.audiences
         plans = audiences.plans.values() if fresh else _reading(draft, who)

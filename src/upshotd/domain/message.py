@@ -251,3 +251,8 @@ class Message(NamedTuple):
     facts: Mapping[str, int] = NOTHING
     #: Row version; 0 when the row has never been stored.
     row_version: int = 0
+
+    def whose(self, run_profile_id: str) -> str:
+        """Return who gets it, by profile_id: the reviewer where it is of an approve step, else the
+        person whose run it is by now."""
+        return run_profile_id if self.ask is None else self.profile_id

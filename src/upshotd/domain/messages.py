@@ -17,10 +17,9 @@ _STATE_KINDS = {
 
 
 def whose(draft: Draft, message: Message) -> str:
-    """Return who gets *message*, by profile_id: a reviewer where it asks one, else the person of
-    the run."""
+    """Return who gets *message*, by profile_id."""
     run = draft.run(message.run_id) if message.ask is None else None
-    return run.profile_id if run is not None else message.profile_id
+    return message.whose(run.profile_id) if run is not None else message.profile_id
 
 
 def named(draft: Draft, message: Message, detail: str) -> str:
@@ -59,7 +58,7 @@ def append(
             record_us=draft.now_us,
             profile_id=profile.profile_id,
             user_id=profile.user_id,
-            anonymous_id="" if profile.user_id else next(iter(profile.anonymous_ids), ""),
+            anonymous_id=profile.anonymous_id,
             workflow_id=message.workflow_id,
             workflow_version=message.workflow_version,
             run_id=message.run_id,

@@ -303,6 +303,6 @@ def address(profile: Profile, channel: Channel) -> str:
         case Channel.CHAT:
             return profile.contact.get("chat", "")
         case Channel.WEBHOOK | Channel.INBOX:
-            return profile.user_id or next(iter(profile.anonymous_ids), "")
+            return profile.user_id or profile.anonymous_id
         case Channel.UNSPECIFIED:
             return ""

@@ -115,6 +115,21 @@ class Profile:
         """Whether nothing is known of the person but that they were erased."""
         return bool(self.erase_us) and not self.create_us
 
+    @property
+    def is_person(self) -> bool:
+        """Whether somebody is known by it: it is no row of ours, and nobody who was erased."""
+        return bool(self.user_id or self.anonymous_ids) and not self.erased
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether somebody may be asked for a decision: it is known who decides."""
+        return bool(self.user_id) and not self.erased
+
+    @property
+    def anonymous_id(self) -> str:
+        """One of the anonymous ids; empty where the user id is known, by which all know them."""
+        return "" if self.user_id else next(iter(self.anonymous_ids), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

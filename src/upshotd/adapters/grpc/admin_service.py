@@ -17,7 +17,7 @@ from upshotd.adapters.grpc import (
 from upshotd.adapters.grpc.times import instant_us, timestamp
 from upshotd.adapters.grpc.upshot_service import in_flight_policy
 from upshotd.application.admin import Admin
-from upshotd.application.approvals import Approvals, Reviewer
+from upshotd.application.approvals import Approvals, Asked
 from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.credentials import SCOPES
 from upshotd.application.erasing import Erasing
@@ -166,7 +166,7 @@ class AdminService:
             view = await self._approvals.of_message(workspace_id, request.message_id)
         else:
             view = await self._approvals.of_step(workspace_id, request.run_id, request.step_id)
-        reviewers: Sequence[Reviewer] = ()
+        reviewers: Sequence[Asked] = ()
         if Scope.ADMIN in SCOPES.get():  # not for whoever comes with a link: mails are forwarded
             reviewers = await self._approvals.reviewers(workspace_id, view.approval)
         return pb.GetApprovalResponse(approval=approval_codec.message(view, reviewers))

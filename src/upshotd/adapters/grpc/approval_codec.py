@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import workflow_pb2
 from upshotd.adapters.grpc.times import timestamp
-from upshotd.application.approvals import ApprovalView, Reviewer
+from upshotd.application.approvals import ApprovalView, Asked
 from upshotd.domain.approval import Question
 
 
-def message(view: ApprovalView, reviewers: Iterable[Reviewer]) -> pb.Approval:
+def message(view: ApprovalView, reviewers: Iterable[Asked]) -> pb.Approval:
     """Return an approval, and who was asked."""
     run, approval = view.run, view.approval
     end_us, timeout_us = view.end_us, view.timeout_us
@@ -41,7 +41,7 @@ def _question(question: Question) -> pb.ApprovalQuestion:
     )
 
 
-def _reviewer(reviewer: Reviewer) -> pb.Reviewer:
+def _reviewer(reviewer: Asked) -> pb.Reviewer:
     return pb.Reviewer(
         user_id=reviewer.user_id,
         level=reviewer.level,

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 
 from upshotd.adapters.memory.tables import Tables
+from upshotd.domain import approval
 from upshotd.domain.addresses import LIST
-from upshotd.domain.approval import reviewers
 from upshotd.domain.run import Run
 from upshotd.domain.state import State, Wanted
 from upshotd.domain.trial import Tally, TallyKey
@@ -106,15 +106,10 @@ def _people(tables: Tables, wanted: Wanted, state: State) -> set[str]:
     return profile_ids
 
 
-def _asked(tables: Tables, runs: Iterable[Run]) -> set[str]:
-    """Return whom runs have asked for a decision: by their messages, and by what they keep of whom
-    no message names."""
-    found: set[str] = set()
-    for run in runs:
-        made = (tables.messages[name] for name in tables.messages_of_run.get(run.run_id, ()))
-        found.update(message.profile_id for message in made if message.ask)
-        found.update(reviewers(run))
-    return found - {""}
+def _asked(tables: Tables, runs: Collection[Run]) -> set[str]:
+    """Return whom runs have asked for a decision."""
+    made = (tables.messages_of_run.get(run.run_id, ()) for run in runs)
+    return approval.asked(runs, (tables.messages[name] for names in made for name in names))
 
 
 def _person(tables: Tables, wanted: Wanted, state: State, profile_id: str) -> None:

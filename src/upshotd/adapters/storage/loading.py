@@ -18,8 +18,8 @@ from upshotd.adapters.storage.tables import (
     suppressions,
     tallies,
 )
+from upshotd.domain import approval
 from upshotd.domain.addresses import LIST
-from upshotd.domain.approval import reviewers
 from upshotd.domain.run import RunState
 from upshotd.domain.state import IdKind, State, StoredEvent, Wanted
 from upshotd.domain.trial import Tally, TallyKey
@@ -219,17 +219,11 @@ class _Loading:
             self.state.profiles[profile.profile_id] = profile
 
     def _asked(self, run_ids: Collection[str]) -> set[str]:
-        """Return whom runs have asked for a decision: by their messages, and by what they keep of
-        whom no message names, because it comes after quiet hours or because they are erased."""
-        found = {
-            message.profile_id
-            for message in self.state.messages.values()
-            if message.ask and message.run_id in run_ids
-        }
-        for run_id in run_ids:
-            if run_id in self.state.runs:
-                found.update(reviewers(self.state.runs[run_id]))
-        return found - {""}
+        """Return whom runs have asked for a decision, as far as they are loaded."""
+        known = self.state.runs
+        runs = [known[run_id] for run_id in run_ids if run_id in known]
+        made = (m for m in self.state.messages.values() if m.run_id in run_ids)
+        return approval.asked(runs, made)
 
     def _held_back(self, wanted: Wanted) -> None:
         """Load what is held back from people, and from addresses where there is a list of them."""

@@ -8,14 +8,15 @@ looks at it first, as at any other address.
 import socket
 from ipaddress import IPv6Network, ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
-#: Addresses of the old protocol inside the new one, whatever they lead to.
-_TRANSLATED: Final = IPv6Network("64:ff9b::/96")
+#: Where hosts of the internet are in the new protocol. Outside are also those of the old one in
+#: other clothes, whatever they lead to.
+_UNICAST: Final = IPv6Network("2000::/3")
 
 
 class NotPublic(OSError):
@@ -40,20 +41,17 @@ def look_at(url: str, hosts: frozenset[str]) -> None:
 
     What a name means the session's resolver looks at.
     """
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+    # As the client reads it: it takes digits of every script for a number.
+    parts = URL(url)
+    host, user = parts.raw_host or "", parts.raw_user or parts.raw_password
+    if parts.scheme not in ("http", "https") or not host or user is not None:
         raise ValueError("is no http or https address")
     if not url.isprintable():
         raise ValueError("is no http or https address")
-    if f"{host}:{port}" in hosts:
+    if f"{host}:{parts.port}" in hosts:
         return
-    try:
-        public = is_public(host)
-    except ValueError:
-        return
-    if not public:
+    in_numbers = ":" in host or host.replace(".", "").isdigit()
+    if in_numbers and not is_public(host):
         raise NotPublic("is not public")
 
 
@@ -61,10 +59,10 @@ def is_public(address: str) -> bool:
     """Return whether an IP address is one of the internet; ValueError where it is none."""
     found = ip_address(address.partition("%")[0])
     if found.version == 6:
-        if found in _TRANSLATED or found.sixtofour is not None or found.teredo is not None:
-            return False
         if found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
+            return is_public(str(found.ipv4_mapped))
+        if found not in _UNICAST or found.sixtofour is not None or found.teredo is not None:
+            return False
     return found.is_global and not found.is_multicast
 
 

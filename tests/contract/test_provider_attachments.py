@@ -216,6 +216,13 @@ async def test_nor_by_a_redirect_of_one_that_may_be(shop: Shop) -> None:
         ("fd00::1", False),
         ("2002:7f00:1::", False),
         ("::", False),
+        ("::ffff:93.184.216.34", True),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:0:93.184.216.34", False),
+        ("::93.184.216.34", False),
+        ("64:ff9b::5db8:d822", False),
+        ("64:ff9b:1::5db8:d822", False),
+        ("fec0::1", False),
     ],
 )
 def test_what_is_public(address: str, public: bool) -> None:

@@ -78,6 +78,9 @@ class FarEnd:
             await asyncio.sleep(30)
         if path == "flood":
             return web.Response(body=b'{"a": "' + b"x" * ANSWER_BYTES_MAX + b'"}')
+        if path.startswith("nested/"):
+            depth = int(path.partition("/")[2])
+            return web.Response(text='{"a":' * depth + "1" + "}" * depth)
         if path == "list":
             return web.json_response([1])
         if path == "text":
@@ -157,6 +160,9 @@ async def test_a_secret_is_put_in_by_whoever_asks(far_end: FarEnd) -> None:
         ("list", "NO_OBJECT", False),
         ("text", "NO_OBJECT", False),
         ("flood", "TOO_LARGE", False),
+        ("nested/21", "NO_OBJECT", False),
+        ("nested/1000", "NO_OBJECT", False),
+        ("nested/9999", "NO_OBJECT", False),
         ("loop", "HTTP_ERROR", False),
     ],
 )
@@ -168,6 +174,10 @@ async def test_what_is_no_answer_is_said(
     assert (found.reason, found.again) == (reason, again)
     if path == "429":
         assert found.retry_after_us == 7_000_000
+
+
+async def test_an_answer_of_some_depth_is_taken(far_end: FarEnd) -> None:
+    assert isinstance(await ask(far_end, far_end.url("nested/20")), Fetched)
 
 
 async def test_a_host_that_is_not_there_may_come_back(far_end: FarEnd) -> None:
@@ -317,6 +327,7 @@ def flood() -> web.Response:
         (lambda: completion('{"subject": "Hi", "html": "<script>"}'), "INVALID_ANSWER", True),
         (lambda: completion('{"subject": 7}'), "INVALID_ANSWER", True),
         (lambda: completion("[]"), "INVALID_ANSWER", True),
+        (lambda: completion('{"subject":' * 999 + "1" + "}" * 999), "INVALID_ANSWER", True),
         (lambda: completion(None), "INVALID_ANSWER", True),
         (lambda: completion({"subject": "Hi"}), "INVALID_ANSWER", True),
         (lambda: web.json_response({"choices": []}), "INVALID_ANSWER", True),

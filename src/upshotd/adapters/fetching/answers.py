@@ -13,6 +13,8 @@ _PASSING: Final = frozenset({408, 425, 429})
 _CHUNK: Final = 16 * 1024
 #: The longest wait that Retry-After may ask, in microseconds.
 _PATIENCE_US: Final = 3_600_000_000
+#: Deepest nesting of what is taken: it becomes a part of the run, which must be stored and shown.
+NESTING_MAX: Final = 20
 
 
 async def answer(response: aiohttp.ClientResponse, most: int) -> Fetched | Unfetched:
@@ -27,17 +29,26 @@ async def answer(response: aiohttp.ClientResponse, most: int) -> Fetched | Unfet
             return Unfetched("TOO_LARGE", f"answered more than {most} bytes")
     found = json_object(bytes(body))
     if found is None:
-        return Unfetched("NO_OBJECT", "the answer is no JSON object")
+        text = f"the answer is no JSON object, or nested deeper than {NESTING_MAX}"
+        return Unfetched("NO_OBJECT", text)
     return Fetched(found)
 
 
 def json_object(text: bytes | str) -> Mapping[str, object] | None:
-    """Return the JSON object in *text*, None where it is none."""
+    """Return the JSON object in *text*, None where it is none or nested deeper than NESTING_MAX."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and _is_flat(found, NESTING_MAX) else None
+
+
+def _is_flat(value: object, most: int) -> bool:
+    """Return whether there are at most *most* brackets around anything in *value*."""
+    if not isinstance(value, dict | list):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return most > 0 and all(_is_flat(item, most - 1) for item in inside)
 
 
 def _wait_us(response: aiohttp.ClientResponse) -> int:

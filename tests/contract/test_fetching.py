@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -361,3 +362,34 @@ async def test_a_schema_that_refers_to_elsewhere_is_not_followed(far_end: FarEnd
     assert isinstance(found, Unfetched)
     assert found.reason == "INVALID_SCHEMA"
     assert len(far_end.requests) == 1
+
+
+#: A schema of 26 steps, each of which asks the next one twice.
+DOUBLING = {
+    f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} if n < 26 else {"type": "string"}
+    for n in range(27)
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "answer", "reason"),
+    [
+        ({"pattern": r"^(\w+\s?)*$"}, "a" * 60 + "!", "INVALID_ANSWER"),
+        ({"pattern": "^(a|aa)+$"}, "a" * 200_000 + "!", "INVALID_ANSWER"),
+        ({"uniqueItems": True}, [{"n": n} for n in range(6_000)], ""),
+        ({"uniqueItems": True}, [{"n": n % 5_999} for n in range(6_000)], "INVALID_ANSWER"),
+        ({"$ref": "#/$defs/d0"}, 1, "INVALID_SCHEMA"),
+        ({"patternProperties": {"^(a+)+$": {}}}, {"a" * 60 + "!": 1}, "INVALID_SCHEMA"),
+    ],
+)
+async def test_no_answer_of_a_model_keeps_the_server_busy(
+    far_end: FarEnd, part: dict[str, object], answer: object, reason: str
+) -> None:
+    schema = {"type": "object", "properties": {"it": part}, "$defs": DOUBLING}
+    far_end.mood = lambda: completion(json.dumps({"it": answer}))
+    fetcher = ModelFetcher(Endpoint(far_end.url("v1/chat/completions"), "small"))
+    begin = time.thread_time()
+    found = await fetcher.fetch(ModelRequest("Hi", "", json.dumps(schema)))
+    await fetcher.close()
+    assert time.thread_time() - begin < 2
+    assert (found.reason if isinstance(found, Unfetched) else "") == reason

@@ -73,10 +73,35 @@ def test_what_is_well_is_taken(kind: StepKind) -> None:
     assert faults(kind) == []
 
 
-def test_a_schema_that_is_none_is_told_when_it_is_read() -> None:
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"required": 7}, "is no JSON Schema"),
+        ({"properties": {"a": {"pattern": 7}}}, "is no JSON Schema"),
+        (
+            {"properties": {"a": {"pattern": "["}}},
+            "has a pattern that RE2 does not take: missing ]",
+        ),
+        ({"items": {"pattern": "(?=a)"}}, "has a pattern that RE2 does not take"),
+        ({"pattern": "(" * 3000}, "has a pattern that RE2 does not take"),
+        ({"items": {"patternProperties": {}}}, "patternProperties are not taken"),
+    ],
+)
+def test_a_schema_that_is_none_is_told_when_it_is_read(
+    schema: dict[str, object], words: str
+) -> None:
+    assert words in schema_fault(schema)
+
+
+def test_a_schema_may_have_patterns_and_names_of_every_kind() -> None:
+    text = {"type": "string", "pattern": r"^\p{L}+$", "maxLength": 80}
+    assert schema_fault({"properties": {"patternProperties": text, "pattern": text}}) == ""
+    assert schema_fault({"properties": {"a": {"pattern": "(" * 900 + ")" * 900}}}) == ""
+
+
+def schema_fault(schema: dict[str, object]) -> str:
     reading = Reading()
-    message = fetch_codec.generate_message(Generate("x", {"type": "object", "required": 7}))
+    message = fetch_codec.generate_message(Generate("x", {"type": "object", **schema}))
     fetch_codec.generate(message, "generate", reading)
-    (fault,) = reading.violations
-    assert fault.field == "generate.schema"
-    assert "is no JSON Schema" in fault.description
+    assert {fault.field for fault in reading.violations} <= {"generate.schema"}
+    return "".join(fault.description for fault in reading.violations)

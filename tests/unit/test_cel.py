@@ -115,7 +115,15 @@ def test_roots_that_are_not_given():
         ("", "is empty"),
         ("  ", "is empty"),
         ("1 +", "line 1, column 4: Syntax error"),
-        ("nope == 1", "undeclared reference to 'nope'"),
+        ("nope == 1", "undeclared reference to 'nope'; there are event, group, now, profile, run,"),
+        (
+            "traits.plan == pro",
+            "'pro'; there are event, group, now, profile, run, steps, traits,"
+            " and texts stand in quotes",
+        ),
+        ("now() == now", "undeclared reference to 'now', which is no function"),
+        ("traits.plan = 'pro'", "at: '= '; = is written =="),
+        ("traits.a and traits.b", "mismatched input 'and' expecting <EOF>; and is written &&"),
         ("event.name ==\n nope", "line 2, column 2"),
         ("size(event)", "yields int, not true or false"),
         ("'x'", "yields string, not true or false"),

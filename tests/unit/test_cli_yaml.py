@@ -177,8 +177,9 @@ nonsense: 1
 @pytest.mark.parametrize(
     ("text", "path", "said"),
     [
-        ("- a", "workflow", "is a list; must be fields"),
-        ("a text", "workflow", "is a text; must be fields"),
+        ("- a", "workflow", "is a list; must be fields with their values: workflow_id,"),
+        ("trigger: {track: Paid}", "workflow.trigger.track", "values: event, include_own_outcomes"),
+        ("trigger: {invoke: now}", "workflow.trigger.invoke", "with their values: none, as {}"),
         ("topic: a\ntopic: b", "workflow.topic", "2: is given a second time; it stands in line 1"),
         ("display_name: a\ndisplayName: b", "workflow.display_name", "a second time"),
         ("labels: {a: b, a: c}", "workflow.labels.a", "a second time"),
@@ -242,6 +243,8 @@ def test_numbers_of_other_messages_are_checked() -> None:
     [
         ("a: [1", "is no YAML", 1),
         ("a: b\n\tc: d", "indented by a tab", 2),
+        ("a:\n  {b: Hello {{ c }}}", "with {{ in it must stand in quotes here", 2),
+        ("a: {{ b }} c", "with {{ in it must stand in quotes here", 1),
         ("a: *b", "undefined alias", 1),
         ("a: b\nc: \x07", "character that YAML does not allow", 2),
         ("a: " + "[" * 2_000, "is nested deeper than 100", 0),

@@ -132,7 +132,7 @@ def test_nobody_answers_because_whoever_asked_died():
 
 @pytest.mark.parametrize(
     ("url", "reason"),
-    [("{{ traits.missing }}", "TEMPLATE_ERROR"), ("{{ 'ftp://a.example' }}", "TEMPLATE_ERROR")],
+    [("{{ traits.missing }}", "TEMPLATE_ERROR"), ("{{ 'ftp://a.example' }}", "INVALID_URL")],
 )
 def test_an_address_that_is_none_is_not_asked(url: str, reason: str) -> None:
     sim = asking(FetchStep(url), text("Bye"))

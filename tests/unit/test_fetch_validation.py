@@ -29,9 +29,10 @@ def faults(kind: StepKind) -> list[str]:
     ("kind", "path"),
     [
         (FetchStep(""), "fetch.url"),
-        (FetchStep(BAD), "fetch.url"),
-        (FetchStep("https://a.example/${secrets.key}"), "fetch.headers"),
-        (FetchStep(URL, HttpMethod.POST, body="${secrets.key}"), "fetch.headers"),
+        (FetchStep(URL + BAD), "fetch.url"),
+        (FetchStep("a.example/x"), "fetch.url"),
+        (FetchStep("https://a.example/${secrets.key}"), "fetch.url"),
+        (FetchStep(URL, HttpMethod.POST, body="${secrets.key}"), "fetch.body"),
         (FetchStep(URL, body="x"), "fetch.body"),
         (FetchStep(URL, HttpMethod.POST, body=BAD), "fetch.body"),
         (FetchStep(URL, headers={"x": BAD}), "fetch.headers.x"),

@@ -303,6 +303,16 @@ def test_a_step_id_that_conditions_cannot_name(step_id: str) -> None:
     assert paths(flow(email(step_id))) == ["workflow.steps[0].step_id"]
 
 
+def test_what_is_not_given_is_called_missing() -> None:
+    pause = replace(wait_for(EventWait("Paid")), timeout_us=0)
+    workflow = replace(flow(email(""), pause), workflow_id="")
+    assert [(f.field, f.description.partition(";")[0]) for f in check(workflow).violations] == [
+        ("workflow.workflow_id", "is missing"),
+        ("workflow.steps[0].step_id", "is missing"),
+        ("workflow.steps[1].wait.timeout", "is missing or 0"),
+    ]
+
+
 def test_a_step_id_is_unique_in_the_whole_tree() -> None:
     inner = Branch((Case("x", (email("mail"),)),))
     faults = check(flow(email("mail"), inner))

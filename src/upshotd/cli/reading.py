@@ -53,7 +53,9 @@ class Reader:
         """Fill *target* with what *node* says about it."""
         self.lines.setdefault(path, line_of(node))
         if not isinstance(node, MappingNode):
-            self._fault(path, node, f"is {_kind(node)}; must be fields with their values")
+            names = ", ".join(known.name for known in target.DESCRIPTOR.fields) or "none, as {}"
+            text = f"is {_kind(node)}; must be fields with their values: {names}"
+            self._fault(path, node, text)
             return
         target.SetInParent()
         given: dict[str, Node] = {}

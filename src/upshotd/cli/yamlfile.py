@@ -56,7 +56,9 @@ def documents(text: str) -> list[Node]:
             _check_size(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise Unreadable(_problem(error), mark.line + 1 if mark else 0) from None
+        place = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        problem = _problem(error, templated="{{" in "".join(place))
+        raise Unreadable(problem, mark.line + 1 if mark else 0) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(
@@ -80,10 +82,13 @@ def _of_json(text: str) -> str:
     return text
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _problem(error: yaml.MarkedYAMLError, *, templated: bool) -> str:
+    """Return what is wrong; *templated* where the line has a template, which is what it may be."""
     problem = error.problem or "cannot be read"
     if "\\t" in problem:
         return "is indented by a tab; YAML is indented by spaces"
+    if templated:
+        problem += "; a text with {{ in it must stand in quotes here"
     return f"is no YAML: {error.context + ': ' if error.context else ''}{problem}"
 
 

@@ -52,8 +52,8 @@ def check(experiment: Experiment, path: str, around: Sequence[str], findings: Fi
 def _variant(variant: Variant, path: str, seen: set[str], findings: Findings) -> None:
     name, at = variant.variant_id, f"{path}.variant_id"
     if not _ID.fullmatch(name):
-        text = "is not 1 to 63 of a-z, 0-9 and _, beginning with a letter"
-        findings.fault(at, f"{name!r} {text}")
+        said = f"{name!r} is not" if name else "is missing; must be"
+        findings.fault(at, f"{said} 1 to 63 of a-z, 0-9 and _, beginning with a letter")
     elif name == HOLDOUT:
         findings.fault(at, f"{HOLDOUT!r} is the name of those who get no variant")
     elif name in seen:

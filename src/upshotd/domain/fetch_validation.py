@@ -15,6 +15,8 @@ FETCH_MAX_US: Final = 30_000_000
 GENERATE_MAX_US: Final = 120_000_000
 #: Characters of a model's name.
 MODEL_MAX: Final = 100
+#: How an address may begin; what a template makes is seen when it is asked.
+_BEGINNINGS: Final = ("http://", "https://", "{")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 #: What says where a request goes and how long it is.
 _OURS: Final = frozenset(
@@ -25,8 +27,11 @@ _OURS: Final = frozenset(
 def fetch(step: FetchStep, path: str, findings: Findings) -> None:
     """Note what is wrong with a fetch."""
     _required(step.url, f"{path}.url", findings)
-    if "${secrets." in step.url or "${secrets." in step.body:
-        findings.fault(f"{path}.headers", "secrets stand in headers only")
+    if step.url and not step.url.lstrip().startswith(_BEGINNINGS):
+        findings.fault(f"{path}.url", "must begin with http:// or https://")
+    for name, source in (("url", step.url), ("body", step.body)):
+        if "${secrets." in source:
+            findings.fault(f"{path}.{name}", "has a secret: those stand in headers only")
     if step.body and step.method is HttpMethod.GET:
         findings.fault(f"{path}.body", "a GET has none")
     findings.template(f"{path}.body", step.body)

@@ -65,7 +65,9 @@ class Findings:
 
     def name(self, path: str, name: str) -> None:
         """Look at the id of a workflow or topic, which is required."""
-        if not _NAME.fullmatch(name):
+        if not name:
+            self.fault(path, f"is missing; must be {_NAME_FORM}")
+        elif not _NAME.fullmatch(name):
             self.fault(path, f"{name!r} is not {_NAME_FORM}")
 
     def count(self, path: str, count: int, most: int) -> None:
@@ -98,4 +100,5 @@ class Findings:
     def span(self, path: str, span_us: int, *, most_us: int = SPAN_MAX_US) -> None:
         """Look at a span that must be above 0."""
         if not 0 < span_us <= most_us:
-            self.fault(path, f"must be above 0 and at most {most_us // DAY_US} days")
+            said = "must be" if span_us else "is missing or 0; must be"
+            self.fault(path, f"{said} above 0 and at most {most_us // DAY_US} days")

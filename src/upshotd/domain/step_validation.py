@@ -110,10 +110,8 @@ def _delay(delay: Delay, path: str, findings: Findings) -> None:
     given = (delay.duration_us is not None) + (delay.until_us is not None) + bool(delay.until)
     given += (delay.window is not None) + (delay.spread_us is not None)
     if given != 1:
-        text = (
-            "exactly one of duration, spread, until.time, until.expression, until.window is needed"
-        )
-        findings.fault(f"{path}.moment", text)
+        ways = "duration, spread, until.time, until.expression, until.window"
+        findings.fault(f"{path}.moment", f"exactly one of {ways} is required")
     if delay.spread_us is not None:
         findings.span(f"{path}.spread", delay.spread_us, most_us=WAIT_MAX_US)
     if delay.duration_us is not None and not 0 <= delay.duration_us <= WAIT_MAX_US:

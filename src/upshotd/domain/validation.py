@@ -176,8 +176,8 @@ def _place(
 def _step_id(placed: Placed, known: Mapping[str, Placed], findings: Findings) -> None:
     step_id, path = placed.step.step_id, f"{placed.path}.step_id"
     if not _STEP_ID.fullmatch(step_id):
-        text = "is not 1 to 63 of a-z, 0-9 and _, beginning with a letter"
-        findings.fault(path, f"{step_id!r} {text}")
+        said = f"{step_id!r} is not" if step_id else "is missing; must be"
+        findings.fault(path, f"{said} 1 to 63 of a-z, 0-9 and _, beginning with a letter")
     elif step_id in CEL_WORDS:
         findings.fault(path, f"{step_id!r} is a word of CEL: conditions could not name the step")
     elif step_id in known:

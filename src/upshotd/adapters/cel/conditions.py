@@ -15,7 +15,14 @@ from typing import Any, Final, TypeAlias
 from cel_expr_python import cel
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from upshotd.adapters.cel.source import PathTree, Reading, SourceFault, first_fault, read_source
+from upshotd.adapters.cel.source import (
+    PathTree,
+    Reading,
+    SourceFault,
+    first_fault,
+    hinted,
+    read_source,
+)
 from upshotd.domain.errors import ConditionError
 from upshotd.domain.language import Kind, Names, Scalar, Verdict
 
@@ -35,6 +42,7 @@ YIELDS: Final[Mapping[Kind, tuple[tuple[str, ...], str]]] = {
     "value": ((*_SINGLE, "TIMESTAMP", "NULL"), "a single value"),
 }
 MAPS: Final = ("event", "traits", "profile", "group", "steps", "run")
+_ROOTS: Final = (*MAPS, "now")
 HOLDS: Final = Verdict(True)
 DOES_NOT_HOLD: Final = Verdict(False)
 
@@ -123,12 +131,12 @@ class CelConditions:
 
     def _compile(self, source: str) -> "_Compiled | str":
         try:
-            reading = read_source(source, roots=(*MAPS, "now"))
+            reading = read_source(source, roots=_ROOTS)
             program = self._environment.compile(source)
         except SourceFault as error:
             return str(error)
         except Exception as error:  # the runtime has one error class for every fault
-            return first_fault(str(error))
+            return hinted(first_fault(str(error)), source, _ROOTS)
         return _Compiled(
             program, reading, _as_pairs(reading.paths), str(program.return_type().name())
         )

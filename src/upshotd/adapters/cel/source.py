@@ -37,6 +37,9 @@ _TOKEN = re.compile(
 )
 _OPERATIONS: Final = frozenset({"(", "[", "{", "==", "!=", "in", "<", ">", "<=", ">="})
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_UNKNOWN = re.compile(r"undeclared reference to '([\w.]+)'")
+#: What other languages write, in CEL.
+_IN_CEL: Final = {"=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!", "is": "=="}
 _STATUS = re.compile(r"^[A-Z_]+: (?:ERROR: )?|\s*\[[A-Z_]+\]$")
 
 
@@ -83,6 +86,19 @@ def first_fault(text: str) -> str:
         return f"line {line}, column {column}: {what.partition(' expecting {')[0]}"[:300]
     line = text.strip().partition("\n")[0]
     return _STATUS.sub("", _STATUS.sub("", line)).replace("<input>:-1:-1: ", "")[:300]
+
+
+def hinted(fault: str, source: str, roots: tuple[str, ...]) -> str:
+    """Return a *fault* of *source* with what was probably meant; it may name *roots*."""
+    if (unknown := _UNKNOWN.search(fault)) is not None:
+        if re.search(rf"\b{re.escape(unknown[1])}\s*\(", source):
+            return f"{fault}, which is no function"
+        return f"{fault}; there are {', '.join(sorted(roots))}, and texts stand in quotes"
+    if "Syntax error" in fault:
+        for token in _tokens(source):
+            if token.text in _IN_CEL:
+                return f"{fault}; {token.text} is written {_IN_CEL[token.text]}"
+    return fault
 
 
 def _tokens(source: str) -> Iterator[_Token]:

@@ -80,7 +80,8 @@ def change(audience_id: str, transition: int, path: str, reading: Reading) -> Ch
     """Return which change of which audience is meant; *path* is where it stands."""
     instead = Transition.ENTER
     if not transition:
-        reading.fault(f"{path}.transition", "ENTER or LEAVE is required")
+        text = "AUDIENCE_TRANSITION_ENTER or AUDIENCE_TRANSITION_LEAVE is required"
+        reading.fault(f"{path}.transition", text)
         return Change(audience_id, instead)
     read = reading.enum(Transition, transition, f"{path}.transition", instead)
     return Change(audience_id, read)

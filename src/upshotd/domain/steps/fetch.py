@@ -41,6 +41,10 @@ SLACK_US: Final = 20_000_000
 _SECRET = re.compile(r"\$\{secrets\.([a-z][a-z0-9_]{0,62})\}")
 
 
+class _NoAddress(Exception):
+    """What a template made is no web address; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchStep:
     """Asks an address; what it answers is in `steps.<id>.data`."""
@@ -87,6 +91,8 @@ def enter(step: Step, kind: FetchStep | Generate, journey: Journey, before: int 
         request = _request(kind, journey)
     except TemplateError as error:
         return _failed(step, kind, journey, Unfetched("TEMPLATE_ERROR", str(error)))
+    except _NoAddress as error:
+        return _failed(step, kind, journey, Unfetched("INVALID_URL", str(error)))
     journey.note("asking", _words(request))
     return ask(journey, step.step_id, request, kind.timeout_us, f"/{before}" if before else "")
 
@@ -157,7 +163,7 @@ def _request(kind: FetchStep | Generate, journey: Journey) -> HttpRequest | Mode
         )
     url = text(kind.url).strip()
     if not url.startswith(("http://", "https://")):
-        raise TemplateError("the address is not of http or https")
+        raise _NoAddress("it begins with neither http:// nor https://")
     headers = {
         name: tuple(p if isinstance(p, Secret) else _line(text(p)) for p in parts(source))
         for name, source in kind.headers.items()

@@ -162,9 +162,9 @@ def test_a_request_without_a_link_is_told_that_nobody_can_decide_from_it() -> No
     assert warned(replace(SOUND, request=templated)) == []
 
 
-@pytest.mark.parametrize("name", ["reviewer", "approval"])
+@pytest.mark.parametrize("name", ["reviewer", "approval", "links.review", "links.deny"])
 def test_what_reviewers_get_has_names_that_others_have_not(name: str) -> None:
-    text = f"{{{{ {name}.kind }}}}"
+    text = f"{{{{ {name} }}}}"
     for kind in (
         Send(Channel.SMS, (Sms(text),)),
         Emit("Told", {"a": [text]}),

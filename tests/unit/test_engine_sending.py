@@ -14,6 +14,7 @@ from upshotd.domain.message import (
     MessageState,
     Purpose,
     Refused,
+    Sms,
     Unknown,
     Webhook,
 )
@@ -64,6 +65,15 @@ def test_a_missing_variable_is_undeliverable_with_its_name_and_never_half_filled
     assert message.content is None
     assert sim.outcomes[1].reason == "TEMPLATE_ERROR"
     assert sim.run().step_id == "nudge"
+
+
+def test_a_link_that_decides_is_missing_where_nothing_is_asked():
+    sim = started(sms(body="{{ links.preferences }}"), email(subject="{{ links['approve'] }}"))
+    first = the_message(sim)
+    assert first.content == Sms(f"https://preferences/{first.message_id}")
+    sim.settle(first, Accepted("p1"))
+    message = list(sim.state.messages.values())[1]
+    assert (message.reason, message.detail) == ("TEMPLATE_ERROR", "links.approve is missing")
 
 
 @pytest.mark.parametrize("traits", [{}, {"email": "not an address"}])

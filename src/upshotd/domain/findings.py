@@ -8,11 +8,14 @@ from typing import Final
 from upshotd.domain.errors import Violation
 from upshotd.domain.event import EVENT_NAME_MAX
 from upshotd.domain.language import Conditions, Kind, Templates, Zones
+from upshotd.domain.names import DECIDING_LINKS
 from upshotd.domain.outcome import ABOUT_APPROVALS, EngagementKind
 from upshotd.domain.workflow import DAY_US
 
 #: Longest span where none is given by meaning, in microseconds: a hundred years.
 SPAN_MAX_US: Final = 36_500 * DAY_US
+#: A link that leads to a decision, as a template names it.
+_LINK = re.compile(rf"\blinks\.(?:{'|'.join(sorted(DECIDING_LINKS))})\b")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME_FORM = "1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
 
@@ -53,7 +56,9 @@ class Findings:
         if text is not None:
             self.fault(path, text)
         elif source and self.elsewhere:
-            for name in sorted(self.elsewhere & self.templates.names(source, html=html)):
+            named = self.templates.names(source, html=html)
+            links = _LINK.findall(source) if "links" in named else ()
+            for name in sorted((self.elsewhere & named).union(links)):
                 self.fault(path, f"names {name!r}; only what an approve step sends has it")
 
     def event_name(self, path: str, name: str) -> None:

@@ -12,6 +12,8 @@ from upshotd.domain.values import plain
 ROOTS = frozenset({"event", "traits", "profile", "group", "steps", "run", "now"})
 #: Messages of an approve step may also name who gets them and what is asked.
 REVIEWER_ROOTS = frozenset({"reviewer", "approval"})
+#: Those links of a message that lead to a decision; only messages of an approve step have them.
+DECIDING_LINKS = frozenset({"approve", "deny", "ask", "review"})
 #: Templates of messages may also name the links of the message.
 MESSAGE_ROOTS = ROOTS | REVIEWER_ROOTS | {"links"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -17,6 +17,7 @@ from upshotd.domain.message import (
     Sms,
     Webhook,
 )
+from upshotd.domain.names import DECIDING_LINKS
 from upshotd.domain.values import NOTHING
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class _Names:
             draft = self._journey.draft
             workspace_id = draft.changes.workspace_id
             links = draft.definitions.links.named(workspace_id, self._message.message_id)
+            if "approval" not in self._names:  # where nothing is asked they would lead nowhere
+                links = {word: links[word] for word in links.keys() - DECIDING_LINKS}
             self._names = {**self._names, "links": links}
         return self._names
 

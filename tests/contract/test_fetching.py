@@ -251,6 +251,7 @@ async def test_nor_does_a_redirect(far_end: FarEnd) -> None:
         found = await ask(far_end, url)
         assert isinstance(found, Unfetched)
         assert found.reason == "NOT_PUBLIC"
+        assert "where it leads, is not public, nor among fetch.hosts" in found.detail
     await inside.stop()
     assert not inside.requests
 

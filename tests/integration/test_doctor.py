@@ -115,6 +115,10 @@ async def test_faults_are_named_and_end_with_2(tmp_path: Path) -> None:
     wrong = f'kind = "sendgrid"\nwebhook_key = "x{shown(KEY)}"'
     said = await ask(tmp_path, text.replace('kind = "sendgrid"', wrong), code=2)
     assert "providers.mail.webhook_key" in said
+    outside = '[secrets]\nshop = {env = "SHOP"}\n[generate]\nendpoint = "https://a.example"\n'
+    said = await ask(tmp_path, f'{outside}model = "small"\nsecret = "other"\n', code=2)
+    assert "secrets.shop: the environment variable that it names is not set" in said
+    assert "generate.secret: is 'other', which is no [secrets]" in said
     tls = 'listen = "127.0.0.1:0"\n[tls]\ncert = "nowhere.pem"\nkey = "nowhere.pem"\n'
     assert "tls.cert" in await ask(tmp_path, tls, code=2)
 
@@ -168,3 +172,4 @@ async def test_without_anything_it_says_that_nothing_leaves(tmp_path: Path) -> N
     said = await ask(tmp_path, "")
     assert "none leaves this machine" in said
     assert "public_url is not set" in said
+    assert "generate steps get no answer (NOT_CONFIGURED)" in said

@@ -58,6 +58,7 @@ def doctor(config_file: Path | None, ask: bool) -> None:
     try:
         providers = routing.providers(settings, home)
         routing.callback_keys(settings, home)
+        routing.fetcher(settings, home)
         edge_context(settings.network.tls, home.secrets)
         grpc_credentials(settings.network.tls, home.secrets)
     except InvalidArgument as error:
@@ -109,6 +110,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield "! public_url is no https: Twilio and mail programs want it"
     if not settings.network.auth.required:
         yield "! auth.required is not set: whoever reaches the ports can send in your name"
+    if settings.outside.model is None:
+        yield "! generate.endpoint is not set: generate steps get no answer (NOT_CONFIGURED)"
     for table in settings.providers.values():
         if table.kind == "sendgrid" and not _KEYS & set(table.options):
             yield f"! providers.{table.name}.webhook_key is not set: SendGrid's events are refused"

@@ -38,13 +38,13 @@ class WebFetcher:
         try:
             return await self._followed(request, headers)
         except public_hosts.NotPublic:
-            return Unfetched("NOT_PUBLIC", f"{_host(request.url)} is not public")
+            return Unfetched("NOT_PUBLIC", _not_public(request.url))
         except ValueError:
             return Unfetched("INVALID_URL", "the address is no http or https address")
         except (aiohttp.ClientError, OSError) as error:
             cause = public_hosts.cause(error)
             if isinstance(cause, public_hosts.NotPublic):
-                return Unfetched("NOT_PUBLIC", f"{_host(request.url)} is not public")
+                return Unfetched("NOT_PUBLIC", _not_public(request.url))
             if isinstance(error, aiohttp.InvalidURL):
                 return Unfetched("INVALID_URL", "the address is no http or https address")
             return Unfetched("UNREACHABLE", type(cause).__name__, again=True)
@@ -93,6 +93,10 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 def _origin(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.scheme, parts.netloc
+
+
+def _not_public(url: str) -> str:
+    return f"{_host(url)}, or where it leads, is not public, nor among fetch.hosts of the settings"
 
 
 def _host(url: str) -> str:

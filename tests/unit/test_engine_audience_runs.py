@@ -1,9 +1,11 @@
 """What follows when somebody comes into an audience, or leaves it: starts, exits, waits."""
 
+import pytest
+
 from tests.audiences import by_audience, sim_of
 from tests.flows import delay, email, track
-from tests.sim import DAY, HOUR
-from upshotd.domain.audience import Change, Did, Holds, Often, Transition
+from tests.sim import DAY, HOUR, Sim
+from upshotd.domain.audience import Audience, Change, Did, Holds, Often, Rule, Transition
 from upshotd.domain.event import EventType
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import AudienceWait, Wait
@@ -113,6 +115,28 @@ def test_two_audiences_that_start_each_other_come_to_an_end():
     )
     sim.identify("ana", vip=True)
     assert 4 <= len(sim.state.runs) <= 10
+    inside = {"ana"} if sim.profile("ana").traits["vip"] else set()
+    assert sim.members("them") == inside, "who is in it in the end is true"
+
+
+@pytest.mark.parametrize("first", [Holds("traits.vip == true"), Did("Paid")])
+def test_runs_that_go_on_one_by_the_other_move_the_person_to_the_last_audience(first: Rule):
+    def going_on(workflow_id: str, audience_id: str, trait: str) -> Workflow:
+        entered = AudienceWait(Change(audience_id, Transition.ENTER))
+        change = Step("change", UpdateProfile({trait: "true"}))
+        waits = Step("w", Wait((entered,), DAY, on_match=(change,)))
+        return track("Go", waits, workflow_id=workflow_id)
+
+    # Each of them is looked at before the one that leads to it.
+    audiences = [Audience("c", first)]
+    audiences += [Audience("b", Holds("traits.gold == true"))]
+    audiences += [Audience("a", Holds("traits.silver == true"))]
+    flows = [going_on("one", "c", "gold"), going_on("two", "b", "silver")]
+    sim = Sim(flows, audiences=audiences)
+    sim.track("ana", "Go")
+    sim.identify("ana", vip=True)
+    sim.track("ana", "Paid")
+    assert [sim.members(one) for one in "cba"] == [{"ana"}] * 3
 
 
 def test_conditions_and_texts_of_workflows_know_which_audiences_somebody_is_in():

@@ -46,13 +46,14 @@ def settle(draft: Draft) -> None:
     if not draft.definitions.audiences:
         return
     for _ in range(ROUNDS):
-        _messages(draft)
-        _people(draft)
+        _look(draft)
         entered, draft.entered = draft.entered, []
         if not entered:
             return
         for event, profile_id in entered:
             _start(draft, event, profile_id)
+    # Nothing starts any more, but who is where in the end is true.
+    _look(draft)
 
 
 def due(draft: Draft, audience_id: str, profile_id: str) -> None:
@@ -166,7 +167,17 @@ def _read(profile: Profile) -> tuple[object, ...]:
     return (profile.traits, profile.contact, profile.group_ids, ids)
 
 
-def _people(draft: Draft) -> None:
+def _look(draft: Draft) -> None:
+    """Let the audiences know of messages, and of people for as long as runs that go on by it change
+    them."""
+    _messages(draft)
+    while _people(draft):
+        pass
+
+
+def _people(draft: Draft) -> bool:
+    """Let the audiences know of people who have changed; return whether there were any."""
+    looked = False
     for who, profile in tuple(draft.changes.profiles.items()):
         if not profile.is_person:
             continue
@@ -176,6 +187,8 @@ def _people(draft: Draft) -> None:
         draft.judged[who] = profile
         for plan in plans:
             judging.judge(draft, plan, who, _NOTHING)
+        looked = looked or bool(plans)
+    return looked
 
 
 def _messages(draft: Draft) -> None:

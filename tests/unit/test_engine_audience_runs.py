@@ -5,8 +5,18 @@ import pytest
 from tests.audiences import by_audience, sim_of
 from tests.flows import delay, email, track
 from tests.sim import DAY, HOUR, Sim
-from upshotd.domain.audience import Audience, Change, Did, Holds, Often, Rule, Transition
-from upshotd.domain.event import EventType
+from upshotd.domain.audience import (
+    AllOf,
+    Audience,
+    Change,
+    Did,
+    Holds,
+    Not,
+    Often,
+    Rule,
+    Transition,
+)
+from upshotd.domain.event import Event, EventType
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import AudienceWait, Wait
 from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
@@ -151,3 +161,66 @@ def test_conditions_and_texts_of_workflows_know_which_audiences_somebody_is_in()
     (message,) = sim.state.messages.values()
     assert message.content is not None
     assert message.content.subject == "them"  # type: ignore[union-attr]
+
+
+# -- people who turn out to be one ---------------------------------------------------------------
+
+#: Looked at the prices, and has not paid.
+HESITANT = AllOf((Did("Looked"), Not(Did("Paid"))))
+
+
+def known_as_ana(sim: Sim) -> None:
+    """Let the stranger turn out to be ana."""
+    sim.event(Event("alias", EventType.ALIAS, "ana", previous_id="stranger"))
+
+
+def test_a_run_of_a_stranger_who_turns_out_to_be_out_of_the_audience_ends():
+    leaves = ExitRule(audience=Change("them", Transition.LEAVE))
+    sim = sim_of(HESITANT, by_audience(delay(duration=9 * DAY), exits=(leaves,)))
+    sim.track("ana", "Paid")
+    sim.track("", "Looked", anonymous_id="stranger")
+    assert sim.run().active
+    known_as_ana(sim)
+    assert sim.run().timeline[-1].detail == "EXITED by LEAVE them"
+    assert sim.kinds.count("RUN_STARTED") == 1
+
+
+def test_a_run_of_a_stranger_who_turns_out_to_be_in_the_audience_ends_where_that_is_its_exit():
+    enters = ExitRule(
+        audience=Change("them", Transition.ENTER),
+        condition='event.properties.reason.startsWith("did")',
+    )
+    flow = track(
+        "Go", delay(duration=9 * DAY), exits=(enters,), reentry=Reentry(ReentryMode.ALWAYS)
+    )
+    sim = sim_of(Did("Paid"), flow)
+    sim.track("ana", "Paid")
+    sim.track("ana", "Go")
+    sim.track("", "Go", anonymous_id="stranger")
+    known_as_ana(sim)
+    assert [run.reason for run in sim.state.runs.values()] == ["", "EXITED"], "hers had its chance"
+
+
+@pytest.mark.parametrize("transition", Transition)
+def test_a_wait_of_a_stranger_goes_on_where_it_is_so_of_who_they_turn_out_to_be(
+    transition: Transition,
+) -> None:
+    rule = HESITANT if transition is Transition.LEAVE else Did("Paid")
+    sim = sim_of(rule, track("Go", audience_wait(transition)))
+    sim.track("ana", "Paid")
+    sim.track("", "Looked", anonymous_id="stranger")
+    sim.track("", "Go", anonymous_id="stranger")
+    assert sim.run().step_id == "w"
+    known_as_ana(sim)
+    assert sim.run().step_id == "matched"
+
+
+def test_a_run_of_a_stranger_of_whom_the_audience_says_the_same_goes_on_as_before():
+    leaves = ExitRule(audience=Change("them", Transition.LEAVE))
+    sim = sim_of(HESITANT, by_audience(audience_wait(Transition.LEAVE), exits=(leaves,)))
+    sim.track("ana", "Looked")
+    sim.track("", "Looked", anonymous_id="stranger")
+    known_as_ana(sim)
+    assert [run.state.name for run in sim.state.runs.values()] == ["ACTIVE", "CANCELED"]
+    sim.track("ana", "Paid")
+    assert not any(run.active for run in sim.state.runs.values())

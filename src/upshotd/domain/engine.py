@@ -174,8 +174,9 @@ def _tracked(draft: Draft, profile: Profile, event: Event) -> tuple[str, ...]:
     if profile.trials:
         goals.happened(draft, profile.profile_id, event)
     who = profile.profile_id
-    reacting.leave(draft, who, event.name, lambda journey, rule: _exits(journey, rule, event))
-    return reacting.go_on(draft, who, lambda journey: _resumes(journey, event))
+    runs, name = draft.active_runs(who), event.name
+    reacting.leave(draft, runs, name, lambda journey, rule: _exits(journey, rule, event))
+    return reacting.go_on(draft, draft.active_runs(who), lambda journey: _resumes(journey, event))
 
 
 def _exits(journey: Journey, rule: ExitRule, event: Event) -> bool:

@@ -1,6 +1,6 @@
 """Whether a person belongs to an audience, and what follows from it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from upshotd.domain import audience_words, reacting
@@ -22,6 +22,7 @@ from upshotd.domain.language import Conditions
 from upshotd.domain.names import profile_names
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Profile
+from upshotd.domain.run import Run
 from upshotd.domain.steps import wait
 from upshotd.domain.steps.move import Move
 from upshotd.domain.steps.wait import Wait
@@ -165,11 +166,33 @@ def _moved(
         )
     )
     event = _event(draft, profile, change, row.reason)
-    who, what = profile.profile_id, f"{transition.name} {plan.audience_id}"
-    reacting.leave(draft, who, what, lambda journey, rule: _exits(journey, rule, change, event))
-    reacting.go_on(draft, who, lambda journey: _resumes(journey, change))
+    _tell(draft, change, event, lambda: draft.active_runs(profile.profile_id))
     if not backfill and draft.definitions.listeners(event):
-        draft.entered.append((event, who))
+        draft.entered.append((event, profile.profile_id))
+
+
+def come_along(draft: Draft, plan: AudiencePlan, profile_id: str, run_ids: Collection[str]) -> None:
+    """Let runs know which were of somebody else until now, of whom the audience said the contrary:
+    for them the person has come in, or left."""
+    profile, row = draft.profile(profile_id), draft.membership(plan.audience_id, profile_id)
+    inside, happened = (row.member, row.happened) if row is not None else (False, {})
+    change = Change(plan.audience_id, Transition.ENTER if inside else Transition.LEAVE)
+    conditions = draft.definitions.conditions
+    why = reason(plan, conditions, facts_of(conditions, profile, happened), draft.now_us)
+    event = _event(draft, profile, change, why)
+    _tell(
+        draft,
+        change,
+        event,
+        lambda: (run for run in draft.active_runs(profile_id) if run.run_id in run_ids),
+    )
+
+
+def _tell(draft: Draft, change: Change, event: Event, runs: Callable[[], Iterator[Run]]) -> None:
+    """End and move the runs that wait for *change*."""
+    what = f"{change.transition.name} {change.audience_id}"
+    reacting.leave(draft, runs(), what, lambda journey, rule: _exits(journey, rule, change, event))
+    reacting.go_on(draft, runs(), lambda journey: _resumes(journey, change))
 
 
 def _event(draft: Draft, profile: Profile, change: Change, text: str) -> Event:

@@ -39,6 +39,8 @@ def happened(draft: Draft, profile: Profile, event: Event) -> None:
     draft.judged[who] = profile
     for plan in dict.fromkeys(plans):
         judging.judge(draft, plan, who, new.get(plan.audience_id, _NOTHING))
+    for merge in draft.changes.merges:
+        _come_along(draft, merge)
 
 
 def settle(draft: Draft) -> None:
@@ -134,6 +136,25 @@ def join(draft: Draft, merge: Merge) -> None:
         judging.put(draft, replace(kept, happened=both, ready=ready))
         if draft.membership(plan.audience_id, merge.from_profile_id) is not None:
             draft.drop_membership(plan.audience_id, merge.from_profile_id)
+
+
+def _come_along(draft: Draft, merge: Merge) -> None:
+    """Let the runs of a person who turns out to be another one know of the audiences in which the
+    other one was already, or never was."""
+    run_ids, into = draft.state.active.get(merge.from_profile_id, {}), merge.into_profile_id
+    for plan in draft.definitions.audiences.plans.values() if run_ids else ():
+        row = draft.membership(plan.audience_id, into)
+        inside, ready = (row.member, row.ready) if row is not None else (False, plan.filled)
+        # Of what has just changed all runs have heard.
+        unchanged = inside is _was_in(draft, plan, into)
+        if ready and unchanged and inside is not _was_in(draft, plan, merge.from_profile_id):
+            judging.come_along(draft, plan, into, run_ids)
+
+
+def _was_in(draft: Draft, plan: AudiencePlan, profile_id: str) -> bool:
+    """Return whether a person was in an audience before this decision."""
+    row = draft.state.memberships.get(profile_id, {}).get(plan.audience_id)
+    return row is not None and row.member
 
 
 def forget(draft: Draft, profile_id: str) -> None:

@@ -1,22 +1,22 @@
 """How the runs of a person, and the workflows that listen, react to what happens to the person."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from upshotd.domain.draft import Draft
 from upshotd.domain.event import Event
 from upshotd.domain.explanation import Explanation
 from upshotd.domain.journey import Journey
-from upshotd.domain.run import RunState
+from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, StartedRun
 from upshotd.domain.steps.move import Move
 from upshotd.domain.workflow import ExitRule
 
 
 def leave(
-    draft: Draft, profile_id: str, what: str, met: Callable[[Journey, ExitRule], bool]
+    draft: Draft, runs: Iterable[Run], what: str, met: Callable[[Journey, ExitRule], bool]
 ) -> None:
-    """End the runs of which an exit rule is *met*, by *what*."""
-    for run in draft.active_runs(profile_id):
+    """End those of *runs* of which an exit rule is *met*, by *what*."""
+    for run in runs:
         exits = draft.plan(run).workflow.exits
         if not exits:
             continue
@@ -28,12 +28,12 @@ def leave(
 
 
 def go_on(
-    draft: Draft, profile_id: str, move_of: Callable[[Journey], Move | None]
+    draft: Draft, runs: Iterable[Run], move_of: Callable[[Journey], Move | None]
 ) -> tuple[str, ...]:
-    """Move the runs that *move_of* moves, and return which they are."""
+    """Move those of *runs* that *move_of* moves, and return which they are."""
     moved: list[str] = []
     # Runs that one of these enrolls on its way came after what happened, and do not see it.
-    for run in tuple(draft.active_runs(profile_id)):
+    for run in tuple(runs):
         journey = Journey(draft, run)
         move = move_of(journey)
         if move is not None:

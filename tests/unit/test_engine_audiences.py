@@ -58,6 +58,16 @@ def test_a_trait_brings_somebody_in_and_takes_them_out_each_told_with_its_values
     assert sim.outcomes[0].properties["audience_id"] == "them"
 
 
+@pytest.mark.parametrize("before", [1, 1.0, {"n": [1]}])
+def test_a_trait_that_is_true_now_and_was_a_number_before_is_another_one(before: object):
+    rule = AnyOf((Holds("traits.vip == true"), Holds("traits.vip.n[0] == true")))
+    sim = sim_of(rule)
+    sim.identify("ana", vip=before)
+    assert sim.members("them") == set()
+    sim.identify("ana", vip=True if before == 1 else {"n": [True]})
+    assert sim.members("them") == {"ana"}
+
+
 def test_who_joins_a_group_is_in_the_audience_of_its_members():
     sim = sim_of(InGroup("acme"))
     sim.event(Event("e", EventType.GROUP, "ana", group_id="acme"))

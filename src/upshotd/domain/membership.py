@@ -185,7 +185,8 @@ def _reading(draft: Draft, profile_id: str) -> tuple[AudiencePlan, ...]:
 
 def _read(profile: Profile) -> tuple[object, ...]:
     ids = (profile.user_id, profile.anonymous_ids)
-    return (profile.traits, profile.contact, profile.group_ids, ids)
+    # Written out: true equals 1 here, and not in a condition.
+    return (repr(profile.traits), profile.contact, profile.group_ids, ids)
 
 
 def _look(draft: Draft) -> None:

@@ -11,6 +11,7 @@ from tests.world import World, world
 from upshotd.adapters.grpc.codec import ContractCodec
 from upshotd.application import schedules
 from upshotd.application.schedules import Schedules
+from upshotd.domain.audience import Audience, Did
 from upshotd.domain.errors import ResourceExhausted, Unavailable
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import OutcomeKind
@@ -72,6 +73,18 @@ async def test_without_a_condition_it_is_everybody_by_whatever_id(here: World) -
     await here.define(every("0 * * * *"))
     await here.lab.advance(HOUR)
     assert sorted(await starts(here)) == ["ana", "anon"]
+
+
+async def test_the_condition_may_ask_in_which_audiences_people_are(here: World) -> None:
+    await here.define_audience(Audience("active", Did("Used")))
+    await people(here, "ana", "ben")
+    await here.track("ana", "Used")
+    await here.define(every("0 * * * *", '!("active" in profile.audiences)'))
+    await here.lab.advance(HOUR)
+    assert await starts(here) == ["ben"]
+    await here.define(every("0 * * * *", '"active" in profile.audiences'))
+    await here.lab.advance(HOUR)
+    assert await starts(here) == ["ben", "ana"]
 
 
 async def test_the_event_says_which_schedule_and_when(here: World) -> None:

@@ -102,6 +102,9 @@ async def test_members_come_in_pages_and_are_counted(store: Store) -> None:
     assert await found.unready("default", "vip", "profile-p3", 9) == []
     assert await found.membership("default", "vip", "profile-p1") == rows[1]
     assert await found.membership("default", "no", "profile-p1") is None
+    some = await found.memberships_of("default", {"profile-p1", "profile-p2", "profile-x"})
+    assert {who: len(theirs) for who, theirs in some.items()} == {"profile-p1": 1, "profile-p2": 1}
+    assert some["profile-p1"] == [rows[1]]
     assert await found.member_count("elsewhere", "vip") == 0
 
 

@@ -25,6 +25,11 @@ class AudienceRows(Protocol):
     ) -> Membership | None:
         """Return what an audience knows of one person."""
 
+    async def memberships_of(
+        self, workspace_id: str, profile_ids: Collection[str]
+    ) -> dict[str, list[Membership]]:
+        """Return what all audiences know of people; of whom none does nobody is named."""
+
     async def unready(
         self, workspace_id: str, audience_id: str, after: str, limit: int
     ) -> list[Membership]:

@@ -9,10 +9,10 @@ made up for, unless it is older than the trigger's `max_age`; those before it ar
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import tzinfo
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -43,6 +43,9 @@ INTERVAL_US: Final = 30_000_000
 ALONE_US: Final = 30_000_000
 #: Pause where the loop has no room, in microseconds.
 PAUSE_US: Final = 200_000
+
+#: In which audiences people are, by profile_id.
+Inside: TypeAlias = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,8 @@ class Schedules:
         """Go on with the time that is under way to its end, unless it is too old by now."""
         workspace_id = progress.workspace_id
         while people := await self._page(progress, max_age_us):
-            events = [e for person in people for e in self._event(progress, person)]
+            inside = await self._inside(progress, people)
+            events = [e for person in people for e in self._event(progress, person, inside)]
             await self._ingest(workspace_id, events)
             failpoint("schedule.page")
             matched = progress.matched + len(events)
@@ -198,6 +202,20 @@ class Schedules:
         # One who was merged or erased meanwhile is passed over, and does not end the page.
         return [people.get(profile_id) or Profile(profile_id) for profile_id in ids]
 
+    async def _inside(self, progress: Progress, people: Sequence[Profile]) -> Inside:
+        """Return in which audiences *people* are, where the condition asks for that."""
+        definitions = self._book.known(progress.workspace_id)
+        plan = definitions.current.get(progress.workflow_id)
+        if plan is None or "audiences" not in plan.workflow.trigger.condition:
+            return {}
+        rows, ids = self._store.audience_rows, {person.profile_id for person in people}
+        found = await rows.memberships_of(progress.workspace_id, ids)
+        known = definitions.audiences.plans
+        return {
+            who: sorted(row.audience_id for row in some if row.member and row.audience_id in known)
+            for who, some in found.items()
+        }
+
     async def _ingest(self, workspace_id: str, events: Sequence[Event]) -> None:
         while events:
             try:
@@ -207,7 +225,7 @@ class Schedules:
             else:
                 return
 
-    def _event(self, progress: Progress, person: Profile) -> Sequence[Event]:
+    def _event(self, progress: Progress, person: Profile, inside: Inside) -> Sequence[Event]:
         """Return the event of a person who was there at the time and meets the condition."""
         definitions = self._book.known(progress.workspace_id)
         plan = definitions.current.get(progress.workflow_id)
@@ -222,15 +240,18 @@ class Schedules:
             progress.occurrence_us,
             self._clock.now_us(),
         )
-        return (event,) if _meets(definitions, plan, person, event) else ()
+        theirs = inside.get(person.profile_id, ())
+        return (event,) if _meets(definitions, plan, person, event, theirs) else ()
 
 
-def _meets(definitions: Definitions, plan: Plan, person: Profile, event: Event) -> bool:
+def _meets(
+    definitions: Definitions, plan: Plan, person: Profile, event: Event, inside: Sequence[str]
+) -> bool:
     """Return whether a start is worth an event; it is decided with the event, once more."""
     condition = plan.workflow.trigger.condition
     if not condition:
         return True
-    known = names(event, plan.parts, person, None, event.receive_us)
+    known = names(event, plan.parts, person, None, event.receive_us, audiences=inside)
     return definitions.conditions.holds(condition, known).holds
 
 

@@ -28,6 +28,12 @@ class MemoryAudienceRows:
     ) -> Membership | None:
         return self._tables(workspace_id).memberships.get(profile_id, {}).get(audience_id)
 
+    async def memberships_of(
+        self, workspace_id: str, profile_ids: Collection[str]
+    ) -> dict[str, list[Membership]]:
+        known = self._tables(workspace_id).memberships
+        return {one: list(known[one].values()) for one in profile_ids if known.get(one)}
+
     async def unready(
         self, workspace_id: str, audience_id: str, after: str, limit: int
     ) -> list[Membership]:

@@ -92,11 +92,18 @@ class SqlAudienceRows:
     async def membership(
         self, workspace_id: str, audience_id: str, profile_id: str
     ) -> Membership | None:
-        found = await self._database.read(
-            lambda c: MEMBERSHIPS.rows(c, workspace_id, (profile_id,))
-        )
-        named = [membership_of(row) for row in found if row[1] == audience_id]
+        found = await self.memberships_of(workspace_id, (profile_id,))
+        named = [one for one in found.get(profile_id, ()) if one.audience_id == audience_id]
         return named[0] if named else None
+
+    async def memberships_of(
+        self, workspace_id: str, profile_ids: Collection[str]
+    ) -> dict[str, list[Membership]]:
+        rows = await self._database.read(lambda c: MEMBERSHIPS.rows(c, workspace_id, profile_ids))
+        found: dict[str, list[Membership]] = {}
+        for membership in map(membership_of, rows):
+            found.setdefault(membership.profile_id, []).append(membership)
+        return found
 
     async def unready(
         self, workspace_id: str, audience_id: str, after: str, limit: int

@@ -5,6 +5,7 @@ import pytest
 from tests.experiments import flow, measured, only_a, taken, tally, went
 from tests.flows import OPENED, delay, email, track
 from tests.sim import DAY, HOUR, Sim
+from upshotd.domain.audience import Audience, Did, Often
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Unknown
 from upshotd.domain.outcome import EngagementKind
@@ -98,6 +99,18 @@ def test_the_condition_sees_the_event_the_person_and_the_ids_of_the_run() -> Non
     sim.track("u", "Paid", properties={"order": "o2"})
     assert tally(sim) == Tally(2, 1)
     assert [trial.key for trial in sim.profile("u").trials] == ["o1"]
+
+
+def test_the_condition_knows_which_audiences_the_person_is_in_also_by_this_very_event() -> None:
+    goal = EventGoal("Paid", '"payers" in profile.audiences')
+    workflow = flow(Variant("a", weight=1000), Variant("b"), optimize=measured(goal))
+    twice = Audience("payers", Did("Paid", often=Often(at_least=2)))
+    sim = Sim([workflow], audiences=[twice])
+    went(sim)
+    sim.track("u", "Paid")
+    assert tally(sim) == Tally(1, 0)
+    sim.track("u", "Paid")
+    assert tally(sim) == Tally(1, 1)
 
 
 def test_one_event_is_the_goal_of_every_run_that_may_reach_it() -> None:

@@ -85,7 +85,8 @@ def _names(
 ) -> dict[str, object]:
     """Return what the condition of a goal may name; of the run, which may have ended, its ids."""
     group = draft.group(event.group_of)
-    known = names(event, plan.parts, draft.profile(profile_id), group, draft.now_us)
+    profile, inside = draft.profile(profile_id), draft.audiences(profile_id)
+    known = names(event, plan.parts, profile, group, draft.now_us, audiences=inside)
     run = {"id": trial.run_id, "workflow_id": trial.workflow_id, "version": trial.version}
     return {**known, "run": {**run, "key": trial.key}}
 

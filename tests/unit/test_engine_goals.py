@@ -3,7 +3,7 @@
 import pytest
 
 from tests.experiments import flow, measured, only_a, taken, tally, went
-from tests.flows import OPENED, delay, email, track
+from tests.flows import OPENED, delay, email, sms, track
 from tests.sim import DAY, HOUR, Sim
 from upshotd.domain.audience import Audience, Did, Often
 from upshotd.domain.event import Event, EventType
@@ -172,6 +172,16 @@ def test_software_counts_only_where_it_is_asked_for() -> None:
         sim, message_id = engaging(include_machine=asked)
         sim.engage(message_id, EngagementKind.OPENED, machine=True)
         assert tally(sim) == Tally(1, int(asked))
+
+
+@pytest.mark.parametrize(("body", "successes"), [("STOP", 0), ("help", 0), ("Yes", 1), ("ok", 1)])
+def test_who_texts_stop_has_not_answered(body: str, successes: int) -> None:
+    sim = only_a(measured(EngagementGoal((EngagementKind.REPLIED,))), sms())
+    sim.identify("u", phone_number="+351900000000")
+    went(sim)
+    message = sim.answer()
+    sim.engage(message.message_id, EngagementKind.REPLIED, data={"body": body})
+    assert tally(sim) == Tally(1, successes)
 
 
 def test_engagement_after_the_run_has_ended_counts_within_the_window() -> None:

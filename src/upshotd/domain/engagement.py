@@ -27,7 +27,7 @@ OUTCOMES = {
     EngagementKind.COMPLAINED: OutcomeKind.MESSAGE_COMPLAINED,
 }
 FAILURES = frozenset({EngagementKind.BOUNCED, EngagementKind.UNDELIVERED})
-#: Said to whoever sends, not in answer to what was sent: no wait for REPLIED is met.
+#: Said to whoever sends, not in answer to what was sent: no wait for REPLIED is met, and no goal.
 _NO_ANSWERS = frozenset({Keyword.STOP, Keyword.HELP})
 
 
@@ -181,12 +181,12 @@ def _record(draft: Draft, message: Message, engagement: Engagement) -> tuple[str
     run = draft.run(message.run_id)
     if run is None:
         return ()
+    answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
     # What asks for a decision is no message of the person's own, also where they decide themselves.
-    if message.ask is None and draft.profile(run.profile_id).trials:
+    if answers and message.ask is None and draft.profile(run.profile_id).trials:
         goals.engaged(draft, run.profile_id, message, engagement)
         run = draft.run(message.run_id) or run
     choices.engaged(draft, message, run, engagement)
-    answers = choices.asked_for(message.channel, engagement) not in _NO_ANSWERS
     return _tell(draft, message, run, engagement, word if answers else "")
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.experiments import flow, measured, only_a, taken, tally, went
 from tests.flows import OPENED, delay, email, sms, track
 from tests.sim import DAY, HOUR, Sim
-from upshotd.domain.audience import Audience, Did, Often
+from upshotd.domain.audience import Audience, Change, Did, Often, Transition
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.message import Unknown
 from upshotd.domain.outcome import EngagementKind
@@ -16,7 +16,7 @@ from upshotd.domain.steps.experiment import (
     Experiment,
     Variant,
 )
-from upshotd.domain.steps.wait import EventWait, Wait
+from upshotd.domain.steps.wait import AudienceWait, EventWait, Wait
 from upshotd.domain.stimulus import CancelRequested, EraseRequested
 from upshotd.domain.trial import TRIALS_MAX, Tally
 from upshotd.domain.values import replace
@@ -72,6 +72,19 @@ def test_what_happened_before_the_variant_was_taken_did_not_come_of_it() -> None
     sim.track("u", "Paid", event_us=run.start_us - 1)
     assert tally(sim) == Tally(1, 0)
     sim.track("u", "Paid", event_us=run.start_us)
+    assert tally(sim) == Tally(1, 1)
+
+
+def test_an_event_that_leads_to_the_variant_by_an_audience_is_not_its_goal() -> None:
+    experiment = Experiment((Variant("a", weight=1000), Variant("b")), optimize=measured())
+    paid = AudienceWait(Change("payers", Transition.ENTER))
+    waits = Step("w", Wait((paid,), DAY, on_match=(Step("try", experiment), delay())))
+    other = replace(flow(optimize=measured()), workflow_id="other")
+    sim = Sim([track("Go", waits), other], audiences=[Audience("payers", Did("Paid"))])
+    sim.track("u", "Go")
+    sim.track("u", "Paid")
+    assert tally(sim) == Tally(1, 0)
+    sim.track("u", "Paid")
     assert tally(sim) == Tally(1, 1)
 
 

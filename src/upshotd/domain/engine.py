@@ -172,7 +172,7 @@ def _delete(draft: Draft, event: Event, profile: Profile) -> IngestResult:
 def _tracked(draft: Draft, profile: Profile, event: Event) -> tuple[str, ...]:
     """Let goals, runs and waits of a person see a track event; return the runs that went on."""
     if profile.trials:
-        goals.happened(draft, profile.profile_id, event)
+        goals.happened(draft, profile, event)
     who = profile.profile_id
     runs, name = draft.active_runs(who), event.name
     reacting.leave(draft, runs, name, lambda journey, rule: _exits(journey, rule, event))

@@ -9,17 +9,21 @@ from upshotd.domain.message import Message
 from upshotd.domain.names import names
 from upshotd.domain.outcome import Engagement
 from upshotd.domain.plan import Plan
+from upshotd.domain.profile import Profile
 from upshotd.domain.steps.experiment import EngagementGoal, EventGoal, Experiment, Goal, label
 from upshotd.domain.trial import Tally, Trial, name_of, open_at
 from upshotd.domain.values import replace
 
 
-def happened(draft: Draft, profile_id: str, event: Event) -> None:
-    """Close the trials whose goal *event* is."""
+def happened(draft: Draft, profile: Profile, event: Event) -> None:
+    """Close the trials of *profile* whose goal *event* is; what the event has led to since does not
+    come before it."""
+    profile_id = profile.profile_id
 
     def reached(trial: Trial, goal: Goal) -> str:
-        met = isinstance(goal, EventGoal) and _met(draft, profile_id, trial, goal, event)
-        return event.name if met else ""
+        if not isinstance(goal, EventGoal) or trial not in profile.trials:
+            return ""
+        return event.name if _met(draft, profile_id, trial, goal, event) else ""
 
     _close(draft, profile_id, reached)
 

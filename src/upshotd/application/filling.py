@@ -191,7 +191,7 @@ class Fillings:
             case Stage.PEOPLE:
                 return await self._people(filling, plan)
             case _:
-                return await self._rest(filling)
+                return await self._rest(filling, plan)
 
     # what people did
 
@@ -230,12 +230,7 @@ class Fillings:
             await self._filled(filling)
             return replace(filling, stage=Stage.REST, after="", begin_us=self._clock.now_us())
         named = [p for p in people if p.is_person]
-        messages: dict[str, list[Message]] = {}
-        if plan.engaged:
-            ids = {person.profile_id for person in named}
-            messages = await self._store.audience_rows.messages_of(place, ids)
-        asked = [self._last(filling, p, told(plan, messages.get(p.profile_id, ()))) for p in named]
-        moved = await self._ask(filling, asked)
+        moved = await self._ask(filling, await self._last(filling, plan, named))
         return replace(
             filling,
             after=people[-1].profile_id,
@@ -243,17 +238,26 @@ class Fillings:
             moved=filling.moved + moved,
         )
 
-    def _last(
-        self, filling: Filling, person: Profile, happened: dict[str, tuple[Happening, ...]]
-    ) -> AudienceFill:
-        return AudienceFill(
-            filling.audience_id,
-            filling.version,
-            person.profile_id,
-            happened,
-            person.former_ids,
-            last=True,
-        )
+    async def _last(
+        self, filling: Filling, plan: AudiencePlan, people: Sequence[Profile]
+    ) -> list[AudienceFill]:
+        """Return what is to be asked of *people* once all that they did is gathered, with what they
+        did with messages."""
+        messages: dict[str, list[Message]] = {}
+        if plan.engaged:
+            rows, ids = self._store.audience_rows, {person.profile_id for person in people}
+            messages = await rows.messages_of(filling.workspace_id, ids)
+        return [
+            AudienceFill(
+                filling.audience_id,
+                filling.version,
+                person.profile_id,
+                told(plan, messages.get(person.profile_id, ())),
+                person.former_ids,
+                last=True,
+            )
+            for person in people
+        ]
 
     async def _filled(self, filling: Filling) -> None:
         """Say that whoever is not remembered from now on has done nothing that counts."""
@@ -266,7 +270,7 @@ class Fillings:
         )
         await self._book.refresh(filling.workspace_id)
 
-    async def _rest(self, filling: Filling) -> Filling:
+    async def _rest(self, filling: Filling, plan: AudiencePlan) -> Filling:
         place, which = filling.workspace_id, filling.audience_id
         rows = await self._store.audience_rows.unready(place, which, filling.after, PEOPLE)
         if not rows:
@@ -274,11 +278,8 @@ class Fillings:
             log.info("audience.filled", **words, people=filling.people, moved=filling.moved)
             return replace(filling, stage=Stage.DONE)
         known = await self._store.profiles(place, {row.profile_id for row in rows})
-        asked = [
-            self._last(filling, known.get(row.profile_id, Profile(row.profile_id)), {})
-            for row in rows
-        ]
-        moved = await self._ask(filling, asked)
+        people = [known.get(row.profile_id, Profile(row.profile_id)) for row in rows]
+        moved = await self._ask(filling, await self._last(filling, plan, people))
         return replace(filling, after=rows[-1].profile_id, moved=filling.moved + moved)
 
     async def _ask(self, filling: Filling, asked: Sequence[AudienceFill]) -> int:

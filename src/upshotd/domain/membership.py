@@ -99,7 +99,9 @@ def fill(draft: Draft, told: AudienceFill) -> FillResult:
             happening = judging.joined(plan, happening, former.happened)
             draft.drop_membership(told.audience_id, former_id)
     before = row is not None and row.member
-    judging.judge(draft, plan, who, happening, backfill=True, complete=told.last)
+    # With who became this person meanwhile more has come, which is looked at in the end.
+    all_of_it = plan.filled or told.former_ids == state.profiles[who].former_ids
+    judging.judge(draft, plan, who, happening, backfill=True, complete=told.last and all_of_it)
     row = draft.membership(told.audience_id, who)
     return FillResult(moved=(row is not None and row.member) is not before)
 
@@ -125,17 +127,24 @@ def join(draft: Draft, merge: Merge) -> None:
             for who in (merge.from_profile_id, merge.into_profile_id)
         }
         gone, kept = rows[merge.from_profile_id], rows[merge.into_profile_id]
-        if gone is None and kept is None:
-            continue
-        ready = all(
-            row.ready if row is not None else plan.filled or who not in draft.state.profiles
-            for who, row in rows.items()
+        if gone is None and kept is None and (plan.filled or not plan.engaged):
+            continue  # before that nobody may have looked at the messages of the stranger
+        # Once everybody was looked at, what is remembered of a stranger is all there is.
+        ready = _ready(draft, plan, merge.into_profile_id, kept) and (
+            plan.filled or _ready(draft, plan, merge.from_profile_id, gone)
         )
         kept = kept or judging.blank(plan, merge.into_profile_id, ready=ready)
         both = judging.joined(plan, kept.happened, gone.happened if gone is not None else _NOTHING)
         judging.put(draft, replace(kept, happened=both, ready=ready))
         if draft.membership(plan.audience_id, merge.from_profile_id) is not None:
             draft.drop_membership(plan.audience_id, merge.from_profile_id)
+
+
+def _ready(draft: Draft, plan: AudiencePlan, profile_id: str, row: Membership | None) -> bool:
+    """Return whether all is known that somebody did before an audience was defined."""
+    if row is not None:
+        return row.ready
+    return plan.filled or profile_id not in draft.state.profiles
 
 
 def _come_along(draft: Draft, merge: Merge) -> None:

@@ -74,7 +74,7 @@ async def test_it_says_why_somebody_is_in_it_and_why_somebody_else_is_not(here: 
         (Holds("traits.vip == true"), "not traits.vip == true"),
         (Did("Seen", often=Often(within_us=90_000_000)), 'did not do "Seen" within 90 s'),
         (Did("Paid", often=Often(within_us=1)), 'did not do "Paid" within 1e-06 s (last 20'),
-        (Did("Paid", often=Often(ago_us=3 * DAY)), 'did not do "Paid" 3 d ago (last 20'),
+        (Did("Paid", often=Often(ago_us=3 * DAY)), 'did not do "Paid" 3 d ago (first 20'),
         (Engaged((EngagementKind.OPENED,)), "not opened messages"),
         (Engaged(ignored=True, workflow_id="hi"), "not ignored messages of hi"),
     ],

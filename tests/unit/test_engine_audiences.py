@@ -130,6 +130,16 @@ def test_who_signed_up_and_did_not_use_it_for_three_days_comes_in_by_time_alone(
     ]
 
 
+def test_of_what_must_be_long_ago_the_reason_does_not_call_the_last_what_happened_again():
+    sim = sim_of(Did("Paid", often=Often(at_least=2, ago_us=3 * DAY)))
+    for _ in range(3):
+        sim.track("ana", "Paid")
+        sim.advance(DAY)
+    sim.advance(DAY)
+    ((_, text),) = audience_outcomes(sim)
+    assert text == 'did "Paid" 2 times 3 d ago (by 2026-01-02T00:00:00Z)'
+
+
 def test_who_did_nothing_is_in_the_audience_of_those_who_did_not_from_the_first_event_on():
     sim = sim_of(Not(Did("Paid", often=Often(within_us=30 * DAY))))
     sim.identify("ana")

@@ -76,10 +76,20 @@ def _when(often: Often, known: tuple[Happening, ...], *, met: bool) -> str:
         span = f"within {span_words(often.within_us)}"
     elif often.ago_us:
         span = f"{span_words(often.ago_us)} ago"
-    last = ""
+    moment = ""
     if known and (met or often.at_least == 1):
-        last = f"({'last' if often.at_least > 1 or not met else 'at'} {_moment(known[-1])})"
-    return " ".join(part for part in (count, span, last) if part)
+        moment = f"({_which(often, met=met)} {_moment(known[-1])})"
+    return " ".join(part for part in (count, span, moment) if part)
+
+
+def _which(often: Often, *, met: bool) -> str:
+    """Return which moment the newest one of those is that are remembered."""
+    if often.at_least == 1 and met:
+        return "at"
+    if not often.ago_us:
+        return "last"
+    # Of these the oldest are remembered: it may have happened again since.
+    return "by" if met else "first"
 
 
 def _moment(happening: Happening) -> str:

@@ -11,6 +11,7 @@ from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.filling import Stage
 from upshotd.domain.audience import Audience, Did, Engaged, Holds, InGroup, Not, Often
 from upshotd.domain.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.state import IdKind
 from upshotd.domain.stimulus import AudienceFill, FillResult
@@ -90,9 +91,29 @@ async def test_reasons_are_words(here: World, rule: object, reason: str) -> None
 async def test_of_whom_nobody_has_looked_at_yet_no_moment_is_named(here: World) -> None:
     await here.track("ana", "Paid")
     await here.define_audience(PAID, fill=False)
+    for _ in range(2):
+        found = await admin(here).why("default", "paid", ANA)
+        assert (found.membership.ready, found.membership.due_us) == (False, None)
+        assert found.reason == "not looked at since version 1 was defined"
+        await here.track("ana", "Paid")
+
+
+async def test_who_was_in_it_is_until_somebody_looks_by_the_new_definition(here: World) -> None:
+    await here.define_audience(Audience("them", Did("Paid")))
     await here.track("ana", "Paid")
-    found = await admin(here).why("default", "paid", ANA)
-    assert (found.membership.ready, found.membership.due_us) == (False, None)
+    await here.define_audience(Audience("them", Not(Did("Paid"))), fill=False)
+    found = await admin(here).why("default", "them", ANA)
+    assert found.membership.member
+    text = 'not looked at since version 2 was defined; before that: did "Paid" (at 20'
+    assert found.reason.startswith(text)
+
+
+async def test_of_who_is_erased_it_says_that_and_nothing_of_the_rule(here: World) -> None:
+    await here.define_audience(Audience("them", Not(Did("Paid"))))
+    await here.identify("ana", city="Lisbon")
+    await here.ingest(Event("d", EventType.DELETE, "ana"))
+    found = await admin(here).why("default", "them", ANA)
+    assert (found.membership.member, found.reason) == (False, "was erased")
 
 
 async def test_there_are_only_so_many_audiences(here: World, monkeypatch) -> None:

@@ -102,10 +102,19 @@ class AudienceAdmin:
         kept = await self._store.audience_rows.membership(
             workspace_id, audience_id, profile.profile_id
         )
-        row = kept or judging.blank(plan, profile.profile_id, ready=plan.filled)
+        row = judging.current(plan, kept)
+        row = row or judging.blank(plan, profile.profile_id, ready=plan.filled)
+        if profile.erased or not row.ready:
+            return Member(profile, row, _unknown(profile, row))
         facts = judging.facts_of(definitions.conditions, profile, row.happened)
         reason = judging.reason(plan, definitions.conditions, facts, now_us)
         verdict = evaluate(plan.audience.rule, facts, now_us)
-        if row.ready:
-            row = replace(row, due_us=verdict.due_us)
-        return Member(profile, row, reason)
+        return Member(profile, replace(row, due_us=verdict.due_us), reason)
+
+
+def _unknown(profile: Profile, row: Membership) -> str:
+    """Return why it is not known of a person what the audience says of them."""
+    if profile.erased:
+        return "was erased"
+    text = f"not looked at since version {row.version} was defined"
+    return f"{text}; before that: {row.reason}" if row.reason else text

@@ -99,6 +99,20 @@ class Approval(NamedTuple):
         """Whether it waits for a decision."""
         return not self.end_us
 
+    def with_asking(self, asking: Asking) -> Self:
+        """Return it with something more that a reviewer gets."""
+        return self._replace(asked=(*self.asked, asking))
+
+    def with_asking_at(self, index: int, asking: Asking) -> Self:
+        """Return it with *asking* in place of the one at *index*."""
+        return self._replace(asked=(*self.asked[:index], asking, *self.asked[index + 1 :]))
+
+    def with_answer(self, question: Question, answer: str, answer_us: int) -> Self:
+        """Return it with the answer to one of its questions."""
+        answered = question._replace(answer=answer, answer_us=answer_us)
+        kept = tuple(answered if one == question else one for one in self.questions)
+        return self._replace(questions=kept)
+
     def question(self, question_id: str) -> Question | None:
         """Return a question by its id, or None."""
         return next((one for one in self.questions if one.question_id == question_id), None)

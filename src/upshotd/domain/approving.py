@@ -7,20 +7,24 @@ rounds it holds until the next thing that is due, or until a reviewer does somet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from upshotd.domain import messages, outgoing
-from upshotd.domain.approval import Asking, Phase, Question
+from upshotd.domain.approval import Approval, Asking, Phase, Question
 from upshotd.domain.errors import TemplateError
 from upshotd.domain.fetching import FetchResult, Found, ReviewersRequest, Unfetched
 from upshotd.domain.message import Ask, Message, MessageState
 from upshotd.domain.outcome import Engagement, EngagementKind, OutcomeKind
 from upshotd.domain.reviewer import Reviewer
 from upshotd.domain.steps import fetch, wait
-from upshotd.domain.steps.approve import REVIEWERS_MAX, ApprovalDecision, sent_by
+from upshotd.domain.steps.approve import REVIEWERS_MAX, ApprovalDecision, Approve, sent_by
 from upshotd.domain.steps.move import NEXT, Hold, Into, Move
 from upshotd.domain.turns import Turns
 from upshotd.domain.values import replace
+
+if TYPE_CHECKING:
+    from upshotd.domain.journey import Journey
+    from upshotd.domain.workflow import Step
 
 #: Characters of a summary.
 SUMMARY_MAX: Final = 2_000
@@ -33,8 +37,20 @@ _DECISIONS: Mapping[EngagementKind, ApprovalDecision] = {
 }
 
 
-class Approving(Turns):
+class Approving:
     """The approval of a run that stands at an approve step. Every move leaves it at the step."""
+
+    def __init__(self, step: Step, kind: Approve, journey: Journey) -> None:
+        self._step = step
+        self._kind = kind
+        self._journey = journey
+        self._now_us = journey.now_us
+        self._approval = Approval.of(journey.steps.get(step.step_id, {}))
+
+    @property
+    def _turns(self) -> Turns:
+        """Whose turn it is, as it stands now."""
+        return Turns(self._kind, self._approval, self._journey)
 
     # what happens to it
 
@@ -47,7 +63,7 @@ class Approving(Turns):
 
     def due(self) -> Move:
         """Do what time has brought: another attempt, a reminder, the next level, the end."""
-        if self._late:
+        if self._turns.late:
             return self._end("TIMED_OUT")
         match self._approval.phase:
             case Phase.CONTEXT:
@@ -55,11 +71,11 @@ class Approving(Turns):
             case Phase.REVIEWERS:
                 return self._find()
             case Phase.DECISION:
-                return self._round() if self._asks_now() else self._send()
+                return self._round() if self._turns.asks_now() else self._send()
 
     def fetched(self, result: FetchResult) -> Move | None:
         """Go on with the answer to the last attempt; None where it was answered before."""
-        if self._late:
+        if self._turns.late:
             return self._hold(None)
         step, journey, before = self._step, self._journey, self._approval.attempts
         match self._approval.phase:
@@ -77,8 +93,8 @@ class Approving(Turns):
 
     def settled(self, message: Message) -> Move:
         """Go on where a message was taken by a provider, or has failed, be it after that."""
-        index = self._index(message)
-        if index is not None and not self._late:
+        index = self._turns.index_of(message)
+        if index is not None and not self._turns.late:
             self._go_on(index)
         return self._rest()
 
@@ -136,7 +152,7 @@ class Approving(Turns):
             self._journey.note("summary_failed", str(error))
         else:
             self._put(summary=summary[:SUMMARY_MAX])
-        return self._find() if self._level_is_due() else self._send()
+        return self._find() if self._turns.level_is_due() else self._send()
 
     def _find(self) -> Move:
         level, draft = self._kind.levels[self._approval.level], self._journey.draft
@@ -192,7 +208,7 @@ class Approving(Turns):
 
     def _send(self) -> Move:
         """Send what is due, and remind whom it is time to remind."""
-        for asking, time_us in list(self._reminders()):
+        for asking, time_us in list(self._turns.reminders()):
             if time_us <= self._now_us:
                 self._add(self._asking(asking.profile_id, Ask.REMINDER, asking.level))
         for index, asking in enumerate(self._approval.asked):
@@ -201,7 +217,7 @@ class Approving(Turns):
         return self._rest()
 
     def _add(self, asking: Asking) -> int:
-        self._put(asked=(*self._approval.asked, asking))
+        self._keep(self._approval.with_asking(asking))
         return len(self._approval.asked) - 1
 
     def _go_on(self, index: int) -> None:
@@ -210,8 +226,8 @@ class Approving(Turns):
         if not asking.message_ids:
             asking = asking._replace(time_us=self._now_us)
         send = sent_by(self._kind, asking.ask)
-        if send is None or self._gone(asking.profile_id):
-            self._set(index, asking._replace(due_us=0))
+        if send is None or self._turns.gone(asking.profile_id):
+            self._keep(self._approval.with_asking_at(index, asking._replace(due_us=0)))
             return
         to = Reviewer(self._journey, self._step.step_id, self._approval, asking)
         opens_us = outgoing.until_us(to, None) if asking.ask is not Ask.NOTICE else self._now_us
@@ -220,33 +236,26 @@ class Approving(Turns):
         else:
             move = outgoing.go_on(to, send, None)
         due_us = move.due_us if isinstance(move, Hold) else None
-        self._set(index, to.asking._replace(due_us=due_us or 0))
-
-    def _set(self, index: int, asking: Asking) -> None:
-        asked = self._approval.asked
-        self._put(asked=(*asked[:index], asking, *asked[index + 1 :]))
+        asking = to.asking._replace(due_us=due_us or 0)
+        self._keep(self._approval.with_asking_at(index, asking))
 
     # resting and ending
 
     def _rest(self) -> Move:
         """Hold until the next thing is due; go on at once where nobody asked can be reached."""
-        if self._late:
+        if self._turns.late:
             return self._hold(None)
         if self._approval.phase:
             return Hold(self._journey.due_us)
-        if self._level_is_due():
+        if self._turns.level_is_due():
             return self._round() if self._approval.level_us < self._now_us else self._find()
-        if self._approval.level >= len(self._kind.levels) and self._lost():
-            asked = any(True for _ in self._requests())
+        if self._approval.level >= len(self._kind.levels) and self._turns.lost():
+            asked = any(True for _ in self._turns.requests())
             return self._end("UNREACHABLE" if asked else "NO_REVIEWERS")
-        escalation_us = self._escalation_us()
-        dues = [due_us for _, due_us in self._reminders()]
-        dues += [asking.due_us for asking in self._approval.asked if asking.due_us]
-        dues += [escalation_us] if escalation_us is not None else []
-        return self._hold(min(dues, default=None))
+        return self._hold(self._turns.next_us())
 
     def _hold(self, due_us: int | None) -> Hold:
-        return Hold(self._end_us if due_us is None else min(due_us, self._end_us))
+        return Hold(self._turns.end_us if due_us is None else min(due_us, self._turns.end_us))
 
     def _end(self, reason: str, detail: str = "") -> Move:
         """Go the way of the default decision, or of the timeout."""
@@ -304,8 +313,8 @@ class Approving(Turns):
     def _give_notice(self) -> None:
         if self._kind.notice is None:
             return
-        for asking in tuple(self._requests()):
-            if self._reached(asking):
+        for asking in tuple(self._turns.requests()):
+            if self._turns.reached(asking):
                 notice = self._asking(asking.profile_id, Ask.NOTICE, asking.level)
                 self._go_on(self._add(notice))
 
@@ -338,9 +347,7 @@ class Approving(Turns):
         question = self._approval.unanswered(message.message_id, engagement.data)
         assert question is not None, "an answer without a question is refused"
         answer = str(engagement.data.get("body", ""))
-        answered = question._replace(answer=answer, answer_us=self._now_us)
-        kept = tuple(answered if one == question else one for one in self._approval.questions)
-        self._put(questions=kept)
+        self._keep(self._approval.with_answer(question, answer, self._now_us))
         self._journey.note("question_answered", f"{question.question_id}: {answer}")
         self._tell(
             OutcomeKind.APPROVAL_ANSWERED,
@@ -349,7 +356,7 @@ class Approving(Turns):
             question=question.question,
             answer=answer,
         )
-        level = next(a.level for a in self._requests() if a.profile_id == message.profile_id)
+        level = next(a.level for a in self._turns.requests() if a.profile_id == message.profile_id)
         told = self._asking(message.profile_id, Ask.ANSWER, level, question.question_id)
         self._go_on(self._add(told))
         return self._rest()
@@ -357,9 +364,13 @@ class Approving(Turns):
     # writing
 
     def _put(self, **fields: object) -> None:
-        """Change the approval, and leave it at the step."""
-        self._approval = replace(self._approval, **fields)
-        self._journey.leave(self._step.step_id, **self._approval.left())
+        """Change what is said of the approval."""
+        self._keep(replace(self._approval, **fields))
+
+    def _keep(self, approval: Approval) -> None:
+        """Go on with *approval*, and leave it at the step."""
+        self._approval = approval
+        self._journey.leave(self._step.step_id, **approval.left())
 
     def _tell(
         self, kind: OutcomeKind, message_id: str = "", reason: str = "", **properties: object

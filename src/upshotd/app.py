@@ -325,7 +325,7 @@ class _Start:
         in_flight = InFlight(store, loop, clock)
         self._beside(in_flight.run())
         settle_us = 2 * settings.limits.lease_us if store.shared else 0
-        erasing = Erasing(store.erased_rows, loop, clock, self._codec, settle_us=settle_us)
+        erasing = Erasing(store, loop, clock, self._codec, settle_us=settle_us)
         self._beside(erasing.run())
 
         fillings = Fillings(store, loop, clock, self._codec, book, settle_us=settle_us)

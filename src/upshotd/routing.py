@@ -15,7 +15,7 @@ from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.twilio_notify import LAST_DAY
 from upshotd.application.breakers import Breakers
 from upshotd.application.health import ProviderHealth
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.config import SECRET_CHARS, Settings
 from upshotd.domain.definitions import Carrier
 from upshotd.domain.errors import InvalidArgument, Violation

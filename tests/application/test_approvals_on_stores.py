@@ -125,7 +125,7 @@ class Story:
         if self._chance.random() < 0.5:
             await on.ingest(Event(on.next_event_id(), EventType.DELETE, who))
         else:
-            erasing = Erasing(on.store.erased_rows, on.loop, on.clock, on.codec)
+            erasing = Erasing(on.store, on.loop, on.clock, on.codec)
             await erasing.erase("default", (IdKind.USER, who))
             await erasing.finish()
 

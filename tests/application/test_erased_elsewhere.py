@@ -121,7 +121,7 @@ async def test_the_rest_waits_until_others_have_ended_what_they_began() -> None:
     store = SharedStore()
     await store.open()
     async with world(store) as w:
-        erasing = Erasing(store.erased_rows, w.loop, w.clock, w.codec, settle_us=30_000_000)
+        erasing = Erasing(store, w.loop, w.clock, w.codec, settle_us=30_000_000)
         await w.track("ana", "Looked", properties={"secret": "canary"})
         await erasing.erase("default", ANA)
         await erasing.finish()
@@ -137,7 +137,7 @@ async def test_the_rest_waits_until_others_have_ended_what_they_began() -> None:
 
 async def test_the_work_in_the_background_begins_when_it_is_woken() -> None:
     async with world() as w:
-        erasing = Erasing(w.store.erased_rows, w.loop, w.clock, w.codec)
+        erasing = Erasing(w.store, w.loop, w.clock, w.codec)
         working = asyncio.create_task(erasing.run())
         await w.track("ana", "Looked", properties={"secret": "canary"})
         await erasing.erase("default", ANA)

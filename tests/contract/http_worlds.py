@@ -9,7 +9,7 @@ from standardwebhooks import Webhook as StandardWebhook
 from tests.contract.provider_worlds import PATIENCE, Mood, Received, World, wall_us
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.options import Home
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 
 SECRET = "whsec_" + base64.b64encode(b"first secret of the receiver").decode()
 NEXT_SECRET = "whsec_" + base64.b64encode(b"secret that comes after it").decode()

@@ -13,7 +13,7 @@ from typing import Any
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.console import ConsoleProvider
 from upshotd.adapters.providers.options import Home
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.message import Channel, Delivery, Email, Push, Sms
 
 with warnings.catch_warnings():

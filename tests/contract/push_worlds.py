@@ -18,7 +18,7 @@ from tests.contract.http_worlds import TWILIO_ACCOUNT, HttpWorld
 from tests.contract.provider_worlds import PATIENCE, Mood, Received, push_delivery, wall_us
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.options import Home
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.message import Delivery
 
 EMAIL = "upshot@demo-1.iam.gserviceaccount.com"

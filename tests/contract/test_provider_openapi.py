@@ -22,7 +22,7 @@ from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.sendgrid import SendGridProvider
 from upshotd.adapters.providers.twilio_notify import TwilioNotifyProvider
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.message import Accepted, Attachment, Delivery
 
 HOME = Home(wall_us, callback_token=lambda *ids: ".".join(ids), public_url="https://up.example")

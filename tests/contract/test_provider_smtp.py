@@ -20,7 +20,7 @@ from tests.contract.provider_worlds import (
 from upshotd.adapters.providers.build import build
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.smtp import SmtpProvider, SmtpSettings
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.message import Accepted, Deferred, Refused, SendResult, Unknown
 
 HANG = "hang"

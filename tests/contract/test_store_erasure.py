@@ -141,14 +141,13 @@ async def test_what_is_left_to_do_is_written_with_it_and_forgotten_when_it_is_do
     store: Store,
 ) -> None:
     erasure = await erased(store)
-    rows = store.erased_rows
-    ((name, value),) = (await rows.settings(PREFIX)).items()
+    ((name, value),) = (await store.settings(PREFIX)).items()
     assert "default" in name
     assert erasure_of(value) == replace(erasure, addresses=())
     assert "example.com" not in json.dumps(value)
-    await rows.drop_setting(name)
-    assert not await rows.settings(PREFIX)
-    await rows.erased()
+    await store.drop_setting(name)
+    assert not await store.settings(PREFIX)
+    await store.erased_rows.erased()
 
 
 async def test_events_are_found_by_whose_they_were_page_by_page(store: Store) -> None:

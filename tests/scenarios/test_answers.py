@@ -153,7 +153,7 @@ async def test_who_was_erased_answers_no_more_and_their_stop_is_kept_by_its_hash
     await begin(scenario, ana=PHONE)
     await leaves(scenario)
     await scenario.answer(PHONE, "STOP")
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, "ana"))
     await scenario.advance(MINUTE)
     await erasing.finish()
@@ -175,7 +175,7 @@ async def test_a_number_that_an_erased_person_shared_answers_for_the_other_one(
     await begin(scenario, ben=PHONE, ana=PHONE)
     await leaves(scenario, "ben")
     await leaves(scenario, "ana")
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, "ana"))
     assert len((await scenario.answer(PHONE, "yes please")).resumed) == 1
     assert (await scenario.story("ben"))[-1] == "REPLIED SMS"

@@ -141,7 +141,7 @@ async def test_the_context_is_fetched_before_each_round(scenario: World) -> None
 async def test_of_a_reviewer_who_is_erased_nothing_is_left_in_the_request(scenario: World) -> None:
     await proposed(scenario)
     message_id = asked(scenario, "ann")
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, "ann"))
     message = await scenario.store.message("default", message_id)
     assert message is not None

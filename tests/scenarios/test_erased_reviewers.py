@@ -37,7 +37,7 @@ LAST = replace(ALONE, levels=(ANN,), on_timeout=(), default=ApprovalDecision.DEN
 
 
 async def by_request(scenario: World, name: str) -> None:
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, name))
     await scenario.settle()
 
@@ -99,7 +99,7 @@ async def test_where_the_only_one_who_was_asked_is_erased_the_boss_is_asked_at_o
 async def test_the_boss_is_asked_while_the_clock_stands_still(scenario: World) -> None:
     """The loop sleeps until the next thing that is due, and nobody else wakes it."""
     await proposed(scenario, ALONE)
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, "ann"))
     async with asyncio.timeout(5):
         while len(scenario.email.ledger) < 2:
@@ -163,7 +163,7 @@ async def test_what_was_under_way_to_them_is_given_up(scenario: World, hangs: bo
     expected = MessageState.SENDING if hangs else MessageState.RETRYING
     while (await message(scenario, request)).state is not expected:
         await asyncio.sleep(0)
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, "ann"))
     scenario.email.open.set()
     await scenario.settle()
@@ -194,7 +194,7 @@ async def test_who_is_erased_while_the_context_is_asked_is_missed_when_it_comes(
     moving = asyncio.create_task(scenario.advance(HOUR))
     while len(scenario.fetcher.asked) < 2:
         await asyncio.sleep(0)
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.USER, "ann"))
     assert len(scenario.fetcher.asked) == 2, "it is not asked again for that"
     scenario.fetcher.open.set()
@@ -250,7 +250,7 @@ async def test_who_was_somebody_unknown_before_is_found_by_what_they_were_asked(
     await proposed(scenario, ALONE)
     await scenario.ingest(Event("linked", EventType.ALIAS, "ann", previous_id="a1"))
     request = asked(scenario, "ann")
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await erasing.erase("default", (IdKind.ANONYMOUS, "a1"))
     await scenario.settle()
     assert (await message(scenario, request)).recipient == ""

@@ -31,7 +31,7 @@ CANARIES = (
 
 
 def erasing(scenario: World) -> Erasing:
-    return Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    return Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
 
 
 async def finish(scenario: World) -> None:
@@ -107,9 +107,7 @@ async def test_a_crash_in_between_is_made_up_for(scenario: World) -> None:
 
     await scenario.advance(MINUTE)
     with pytest.raises(Unavailable):
-        await Cut(
-            scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec
-        ).finish()
+        await Cut(scenario.store, scenario.loop, scenario.clock, scenario.codec).finish()
     assert "yes please 17" in await dump(scenario.store)
     await finish(scenario)
     assert "yes please 17" not in await dump(scenario.store)

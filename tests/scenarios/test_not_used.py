@@ -220,7 +220,7 @@ async def test_nothing_is_left_of_who_is_erased_not_even_what_they_did_as_anothe
     await scenario.define_audience(secret)
     assert await scenario.members("secret") == {"ana"}
     assert "gold-17" in (await dump(scenario.store))
-    erasing = Erasing(scenario.store.erased_rows, scenario.loop, scenario.clock, scenario.codec)
+    erasing = Erasing(scenario.store, scenario.loop, scenario.clock, scenario.codec)
     await scenario.advance(MINUTE)
     await erasing.erase("default", (IdKind.USER, "ana"))
     await erasing.finish()

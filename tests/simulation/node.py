@@ -230,7 +230,7 @@ class Node:
         in_flight = InFlight(store, loop, clock)
         schedules = Schedules(store, loop, clock, sim.codec, book)
         fillings = Fillings(store, loop, clock, sim.codec, book, settle_us=sim.settle_us)
-        erasing = Erasing(store.erased_rows, loop, clock, OpaqueLog(), settle_us=sim.settle_us)
+        erasing = Erasing(store, loop, clock, OpaqueLog(), settle_us=sim.settle_us)
 
         def wake() -> None:
             in_flight.wake()

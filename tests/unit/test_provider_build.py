@@ -15,7 +15,7 @@ from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.smtp import SmtpProvider, SmtpSettings
 from upshotd.adapters.providers.webhook import WebhookProvider, WebhookSettings
 from upshotd.adapters.providers.wording import DETAIL_LENGTH, Quoting
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.errors import InvalidArgument
 from upshotd.domain.message import Accepted, Channel, Delivery, Email, Sms, Unknown
 

@@ -9,7 +9,7 @@ import structlog
 
 from upshotd.application.breakers import Breakers
 from upshotd.application.failpoints import failpoint
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.application.workers import Workers
 from upshotd.domain.breaker import Rules
 from upshotd.domain.message import Deferred, Delivery, Message, SendResult, Unknown

@@ -17,12 +17,6 @@ class ErasedRows(Protocol):
     """What is looked through for erased people. Every method is a transaction or two of its own,
     goes through at most `limit` rows, and returns the key of the last one; None at the end."""
 
-    async def settings(self, prefix: str) -> dict[str, str]:
-        """Return the values whose names begin with *prefix*."""
-
-    async def drop_setting(self, name: str) -> None:
-        """Forget a value."""
-
     async def returned(self, workspace_id: str, profile_ids: Collection[str]) -> set[str]:
         """Return those of *profile_ids* who have done something again."""
 

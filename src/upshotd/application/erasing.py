@@ -11,11 +11,11 @@ from typing import Final
 import structlog
 
 from upshotd.application.codec import Codec
-from upshotd.application.erased import PREFIX, ErasedRows, erasure_of
+from upshotd.application.erased import PREFIX, erasure_of
 from upshotd.application.loop import Loop
-from upshotd.application.ports import Clock
+from upshotd.application.ports import Clock, Store
 from upshotd.application.waking import Waking
-from upshotd.domain.errors import Unavailable, UpshotError
+from upshotd.domain.errors import Unavailable
 from upshotd.domain.profile import Erasure
 from upshotd.domain.state import Identity
 from upshotd.domain.stimulus import EraseRequested, EraseResult
@@ -36,11 +36,12 @@ class Erasing:
     """Erases people and brings every erasure to an end."""
 
     def __init__(
-        self, rows: ErasedRows, loop: Loop, clock: Clock, codec: Codec, *, settle_us: int = 0
+        self, store: Store, loop: Loop, clock: Clock, codec: Codec, *, settle_us: int = 0
     ) -> None:
         """*settle_us* is how long another process may still commit what it decided before."""
         self._settle_us = settle_us
-        self._rows = rows
+        self._store = store
+        self._rows = store.erased_rows
         self._loop = loop
         self._clock = clock
         self._codec = codec
@@ -60,19 +61,13 @@ class Erasing:
 
     async def run(self) -> None:
         """Do what there is to do, for ever; what fails is tried again."""
-        while True:
-            self._waking.begin()
-            try:
-                await self.finish()
-            except UpshotError as error:
-                log.warning("erasing.failed", reason=error.reason)
-            await self._waking.rest(INTERVAL_US)
+        await self._waking.forever(self.finish, "erasing.failed", INTERVAL_US)
 
     async def finish(self) -> None:
         """Bring every erasure to an end that nobody can write against any more."""
         settled_us = self._clock.now_us() - self._settle_us
         found: defaultdict[str, dict[str, Erasure]] = defaultdict(dict)
-        for name, value in (await self._rows.settings(PREFIX)).items():
+        for name, value in (await self._store.settings(PREFIX)).items():
             erasure = erasure_of(value)
             if erasure.erase_us <= settled_us:
                 found[name.removeprefix(PREFIX).partition("/")[0]][name] = erasure
@@ -80,7 +75,7 @@ class Erasing:
             await self._finish(workspace_id, list(tasks.values()))
             await self._rows.erased()
             for name, erasure in tasks.items():
-                await self._rows.drop_setting(name)
+                await self._store.drop_setting(name)
                 done = {"workspace_id": workspace_id, "profile_id": erasure.profile_id}
                 log.info("profile.erased", **done)
 

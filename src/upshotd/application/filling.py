@@ -24,7 +24,7 @@ from upshotd.application.shelf import FILLED
 from upshotd.application.waking import Waking
 from upshotd.domain.audience import Happening, key_of
 from upshotd.domain.audiences import AudiencePlan
-from upshotd.domain.errors import ResourceExhausted, UpshotError
+from upshotd.domain.errors import ResourceExhausted
 from upshotd.domain.message import Message
 from upshotd.domain.profile import Profile
 from upshotd.domain.stimulus import Answer, AudienceFill, FillResult
@@ -128,17 +128,7 @@ class Fillings:
 
     async def run(self) -> None:
         """Do what there is to do, for ever; what fails is tried again."""
-        while True:
-            self._waking.begin()
-            pause_us = INTERVAL_US
-            try:
-                next_us = await self.finish()
-            except UpshotError as error:
-                log.warning("filling.failed", reason=error.reason)
-            else:
-                if next_us is not None:
-                    pause_us = min(max(next_us - self._clock.now_us(), 0), pause_us)
-            await self._waking.rest(pause_us)
+        await self._waking.forever(self.finish, "filling.failed", INTERVAL_US)
 
     async def finish(self) -> int | None:
         """Bring every filling as far as it can be; return when to go on, in microseconds."""
@@ -160,7 +150,7 @@ class Fillings:
                 return filling.begin_us + self._settle_us
             plan = await self._plan(filling)
             if plan is None:
-                await self._store.erased_rows.drop_setting(filling.name)
+                await self._store.drop_setting(filling.name)
                 return None
             filling = await self._page(filling, plan)
             failpoint("filling.page")

@@ -15,7 +15,6 @@ import structlog
 from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, RunFilter, Store
 from upshotd.application.waking import Waking
-from upshotd.domain.errors import UpshotError
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.stimulus import (
     Answer,
@@ -91,13 +90,7 @@ class InFlight:
 
     async def run(self) -> None:
         """Do what there is to do, for ever; what fails is tried again."""
-        while True:
-            self._waking.begin()
-            try:
-                await self.finish()
-            except UpshotError as error:
-                log.warning("in_flight.failed", reason=error.reason)
-            await self._waking.rest(INTERVAL_US)
+        await self._waking.forever(self.finish, "in_flight.failed", INTERVAL_US)
 
     async def finish(self) -> None:
         """Bring every task to an end."""

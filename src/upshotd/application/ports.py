@@ -1,4 +1,4 @@
-"""What the use cases need from the world, as protocols; adapters implement them."""
+"""What the use cases need of time and of a store, as protocols; adapters implement them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from upshotd.application.erased import ErasedRows
 from upshotd.application.outcome_page import OutcomeRead
 from upshotd.domain.event import RejectedEvent
 from upshotd.domain.ids import Ids
-from upshotd.domain.message import Channel, Delivery, Message, SendResult
+from upshotd.domain.message import Channel, Message
 from upshotd.domain.outcome import OutcomeKind
 from upshotd.domain.profile import Listed, Profile, Suppression
 from upshotd.domain.run import Run, RunState
@@ -365,6 +365,9 @@ class Store(Protocol):
     async def settings(self, prefix: str) -> dict[str, str]:
         """Return the values whose names begin with *prefix*."""
 
+    async def drop_setting(self, name: str) -> None:
+        """Forget a value."""
+
     async def put_setting(self, name: str, value: str) -> None:
         """Keep a value."""
 
@@ -373,28 +376,3 @@ class Store(Protocol):
 
     async def prune(self, retention: Retention, limit: int) -> int:
         """Delete up to *limit* rows of each kind that are past retention; return how many went."""
-
-
-# -- the outside -------------------------------------------------------------------------------
-
-
-class Provider(Protocol):
-    """Delivers messages on a channel. One small interface, one contract suite."""
-
-    @property
-    def name(self) -> str:
-        """The configured name, as it appears on messages and outcomes."""
-
-    @property
-    def idempotent(self) -> bool:
-        """Whether a repeated `message_id` is never delivered twice (class A of guarantees.md)."""
-
-    async def send(self, delivery: Delivery) -> SendResult:
-        """Ask for one delivery and say what became of it.
-
-        Never raises for what a provider or network does: that is a SendResult. A result is
-        Unknown whenever the request may have arrived and no answer came.
-        """
-
-    async def close(self) -> None:
-        """Release connections; no send is under way any more."""

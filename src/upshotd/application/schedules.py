@@ -23,7 +23,7 @@ from upshotd.application.loop import Loop
 from upshotd.application.ports import Clock, Store
 from upshotd.application.waking import Waking
 from upshotd.domain.definitions import Definitions
-from upshotd.domain.errors import ResourceExhausted, UpshotError
+from upshotd.domain.errors import ResourceExhausted
 from upshotd.domain.event import Event
 from upshotd.domain.names import instant, names
 from upshotd.domain.plan import Plan
@@ -95,17 +95,7 @@ class Schedules:
 
     async def run(self) -> None:
         """Do what there is to do, for ever; what fails is tried again."""
-        while True:
-            self._waking.begin()
-            pause_us = INTERVAL_US
-            try:
-                next_us = await self.fire()
-            except UpshotError as error:
-                log.warning("schedules.failed", reason=error.reason)
-            else:
-                if next_us is not None:
-                    pause_us = min(max(next_us - self._clock.now_us(), 0), pause_us)
-            await self._waking.rest(pause_us)
+        await self._waking.forever(self.fire, "schedules.failed", INTERVAL_US)
 
     async def fire(self) -> int | None:
         """Do everything that is due; return when the next comes, in microseconds."""

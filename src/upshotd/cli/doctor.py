@@ -13,7 +13,7 @@ from upshotd import routing
 from upshotd.adapters.clock import SystemClock
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.providers.rotating import RotatingProvider
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.certificates import edge_context, grpc_credentials
 from upshotd.cli import output
 from upshotd.cli.serve import EXIT_USAGE, give_up, read_settings

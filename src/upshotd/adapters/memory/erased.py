@@ -11,18 +11,9 @@ from upshotd.domain.erasure import without_payload
 class MemoryErasedRows:
     """Events, refused events and the log of all workspaces; a page is everything."""
 
-    def __init__(
-        self, tables: Callable[[str], Tables], settings: dict[str, str], partitions: int
-    ) -> None:
+    def __init__(self, tables: Callable[[str], Tables], partitions: int) -> None:
         self._tables = tables
-        self._settings = settings
         self._partitions = partitions
-
-    async def settings(self, prefix: str) -> dict[str, str]:
-        return {name: v for name, v in self._settings.items() if name.startswith(prefix)}
-
-    async def drop_setting(self, name: str) -> None:
-        self._settings.pop(name, None)
 
     async def returned(self, workspace_id: str, profile_ids: Collection[str]) -> set[str]:
         profiles = self._tables(workspace_id).profiles

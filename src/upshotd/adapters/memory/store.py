@@ -51,7 +51,7 @@ class MemoryStore:
         self._workspaces: dict[str, Tables] = {}
         self._settings: dict[str, str] = {}
         self._timers = Timers(self._live)
-        self._erased_rows = MemoryErasedRows(self._tables, self._settings, partitions)
+        self._erased_rows = MemoryErasedRows(self._tables, partitions)
 
     async def open(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -344,6 +344,9 @@ class MemoryStore:
 
     async def put_setting(self, name: str, value: str) -> None:
         self._settings[name] = value
+
+    async def drop_setting(self, name: str) -> None:
+        self._settings.pop(name, None)
 
     async def settle_setting(self, name: str, value: str) -> str:
         return self._settings.setdefault(name, value)

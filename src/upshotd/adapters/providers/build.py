@@ -17,7 +17,7 @@ from upshotd.adapters.providers import (
 )
 from upshotd.adapters.providers.options import Home, Options
 from upshotd.adapters.providers.rotating import RotatingProvider
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.errors import InvalidArgument, Violation
 from upshotd.domain.message import Channel
 from upshotd.secret_files import Renewed

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from upshotd.application.ports import Provider
+from upshotd.application.provider import Provider
 from upshotd.domain.message import Delivery, SendResult
 from upshotd.secret_files import Renewed
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from upshotd.adapters.storage import definitions, erasing, reading
+from upshotd.adapters.storage import erasing, reading
 from upshotd.adapters.storage.postgresql import PostgresqlDatabase
 from upshotd.adapters.storage.sqlite import SqliteDatabase
 from upshotd.adapters.storage.tail import Tail
@@ -23,12 +23,6 @@ class SqlErasedRows:
         self._database = database
         self._tail = tail
         self._partitions = partitions
-
-    async def settings(self, prefix: str) -> dict[str, str]:
-        return await self._database.read(lambda c: definitions.all_settings(c, prefix))
-
-    async def drop_setting(self, name: str) -> None:
-        await self._database.write(lambda c: definitions.drop_setting(c, name))
 
     async def returned(self, workspace_id: str, profile_ids: Collection[str]) -> set[str]:
         found = await self._database.read(

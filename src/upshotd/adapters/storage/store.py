@@ -373,6 +373,9 @@ class SqlStore:
     async def put_setting(self, name: str, value: str) -> None:
         await self._database.write(lambda c: definitions.put_setting(c, name, value))
 
+    async def drop_setting(self, name: str) -> None:
+        await self._database.write(lambda c: definitions.drop_setting(c, name))
+
     async def settle_setting(self, name: str, value: str) -> str:
         return await self._database.write(lambda c: definitions.settled(c, name, value))
 

@@ -223,3 +223,29 @@ async def test_a_topic_is_held_back_on_one_channel_beside_the_whole_of_it(store:
     state = await store.load("default", Wanted(identities={ANA}))
     assert state.suppressions[PERSON] == {s.scope: s for s in rows}
     assert len(state.suppressions[PERSON]) == 3
+
+
+async def test_names_that_no_row_can_have_find_nothing_and_are_in_nobodys_way(
+    store: Store,
+) -> None:
+    await life_of_ana(store)
+    odd = "a\0b"
+    wanted = Wanted(
+        event_ids={odd},
+        identities={ANA, (IdKind.USER, odd), (IdKind.ANONYMOUS, odd)},
+        group_ids={odd},
+        run_ids={odd},
+        message_ids={odd},
+        content_ids={odd},
+        provider_keys={("smtp", odd)},
+        recipients={odd},
+        engagement_ids={odd},
+        cancellation_keys={odd},
+        addresses={odd},
+        profile_ids={odd},
+    )
+    state = await store.load("default", wanted)
+    assert set(state.profiles) == {PERSON}
+    assert set(state.runs) == {"r1", "r2"}
+    assert await store.users("default", {odd}) == {}
+    assert await store.group_members("default", odd, "", 9) == []

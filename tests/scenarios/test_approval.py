@@ -165,3 +165,19 @@ async def test_who_opens_a_request_has_not_opened_a_message_of_their_own(
     if defined == "after":
         await scenario.define_audience(opened)
     assert await scenario.members("opened") == set()
+
+
+@pytest.mark.parametrize("whom", ["user_ids", "group_id"])
+async def test_a_level_that_a_stranger_names_so_that_nobody_can_be_called_is_passed(
+    scenario: World, whom: str
+) -> None:
+    named = "{{ event.properties.amount }}"
+    strange = {whom: (named,) if whom == "user_ids" else named}
+    await scenario.define(
+        paying(replace(PAY, levels=(ReviewerLevel(**strange, escalate_us=HOUR), BOSS)))
+    )
+    await scenario.identify("cem", email="cem@example.com")
+    await scenario.identify("agent", manager="cem")
+    await scenario.track("agent", "Pay", properties={"amount": "a\0b"})
+    await scenario.settle()
+    assert subjects(scenario) == ["REQUEST cem: Pay a\0b?"]

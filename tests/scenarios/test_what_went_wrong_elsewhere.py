@@ -177,3 +177,16 @@ async def test_a_send_that_failed_stalled_the_run_and_the_third_mail_never_came(
     assert run.state is RunState.COMPLETED
     assert len(scenario.email.ledger) >= 3
     assert (await scenario.story())[-1] == "SENT EMAIL"
+
+
+async def test_an_id_that_cannot_be_stored_is_refused_alone(scenario: World) -> None:
+    await scenario.define(track("Go", delay()))
+    strange = Event("e1", EventType.TRACK, "a\0b", name="Go")
+    refused, started, unknown = await asyncio.gather(
+        scenario.ingest(strange),
+        scenario.track("ana", "Go"),
+        scenario.engage("a\0b", EngagementKind.OPENED),
+    )
+    assert refused[0].reason == "INVALID_USER_ID"
+    assert len(started.started) == 1
+    assert unknown.reason == "UNKNOWN_MESSAGE"

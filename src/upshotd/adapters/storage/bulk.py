@@ -241,6 +241,12 @@ def fetch(
     return shape.unpacked(connection.execute(packed).scalar())
 
 
+def findable(connection: Connection, keys: Iterable[str]) -> list[str]:
+    """Return those *keys* that a row can have: PostgreSQL knows no NUL, and fails where it is asked
+    for one."""
+    return [key for key in keys if "\0" not in key] if on_postgresql(connection) else list(keys)
+
+
 class Lookup:
     """The rows of a table by many keys of a workspace.
 
@@ -270,7 +276,7 @@ class Lookup:
 
     def rows(self, connection: Connection, workspace_id: str, keys: Collection[str]) -> list[Row]:
         """Return the rows of all *keys*; no keys, no statement."""
-        left = list(keys)
+        left = findable(connection, keys)
         if left and on_postgresql(connection):
             return self._shape.parsed(connection.exec_driver_sql(self._any, (workspace_id, left)))
         found: list[Row] = []

@@ -169,7 +169,10 @@ class PostgresqlDatabase:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on one snapshot."""
-        return await self._run(work, "REPEATABLE READ")
+        try:
+            return await self._run(work, "REPEATABLE READ")
+        except ConstraintFailure:
+            raise InvalidArgument("a text that is looked for holds NUL: nothing has it") from None
 
     async def load(self, work: Callable[[Connection], T], *, small: bool) -> T:
         """Run *work* on one snapshot; there is nothing quicker for a *small* one."""

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from upshotd.adapters.storage import rows
-from upshotd.adapters.storage.bulk import Lookup, fetch, on_postgresql
+from upshotd.adapters.storage.bulk import Lookup, fetch, findable, on_postgresql
 from upshotd.adapters.storage.tables import (
     asks,
     audience_members,
@@ -245,6 +245,8 @@ def group_member_page(
     connection: Connection, workspace_id: str, group_id: str, after: str, limit: int
 ) -> list[str]:
     """Return members of a group by our ids, with ids above *after*."""
+    if not findable(connection, [group_id]):
+        return []
     table = group_members.c
     query = select(table.profile_id).where(
         table.workspace_id == workspace_id, table.group_id == group_id, table.profile_id > after

@@ -64,6 +64,14 @@ def test_a_request_is_filled_in_and_secrets_stay_names():
     assert "o%201" not in str(sim.run().timeline), "an address may be a secret behind its host"
 
 
+@pytest.mark.parametrize("behind", ["/t?key=", "?key=", "#key=", "\\\\key=", "?a@b=", "/a@b?key="])
+def test_a_timeline_names_the_host_of_an_address_and_nothing_behind_it(behind: str):
+    sim = asking(
+        FetchStep(f"https://me:pw@shop.example:8443{behind}{{{{ event.properties.order }}}}")
+    )
+    assert [entry.detail for entry in sim.run().timeline][1] == "GET shop.example:8443"
+
+
 def test_what_a_person_says_names_no_secret():
     sim = Sim(
         [

@@ -39,6 +39,10 @@ TOKENS_DEFAULT: Final = 1_000
 SLACK_US: Final = 20_000_000
 
 _SECRET = re.compile(r"\$\{secrets\.([a-z][a-z0-9_]{0,62})\}")
+#: What ends the host of an address; a path may be left out.
+_BEHIND_HOST = re.compile(r"[/?#\\]")
+#: What ends the host of an address; a path may be left out.
+_BEHIND_HOST = re.compile(r"[/?#\\]")
 
 
 class _NoAddress(Exception):
@@ -180,5 +184,6 @@ def _words(request: HttpRequest | ModelRequest) -> str:
     """Return what a timeline may say of a request: an address may be a secret behind its host."""
     if isinstance(request, ModelRequest):
         return "the model"
-    host = request.url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    place = request.url.partition("://")[2]
+    host = _BEHIND_HOST.split(place, maxsplit=1)[0].rpartition("@")[2]
     return f"{request.method.name} {host}"

@@ -317,6 +317,14 @@ def test_a_subject_is_one_line():
     assert the_message(sim).content.subject == "Hello A Bcc: x@y"
 
 
+def test_a_control_character_in_what_somebody_says_keeps_no_mail_back():
+    sim = started(email(), traits={
+        "first_name": "A\x00\x07b\x7f\x85c\u00a0\u202ed", "email": "u@example.com"})  # fmt: skip
+    content = the_message(sim).content
+    assert isinstance(content, Email)
+    assert content.subject == "Hello Ab c \u202ed"
+
+
 def test_a_template_may_name_the_links_of_its_own_message():
     mail = Email("Hi", html="<p>{{ links.preferences }}</p>", text="{{ links.unsubscribe }}")
     sim = started(Step("mail", Send(Channel.EMAIL, (mail,))))

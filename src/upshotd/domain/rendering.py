@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -51,6 +52,7 @@ def rendered(
             assert_never(content)
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: Fields of an e-mail from here on are those that few have.
 _PLAIN: Final = Email._fields.index("reply_to")
 
@@ -108,7 +110,9 @@ def _attachment(attachment: Attachment, text: Callable[[str], str]) -> Attachmen
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """Return *text* as one line, without controls: no header takes any, and some are of others."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else _CONTROL.sub("", line)
 
 
 def _lines(texts: Mapping[str, str], text: Callable[[str], str]) -> Mapping[str, str]:

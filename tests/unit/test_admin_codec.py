@@ -41,6 +41,22 @@ def test_a_run_is_shown_with_its_timeline_only_when_asked() -> None:
     assert not admin_codec.run(RunView(run, None), full=False).user_id
 
 
+@pytest.mark.parametrize("depth", [28, 45, 500])
+def test_what_is_nested_too_deeply_to_be_sent_is_left_out(depth: int) -> None:
+    inside: object = "in it"
+    for _ in range(depth):
+        inside = [inside]
+    traits = {"plan": "free", "odd": inside, "odder": {"in": inside}}
+    run = Run("r", "w", 1, "p", "e", "k", NOW_US, steps={"today": {"items": [traits]}})
+    seen = admin_codec.run(RunView(run, None), full=True)
+    profile = admin_codec.profile(ProfileView(Profile("p", traits=traits), ()))
+    for message in (seen, profile):
+        assert type(message).FromString(message.SerializeToString()) == message
+    assert structs.plain(profile.traits)["plan"] == "free"
+    assert ("in it" in str(profile.traits["odd"])) is (depth == 28)
+    assert ("..." in str(seen.steps)) is True
+
+
 @pytest.mark.parametrize(
     ("content", "shown"),
     [

@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from upshot.v1 import admin_pb2 as pb
 from upshot.v1 import audience_pb2, event_pb2, outcome_pb2, provider_pb2, service_pb2
 from upshotd.adapters.grpc import audience_codec, suppression_codec, template_codec, workflow_codec
-from upshotd.adapters.grpc.structs import struct
+from upshotd.adapters.grpc.structs import shallow, struct
 from upshotd.adapters.grpc.times import timestamp
 from upshotd.application.admin import ProfileView, RunView
 from upshotd.application.audience_admin import Member, Shown
@@ -125,7 +125,7 @@ def run(view: RunView, *, full: bool) -> pb.Run:
                 what=entry.what,
                 detail=entry.detail,
             )
-        message.steps.CopyFrom(struct({key: plain(left) for key, left in run.steps.items()}))
+        message.steps.CopyFrom(shallow({key: plain(left) for key, left in run.steps.items()}))
     return message
 
 
@@ -191,7 +191,7 @@ def profile(view: ProfileView) -> pb.Profile:
         profile_id=profile.profile_id,
         user_id=profile.user_id,
         anonymous_ids=profile.anonymous_ids,
-        traits=struct(plain(profile.traits)),
+        traits=shallow(plain(profile.traits)),
         contact=dict(profile.contact),
         group_ids=profile.group_ids,
         create_time=timestamp(profile.create_us) if profile.create_us else None,

@@ -149,6 +149,29 @@ def test_an_address_that_is_none_is_not_asked(url: str, reason: str) -> None:
     assert sim.sent
 
 
+@pytest.mark.parametrize("said", ["..", ".", "../../admin", "a/../b", "..\\admin", "%2e%2e"])
+@pytest.mark.parametrize("rest", ["", "/cancel", "?a=b"])
+@pytest.mark.parametrize("filled", ["traits.name | urlencode", "traits.name"])
+def test_what_a_person_says_leads_to_no_other_path(said: str, rest: str, filled: str) -> None:
+    sim = Sim(
+        [track("Go", Step("ask", FetchStep(f"https://a.example/o/{{{{ {filled} }}}}{rest}")))]
+    )
+    sim.identify("ana", name=said)
+    sim.track("ana", "Go")
+    if said == "%2e%2e" and "urlencode" in filled:
+        assert len(fetches(sim)) == 1, "that is a name of letters and digits"
+        return
+    assert not fetches(sim)
+    assert sim.run().steps["ask"]["reason"] == "INVALID_URL"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/a.b/..c/d..", "/...", "/a?next=../b", "?a=/../", "/~a/#/.."]
+)
+def test_dots_elsewhere_are_dots(path: str) -> None:
+    assert len(fetches(asking(FetchStep(f"https://a.example{path}")))) == 1
+
+
 def test_an_answer_to_a_run_that_has_gone_on_or_ended_changes_nothing():
     sim = asking(PRICE, text("Bye"))
     answer(sim, Fetched({}))

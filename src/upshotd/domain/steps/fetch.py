@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from upshotd.domain.errors import TemplateError
 from upshotd.domain.fetching import (
@@ -41,8 +42,8 @@ SLACK_US: Final = 20_000_000
 _SECRET = re.compile(r"\$\{secrets\.([a-z][a-z0-9_]{0,62})\}")
 #: What ends the host of an address; a path may be left out.
 _BEHIND_HOST = re.compile(r"[/?#\\]")
-#: What ends the host of an address; a path may be left out.
-_BEHIND_HOST = re.compile(r"[/?#\\]")
+_QUERY = re.compile(r"[?#]")
+_DOTS = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
 
 
 class _NoAddress(Exception):
@@ -168,11 +169,20 @@ def _request(kind: FetchStep | Generate, journey: Journey) -> HttpRequest | Mode
     url = text(kind.url).strip()
     if not url.startswith(("http://", "https://")):
         raise _NoAddress("it begins with neither http:// nor https://")
+    if _climbs(url):
+        raise _NoAddress("it has . or .. in its path")
     headers = {
         name: tuple(p if isinstance(p, Secret) else _line(text(p)) for p in parts(source))
         for name, source in kind.headers.items()
     }
     return HttpRequest(kind.method, url, headers, text(kind.body))
+
+
+def _climbs(url: str) -> bool:
+    """Return whether the path of *url* leads out of itself, as what a person says could make it:
+    nothing can stand for a dot that is not read as one."""
+    place = _QUERY.split(url.partition("://")[2], maxsplit=1)[0]
+    return _DOTS.search(unquote(place.partition("/")[2])) is not None
 
 
 def _line(text: str) -> str:

@@ -4,6 +4,7 @@ The names say what went wrong; here it must not. On every store.
 """
 
 import asyncio
+import random
 
 import pytest
 
@@ -20,6 +21,7 @@ from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
+from upshotd.domain.stimulus import EngagementState
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
 
 ALWAYS = Reentry(ReentryMode.ALWAYS)
@@ -190,3 +192,16 @@ async def test_an_id_that_cannot_be_stored_is_refused_alone(scenario: World) -> 
     assert refused[0].reason == "INVALID_USER_ID"
     assert len(started.started) == 1
     assert unknown.reason == "UNKNOWN_MESSAGE"
+
+
+async def test_an_id_that_is_too_long_for_an_index_costs_nobody_else_their_answer(
+    scenario: World,
+) -> None:
+    await scenario.define(track("Go", delay()))
+    digits = random.Random(1).randbytes(30_000).hex()  # an index would not pack it
+    long, started = await asyncio.gather(
+        scenario.engage("", EngagementKind.OPENED, provider="smtp", provider_message_id=digits),
+        scenario.track("ana", "Go"),
+    )
+    assert long.state in (EngagementState.PENDING, EngagementState.REJECTED)
+    assert len(started.started) == 1

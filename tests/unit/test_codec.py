@@ -242,6 +242,16 @@ NAN["a"] = math.nan
         (engagement_pb2.Engagement(kind=1), "MISSING_TARGET", "target"),  # type: ignore[arg-type]
         (opened(provider_message={"provider": "p"}), "MISSING_TARGET", "provider_message"),
         (
+            opened(provider_message={"provider": "p", "provider_message_id": "x" * 501}),
+            "INVALID_TARGET",
+            "provider_message.provider_message_id",
+        ),
+        (
+            opened(provider_message={"provider": "p\0", "provider_message_id": "x"}),
+            "INVALID_TARGET",
+            "provider_message.provider",
+        ),
+        (
             answered(recipient={"channel": outcome_pb2.CHANNEL_EMAIL, "address": "a@b.example"}),
             "INVALID_TARGET",
             "recipient.channel",

@@ -16,6 +16,8 @@ from upshotd.domain.outcome import Engagement, EngagementKind
 
 ENGAGEMENT_ID_MAX = 200
 LINK_URL_MAX = 2048
+#: Longest name of a provider, and id of a message with it, in characters: both are looked up.
+PROVIDER_ID_MAX = 500
 REASON_MAX = 500
 #: Largest `data`, serialized, in bytes.
 DATA_BYTES_MAX = 32 * 1024
@@ -156,7 +158,11 @@ def _check_target(message: pb.Engagement, number: str | None, fault: Fault) -> N
         case "message_id" if message.message_id:
             pass
         case "provider_message" if target.provider and target.provider_message_id:
-            pass
+            for name in ("provider", "provider_message_id"):
+                given = getattr(target, name)
+                if len(given) > PROVIDER_ID_MAX or _CONTROL.search(given):
+                    text = f"at most {PROVIDER_ID_MAX} characters, and no control characters"
+                    fault("INVALID_TARGET", f"provider_message.{name}", text)
         case "provider_message":
             text = "provider and provider_message_id are both required"
             fault("MISSING_TARGET", "provider_message", text)

@@ -242,7 +242,7 @@ def fetch(
 
 
 def findable(connection: Connection, keys: Iterable[str]) -> list[str]:
-    """Return those *keys* that a row can have: PostgreSQL knows no NUL, and fails where it is asked
+    """Return those *keys* that a row can have: PostgreSQL has no NUL, and fails where it is asked
     for one."""
     return [key for key in keys if "\0" not in key] if on_postgresql(connection) else list(keys)
 

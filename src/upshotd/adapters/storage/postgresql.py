@@ -65,6 +65,8 @@ _UNIQUE, _PRIMARY = "23505", "pk_"
 #: The last three: a table or column that another replica made in the same moment.
 _AGAIN = frozenset({"40001", "40P01", "55P03", "42P07", "42701", "42710"})
 _FULL = frozenset({"53100", "53200", "53400"})
+#: A value that is none of its kind, breaks a constraint, or is too long for an index.
+_UNSTORABLE = frozenset({"22", "23", "54"})
 #: What the pool, the driver and the network raise when there is no connection.
 _AWAY = (DBAPIError, PoolTimeout, asyncpg.InterfaceError, OSError, TimeoutError)
 
@@ -172,7 +174,7 @@ class PostgresqlDatabase:
         try:
             return await self._run(work, "REPEATABLE READ")
         except ConstraintFailure:
-            raise InvalidArgument("a text that is looked for holds NUL: nothing has it") from None
+            raise InvalidArgument("what is looked for cannot be stored: nothing has it") from None
 
     async def load(self, work: Callable[[Connection], T], *, small: bool) -> T:
         """Run *work* on one snapshot; there is nothing quicker for a *small* one."""
@@ -275,7 +277,7 @@ def _told(error: Exception) -> Exception:
         if name.startswith(_PRIMARY):
             return Conflict(f"a row is there already: {name}")
         return ConstraintFailure(f"a constraint does not hold: {name}")
-    if state[:2] in ("22", "23"):
+    if state[:2] in _UNSTORABLE:
         return ConstraintFailure(f"a value cannot be stored ({state})")
     if not (state or isinstance(error, _AWAY)):
         return error

@@ -162,9 +162,11 @@ def test_the_command_line_defines_shows_lists_and_tells_why(ask: Ask, tmp_path: 
     assert json.loads(ask("audience", "show", "not-used", "--json").stdout)["members"] == "1"
     assert json.loads(ask("audience", "why", "not-used", "ana", "--json").stdout)["member"]
     runs = ask("runs", "--workflow", "not-used", "--json").stdout.splitlines()
-    event_id = json.loads(runs[0])["event_id"]
-    said = ask("why", event_id).stdout
-    assert "came into the audience not-used: did" in said
+    event_id = json.loads(runs[-1])["event_id"]
+    said = ask("why", event_id).stdout.splitlines()
+    assert said[0].startswith(f"event {event_id}: ana came into the audience not-used, received ")
+    assert said[1].startswith('  because: did "Signed Up" 3 d ago')
+    assert "audience 'not-used' enter" in ask("workflows").stdout
     told = ask("tail", "--from-start", "--once").stdout
     assert re.search(r"ana +Audience User Matched +- +not-used +did \"Signed Up\" 3 d ago", told)
     ask("audience", "show", "--version", "2", code=2)

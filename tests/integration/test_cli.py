@@ -246,3 +246,36 @@ def test_help_imports_no_command() -> None:
     code = "import sys, upshotd.cli; print({'grpc', 'yaml', 'sqlalchemy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+PAY = """
+workflow_id: pay
+trigger: {track: {event: Pay}}
+steps:
+  - step_id: ok
+    approve:
+      levels: [{users: {user_ids: [rita]}}]
+      request: {channel: CHANNEL_EMAIL, email: {subject: Pay, text: "{{ links.review }}"}}
+      summary: Pay 5?
+      timeout: 1d
+  - {step_id: late, send: {channel: CHANNEL_EMAIL, email: {subject: Hi, text: "{{ traits.code }}"}}}
+"""
+
+
+def test_tail_and_why_tell_what_was_asked_and_decided(ask: Ask, tmp_path: Path) -> None:
+    ask("define", "-", given=PAY)
+    known = {"type": "identify", "traits": {"email": "rita@example.com"}}
+    payer = {"type": "identify", "traits": {"email": "paul@example.com"}}
+    calls = [event("rita", "r1", **known), event("paul", "p1", **payer)]
+    ask("ingest", jsonl(tmp_path / "pay.jsonl", [*calls, event("paul", "p2", event="Pay")]))
+    ask("advance", "0s")
+    (message,) = ask.rows("messages", "--user", "rita")
+    for words in (("ask", "What for?"), ("answer", "Cake."), ("approve", "--comment", "well")):
+        ask("approval", words[0], str(message["message_id"]), *words[1:])
+    said = ask("tail", "--workflow", "pay", "--from-start", "--once").stdout
+    for told in ("Pay 5?", "rita What for?", "Cake.", "APPROVED rita well"):
+        assert f"pay/ok  {told}\n" in said
+    assert "pay/late  TEMPLATE_ERROR traits.code is missing\n" in said
+    said = ask("why", str(message["run_id"])).stdout
+    assert "ok got an answer: q1: Cake." in said
+    assert "ok was decided: APPROVED by rita: well" in said

@@ -244,6 +244,7 @@ def test_numbers_of_other_messages_are_checked() -> None:
         ("a: [1", "is no YAML", 1),
         ("a: b\n\tc: d", "indented by a tab", 2),
         ("a:\n  {b: Hello {{ c }}}", "with {{ in it must stand in quotes here", 2),
+        ('a: {b: Is it?, c: "{{ d }}"}', "but got '\\?'$", 1),
         ("a: {{ b }} c", "with {{ in it must stand in quotes here", 1),
         ("a: *b", "undefined alias", 1),
         ("a: b\nc: \x07", "character that YAML does not allow", 2),

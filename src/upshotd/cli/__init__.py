@@ -17,7 +17,7 @@ class _Place(NamedTuple):
 COMMANDS = {
     "serve": _Place("serve", "Serve until SIGTERM or SIGINT."),
     "relay": _Place("relay", "Tell other systems what happened."),
-    "define": _Place("define", "Store workflows from files, or make the server like a folder."),
+    "define": _Place("define", "Store workflows, templates, topics and audiences from files."),
     "ingest": _Place("ingest", "Send Segment events from a file of JSON lines."),
     "engage": _Place("engage", "Record what a person did with a message."),
     "tail": _Place("tail", "Follow the outcomes as they happen."),

@@ -32,7 +32,10 @@ def audience() -> None:
 @client.json_option
 @client.server_option
 def show(audience_id: str, version: int | None, limit: int, as_json: bool, server: str) -> None:
-    """List audiences; with ID print that one as YAML, how many are in it and how far it is."""
+    """List audiences, or print one as YAML.
+
+    With ID it also says how many are in it, and how far it is filled.
+    """
     if not audience_id:
         if version:
             raise click.UsageError("--version is for one audience")

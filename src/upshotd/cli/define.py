@@ -104,7 +104,7 @@ def define(
     in_flight: str,
     server: str,
 ) -> None:
-    """Store workflows, templates and topics; what is changed is a new version.
+    """Store workflows, templates, topics and audiences; what is changed is a new version.
 
     A FILE is YAML, with one or several (---), or protobuf JSON; - is standard input. Of a
     DIR all such files are taken, and what they change is shown. Durations may be written as 24h.

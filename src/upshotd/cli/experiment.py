@@ -5,7 +5,7 @@ import click
 from upshot.v1 import admin_pb2, engagement_pb2, workflow_pb2
 from upshotd.cli import client, durations, output
 
-_HEADERS = ("VARIANT", "RUNS", "REACHED", "RATE", "95 % OF", "OVER HOLDOUT", "95 % OF")
+_HEADERS = ("VARIANT", "RUNS", "REACHED", "RATE", "95 % WITHIN", "OVER HOLDOUT", "95 % WITHIN")
 
 
 @click.command(
@@ -71,16 +71,13 @@ def _row(variant: admin_pb2.VariantReport) -> tuple[object, ...]:
         name,
         variant.exposures,
         variant.successes,
-        _share(variant.rate) if variant.exposures else output.NOTHING,
-        _between(variant.rate_interval) if variant.exposures else output.NOTHING,
-        _share(variant.uplift, sign="+") if compared else output.NOTHING,
-        _between(variant.uplift_interval, sign="+") if compared else output.NOTHING,
+        f"{100 * variant.rate:.1f} %" if variant.exposures else output.NOTHING,
+        _between(variant.rate_interval, "", "%") if variant.exposures else output.NOTHING,
+        # Points, not per cent: it is a difference of two rates.
+        f"{100 * variant.uplift:+.1f} points" if compared else output.NOTHING,
+        _between(variant.uplift_interval, "+", "points") if compared else output.NOTHING,
     )
 
 
-def _share(share: float, sign: str = "") -> str:
-    return f"{100 * share:{sign}.1f} %"
-
-
-def _between(interval: admin_pb2.Interval, sign: str = "") -> str:
-    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f} %"
+def _between(interval: admin_pb2.Interval, sign: str, unit: str) -> str:
+    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f} {unit}"

@@ -180,10 +180,16 @@ class _Tail:
             await self._client.subscriptions.CommitCursor(request, timeout=timeout)
 
 
-_AUDIENCE = (
-    outcome_pb2.OUTCOME_KIND_AUDIENCE_USER_MATCHED,
-    outcome_pb2.OUTCOME_KIND_AUDIENCE_USER_UNMATCHED,
-)
+#: Which properties of a kind are worth a place in its line; of other kinds of ours the detail is.
+_TOLD = {
+    outcome_pb2.OUTCOME_KIND_AUDIENCE_USER_MATCHED: ("reason",),
+    outcome_pb2.OUTCOME_KIND_AUDIENCE_USER_UNMATCHED: ("reason",),
+    outcome_pb2.OUTCOME_KIND_APPROVAL_REQUESTED: ("summary",),
+    outcome_pb2.OUTCOME_KIND_APPROVAL_DECIDED: ("decision", "decided_by", "comment"),
+    outcome_pb2.OUTCOME_KIND_APPROVAL_ASKED: ("asked_by", "question"),
+    outcome_pb2.OUTCOME_KIND_APPROVAL_ANSWERED: ("answer",),
+    outcome_pb2.OUTCOME_KIND_CUSTOM: (),
+}
 
 
 def _print_outcome(outcome: outcome_pb2.Outcome, cursor: str, as_json: bool) -> None:
@@ -195,11 +201,10 @@ def _print_outcome(outcome: outcome_pb2.Outcome, cursor: str, as_json: bool) -> 
     at = "/".join(filter(None, (outcome.workflow_id, outcome.step_id)))
     channel = output.word(outcome_pb2.Channel, outcome.channel, "CHANNEL_")
     more = [outcome.reason, outcome.link_url, "machine" if outcome.machine else ""]
-    if outcome.kind in _AUDIENCE:
-        said = output.plain(outcome)["properties"]
-        assert isinstance(said, dict)  # a Struct is an object
-        at = str(said.get("audience_id", ""))
-        more.append(str(said.get("reason", "")))
+    said = output.plain(outcome).get("properties", {})
+    assert isinstance(said, dict)  # a Struct is an object
+    more += [str(said.get(name, "")) for name in _TOLD.get(outcome.kind, ("detail",))]
+    at = at or str(said.get("audience_id", ""))
     time = output.moment(outcome.occur_time)
     text = f"{who:<12}  {outcome.event:<22}  {channel:<7}  {at}  {' '.join(filter(None, more))}"
     color = _COLORS.get(outcome.kind)

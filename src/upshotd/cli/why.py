@@ -31,7 +31,7 @@ WORDS: Final = {
     "matched": "got what it waited for: {}",
     "timed_out": "waited until its timeout, and it did not come",
     "delayed": "began to wait, {}",
-    "went_on": "went on {}",
+    "went_on": "went on: {}",
     "asking": "asked {}",
     "asking_again": "got no answer, and asks again: {}",
     "answered": "got an answer",
@@ -39,7 +39,7 @@ WORDS: Final = {
     "requested": "asked for a decision, {}",
     "asked": "was asked by {}",
     "question_answered": "got the answer to {}",
-    "decided": "it was decided: {}",
+    "decided": "was decided: {}",
     "summary_failed": "left its summary as it was: {}",
     "branched": "took the way of {}",
     "passed": "let it through: {}",
@@ -115,9 +115,10 @@ async def _of_event(at: client.Client, event_id: str) -> list[str]:
 def event_lines(answer: admin_pb2.GetEventResponse) -> list[str]:
     """Return what became of an accepted event."""
     event = answer.event
-    who = event.user_id or event.anonymous_id
-    head = f"event {event.event_id}: {_called(event)} of {who}, "
+    head = f"event {event.event_id}: {_called(event)}, "
     lines = [f"{head}received {output.moment(answer.receive_time)} UTC"]
+    if event.audience_changed.reason:
+        lines.append(f"  because: {event.audience_changed.reason}")
     lines += [f"  {line}" for line in explained(answer.explanations)]
     return lines
 
@@ -132,19 +133,21 @@ def explained(explanations: Iterable[service_pb2.Explanation]) -> list[str]:
         else:
             reason = REASONS.get(one.reason, f"{one.reason}: {{}}").format(one.detail)
             lines.append(f"it did not start {name}: {reason}")
-    return lines or ["no workflow listened to it when it came"]
+    return lines or [
+        "no workflow listened to it when it came; an audience that it moved has an event of its own"
+    ]
 
 
 def _called(event: event_pb2.Event) -> str:
-    kind = event.WhichOneof("call") or "event"
+    kind, who = event.WhichOneof("call") or "event", event.user_id or event.anonymous_id
     called = {"track": event.track.event, "page": event.page.name, "screen": event.screen.name}
     name = called.get(kind, "")
     if kind == "audience_changed":
         changed = event.audience_changed
         entered = changed.transition == audience_pb2.AUDIENCE_TRANSITION_ENTER
         what = "came into" if entered else "left"
-        return f"{what} the audience {changed.audience_id}: {changed.reason}"
-    return f'{kind} "{name}"' if name else kind
+        return f"{who} {what} the audience {changed.audience_id}"
+    return f'{kind} "{name}" of {who}' if name else f"{kind} of {who}"
 
 
 async def _of_rejected(at: client.Client, event_id: str) -> list[str]:

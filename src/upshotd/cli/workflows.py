@@ -2,8 +2,10 @@
 
 import click
 
-from upshot.v1 import admin_pb2, service_pb2
+from upshot.v1 import admin_pb2, audience_pb2, service_pb2, workflow_pb2
 from upshotd.cli import client, output, versions, yamlfile
+
+_TRANSITION = "AUDIENCE_TRANSITION_"
 
 
 @click.command(
@@ -100,12 +102,25 @@ def _list(server: str, workflow_id: str, limit: int, as_json: bool) -> None:
 
 def _row(found: admin_pb2.WorkflowVersion) -> tuple[object, ...]:
     workflow = found.workflow
-    source = workflow.trigger.WhichOneof("source") or output.NOTHING
-    event = workflow.trigger.track.event
     return (
         workflow.workflow_id,
         found.version,
-        f"{source} {event!r}" if event else source,
+        _trigger(workflow.trigger),
         len(workflow.steps),
         output.moment(found.create_time) + (" archived" if found.archived else ""),
     )
+
+
+def _trigger(trigger: workflow_pb2.Trigger) -> str:
+    """Return what starts a workflow, with the name that it is about."""
+    source = trigger.WhichOneof("source") or output.NOTHING
+    named = {
+        "track": trigger.track.event,
+        "page": trigger.page.name,
+        "screen": trigger.screen.name,
+        "schedule": trigger.schedule.cron,
+        "audience": trigger.audience.audience_id,
+    }
+    name = named.get(source)
+    way = output.word(audience_pb2.AudienceTransition, trigger.audience.transition, _TRANSITION)
+    return f"{source} {name!r}{f' {way}' if source == 'audience' else ''}" if name else source

@@ -27,6 +27,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 #: What YAML takes for line breaks beside the usual ones, or does not take at all.
 _ODD = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WORDS: Final = {"null": None, "~": None, "": None, "true": True, "false": False}
@@ -57,7 +58,7 @@ def documents(text: str) -> list[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = text.splitlines()[mark.line : mark.line + 1] if mark else []
-        problem = _problem(error, templated="{{" in "".join(place))
+        problem = _problem(error, templated="{{" in _QUOTED.sub("", "".join(place)))
         raise Unreadable(problem, mark.line + 1 if mark else 0) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -83,7 +84,7 @@ def _of_json(text: str) -> str:
 
 
 def _problem(error: yaml.MarkedYAMLError, *, templated: bool) -> str:
-    """Return what is wrong; *templated* where the line has a template, which is what it may be."""
+    """Return what is wrong; *templated* where the line has a template that is in no quotes."""
     problem = error.problem or "cannot be read"
     if "\\t" in problem:
         return "is indented by a tab; YAML is indented by spaces"

@@ -97,7 +97,9 @@ class Room(Sim):
             names = sorted(self.members(request.audience_id))
         keys = ((IdKind.USER, name) for name in names)
         ids = [self.state.identities[key] for key in keys if key in self.state.identities]
-        return Found(tuple(ids[: request.most]), more=len(ids) > request.most)
+        known = {key[1] for key in self.state.identities}
+        unknown = tuple(name for name in request.user_ids if name not in known)
+        return Found(tuple(ids[: request.most]), more=len(ids) > request.most, unknown=unknown)
 
     # what comes from outside
 

@@ -130,6 +130,16 @@ async def test_where_nobody_can_be_asked_the_default_counts_at_once(
     assert not scenario.email.ledger
 
 
+async def test_a_reviewer_whom_nobody_knows_is_named_where_it_is_looked_for(
+    scenario: World,
+) -> None:
+    await proposed(scenario, replace(PAY, levels=(ReviewerLevel(user_ids=("anne", "ann")),)))
+    assert subjects(scenario) == ["REQUEST ann: Pay 900?"]
+    (run,) = await scenario.store.runs("default", RunFilter(), "", 10)
+    (said,) = [entry.detail for entry in run.timeline if entry.what == "asking"]
+    assert said == "level 1: ann; not known: anne"
+
+
 async def test_the_context_is_fetched_before_each_round(scenario: World) -> None:
     await proposed(scenario, replace(PAY, context=FetchStep("https://a.example/balance")))
     assert len(scenario.fetcher.asked) == 1

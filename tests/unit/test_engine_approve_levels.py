@@ -141,6 +141,7 @@ def test_people_are_named_by_templates_and_an_empty_one_names_nobody() -> None:
     assert isinstance(fetch.request, ReviewersRequest)
     assert fetch.request.user_ids == ("ben", "stranger", "pia")
     assert room.got == ["REQUEST ben", "REQUEST pia"]
+    assert notes(room, "asking") == ["level 1: ben, pia; not known: stranger"]
 
 
 @pytest.mark.parametrize(
@@ -265,6 +266,8 @@ def test_who_was_reached_is_reminded_and_nobody_else() -> None:
     room.advance(3 * HOUR)
     assert room.got == [*BOTH, "REMINDER ann", "REMINDER ann"]
     assert times(room, "REMINDER") == [HOUR, 3 * HOUR]
+    said = [detail.partition(" (")[2] for detail in notes(room, "sending")]
+    assert said == ["ann)", "ben)", "ann, reminder)", "ann, reminder)"]
     room.advance(2 * DAY)
     assert room.got.count("REMINDER ann") == 2
 

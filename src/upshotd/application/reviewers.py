@@ -17,14 +17,18 @@ class ReviewerSearch:
 
     async def find(self, request: ReviewersRequest) -> Found:
         """Return whom *request* names; of a group or an audience those with the lowest ids."""
-        found = await (self._users(request) if request.user_ids else self._members(request))
+        if request.user_ids:
+            return await self._users(request)
+        found = await self._members(request)
         return Found(tuple(found[: request.most]), more=len(found) > request.most)
 
-    async def _users(self, request: ReviewersRequest) -> list[str]:
+    async def _users(self, request: ReviewersRequest) -> Found:
         """Return those who can decide, in the order in which they are named."""
         people = await self._store.users(request.workspace_id, set(request.user_ids))
-        named = [people[one] for one in request.user_ids if one in people]
-        return [person.profile_id for person in named if person.can_decide]
+        able = {name: person.profile_id for name, person in people.items() if person.can_decide}
+        found = tuple(able[name] for name in request.user_ids if name in able)
+        unknown = tuple(name for name in request.user_ids if name not in able)
+        return Found(found[: request.most], more=len(found) > request.most, unknown=unknown)
 
     async def _members(self, request: ReviewersRequest) -> list[str]:
         """Return the members that can decide, up to one more than are wanted."""

@@ -183,6 +183,7 @@ class Approving:
         new = tuple(self._asking(one.profile_id, Ask.REQUEST, number) for one in people)
         names = ", ".join(person.user_id for person in people) or "nobody"
         more = f", and no more than {REVIEWERS_MAX} of its people" if found.more else ""
+        more += f"; not known: {', '.join(found.unknown)}"[:200] if found.unknown else ""
         self._put(
             phase=Phase.DECISION,
             level=number,

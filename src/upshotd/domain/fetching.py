@@ -96,6 +96,8 @@ class Found(NamedTuple):
     profile_ids: tuple[str, ...]
     #: Whether there are more than were wanted.
     more: bool = False
+    #: User ids that were asked for and nobody has, or nobody who can decide.
+    unknown: tuple[str, ...] = ()
 
 
 class Unfetched(NamedTuple):

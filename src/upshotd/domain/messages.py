@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from upshotd.domain import addresses, consent
 from upshotd.domain.draft import Draft
-from upshotd.domain.message import Content, Message, MessageState
+from upshotd.domain.message import Ask, Content, Message, MessageState
 from upshotd.domain.outcome import Outcome, OutcomeKind, event_name
 from upshotd.domain.profile import Profile, Suppression
 from upshotd.domain.values import replace
@@ -27,12 +27,13 @@ def named(draft: Draft, message: Message, detail: str) -> str:
     not the person of the run."""
     if message.ask is None:
         return detail
-    return addressed(detail, draft.profile(message.profile_id))
+    return addressed(detail, draft.profile(message.profile_id), message.ask)
 
 
-def addressed(detail: str, reviewer: Profile) -> str:
-    """Return *detail* with to whom it is."""
-    return f"{detail} ({reviewer.user_id})"
+def addressed(detail: str, reviewer: Profile, ask: Ask) -> str:
+    """Return *detail* with to whom it is, and as what, unless it is the request itself."""
+    kind = "" if ask is Ask.REQUEST else f", {ask.lower()}"
+    return f"{detail} ({reviewer.user_id}{kind})"
 
 
 def append(

@@ -45,8 +45,8 @@ class Reviewer(Addressee):
         return {**self.journey.names(), "reviewer": reviewer, "approval": self._known()}
 
     def note(self, what: str, detail: str) -> None:
-        """Note what becomes of it, and to whom it goes."""
-        self.journey.note(what, messages.addressed(detail, self.profile))
+        """Note what becomes of it, to whom it goes and as what."""
+        self.journey.note(what, messages.addressed(detail, self.profile, self.ask))
 
     def made(self) -> list[Message]:
         """Return the messages of this sending, those made first in front."""

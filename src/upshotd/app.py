@@ -153,6 +153,7 @@ class _Start:
         self._codec: Codec = ContractCodec()
         self._conditions = CelConditions()
         self._templates = SandboxTemplates(MESSAGE_ROOTS)
+        self._languages = (self._conditions, self._templates, zones.zone)
 
     async def app(self) -> App:
         """Return the running server."""
@@ -383,15 +384,13 @@ class _Start:
         return server
 
     def _faults(self, workflow: Workflow) -> Faults:
-        return validate(workflow, self._conditions, self._templates, zones.zone)
+        return self._settings.outside.warned(workflow, validate(workflow, *self._languages))
 
     def _audience_faults(self, audience: Audience) -> tuple[Violation, ...]:
-        languages = (self._conditions, self._templates, zones.zone)
-        return audience_validation.validate(audience, *languages)
+        return audience_validation.validate(audience, *self._languages)
 
     def _template_faults(self, template: Template) -> tuple[Violation, ...]:
-        languages = (self._conditions, self._templates, zones.zone)
-        return template_validation.validate(template, *languages)
+        return template_validation.validate(template, *self._languages)
 
 
 async def _link_key(store: Store) -> bytes:

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from upshotd.config_network import url
 from upshotd.config_reading import Reader
+from upshotd.domain import fetch_validation
+from upshotd.domain.validation import Faults
+from upshotd.domain.workflow import Workflow
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -32,6 +35,12 @@ class Outside:
     secrets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: None: steps that ask a model get no answer.
     model: Model | None = None
+
+    def warned(self, workflow: Workflow, faults: Faults) -> Faults:
+        """Return the *faults* of *workflow* with warnings of what the settings do not have."""
+        model = self.model is not None
+        missing = tuple(fetch_validation.unanswered(workflow, self.secrets.keys(), model=model))
+        return replace(faults, warnings=faults.warnings + missing)
 
 
 def outside(reader: Reader) -> Outside:

@@ -150,6 +150,16 @@ def test_topics_and_what_people_choose(ask: Ask, tmp_path: Path) -> None:
     ask("define", "-", given="topic_id: Bad\ndefault: 9\n", code=1)
 
 
+def test_what_the_settings_do_not_have_is_warned_of_when_it_is_named(ask: Ask) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    said = ask("define", str(examples / "price-drop.yaml")).stderr
+    assert (
+        "warning: workflow.steps[1].fetch.headers.Authorization: gets no answer (NO_SECRET)" in said
+    )
+    said = ask("define", str(examples / "daily-summary.yaml")).stderr
+    assert "warning: workflow.steps[1].generate: gets no answer (NOT_CONFIGURED)" in said
+
+
 def test_experiments_are_told_with_how_sure_it_is(ask: Ask, tmp_path: Path) -> None:
     file = Path(__file__).parents[2] / "examples" / "first-project.yaml"
     said = ask("define", str(file))

@@ -7,9 +7,14 @@ from upshotd.adapters.grpc import fetch_codec
 from upshotd.adapters.grpc.reading import Reading
 from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
+from upshotd.domain.fetch_validation import unanswered
 from upshotd.domain.fetching import HttpMethod
+from upshotd.domain.message import Channel, Sms
+from upshotd.domain.steps.approve import Approve
+from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.fetch import FetchStep, Generate
+from upshotd.domain.steps.send import Send
 from upshotd.domain.validation import validate
 from upshotd.domain.workflow import Step, StepKind, Trigger, Workflow
 
@@ -106,3 +111,22 @@ def schema_fault(schema: dict[str, object]) -> str:
     fetch_codec.generate(message, "generate", reading)
     assert {fault.field for fault in reading.violations} <= {"generate.schema"}
     return "".join(fault.description for fault in reading.violations)
+
+
+def test_what_the_settings_do_not_have_is_told_where_it_is_named() -> None:
+    asks = FetchStep(URL, headers={"Authorization": "Bearer ${secrets.key}", "x": "${secrets.old}"})
+    context = Approve((), Send(Channel.SMS, (Sms("?"),)), "?", 1, context=asks)
+    around = Branch((Case("true", (Step("c", Generate("x", OBJECT)),)),))
+    steps = (Step("a", asks), Step("b", context), Step("d", around))
+    workflow = Workflow("w", Trigger(EventType.TRACK, "Go"), steps)
+
+    def told(secrets: set[str], *, model: bool) -> list[str]:
+        found = unanswered(workflow, secrets, model=model)
+        return [f.field.removeprefix("workflow.steps") for f in found]
+
+    assert told({"key"}, model=False) == [
+        "[0].fetch.headers.x",
+        "[1].approve.context.headers.x",
+        "[2].branch.cases[0].steps[0].generate",
+    ]
+    assert told({"key", "old"}, model=True) == []

@@ -1,11 +1,15 @@
 """What is wrong with a step that asks something outside. Pure."""
 
 import re
+from collections.abc import Iterator, Set
 from typing import Final
 
+from upshotd.domain.errors import Violation
 from upshotd.domain.fetching import HttpMethod, Secret
 from upshotd.domain.findings import Findings
+from upshotd.domain.steps.approve import Approve
 from upshotd.domain.steps.fetch import FetchStep, Generate, parts
+from upshotd.domain.workflow import Workflow, everything
 
 HEADERS_MAX: Final = 20
 ATTEMPTS_MAX: Final = 10
@@ -51,6 +55,30 @@ def generate(step: Generate, path: str, findings: Findings) -> None:
     findings.count(f"{path}.max_tokens", step.most_tokens, TOKENS_MAX)
     _time(step.timeout_us, GENERATE_MAX_US, f"{path}.timeout", findings)
     findings.count(f"{path}.max_attempts", step.attempts, ATTEMPTS_MAX)
+
+
+def unanswered(workflow: Workflow, secrets: Set[str], *, model: bool) -> Iterator[Violation]:
+    """Yield what keeps steps of *workflow* from any answer where there are these *secrets*, and a
+    *model* or none."""
+    for at, step in everything(workflow.steps, "workflow.steps"):
+        match step.kind:
+            case FetchStep():
+                yield from _unknown(step.kind, f"{at}.fetch", secrets)
+            case Approve(context=FetchStep() as context):
+                yield from _unknown(context, f"{at}.approve.context", secrets)
+            case Generate() if not model:
+                text = "gets no answer (NOT_CONFIGURED): the settings have no [generate]"
+                yield Violation(f"{at}.generate", text)
+            case _:
+                pass
+
+
+def _unknown(step: FetchStep, path: str, secrets: Set[str]) -> Iterator[Violation]:
+    for name, source in step.headers.items():
+        for part in parts(source):
+            if isinstance(part, Secret) and part.name not in secrets:
+                text = f"gets no answer (NO_SECRET): the settings have no secret {part.name}"
+                yield Violation(f"{path}.headers.{name}", text)
 
 
 def _headers(step: FetchStep, path: str, findings: Findings) -> None:

@@ -19,6 +19,9 @@ class Languages:
     def names(self, source: str, *, html: bool = False) -> frozenset[str]:
         return frozenset(re.findall(r"\w+", source))
 
+    def steps(self, source: str, *, html: bool = False) -> frozenset[str]:
+        return frozenset(re.findall(r"steps\.(\w+)", source))
+
     def holds(self, source: str, names: Names) -> Verdict:
         raise AssertionError("validation evaluates nothing")
 

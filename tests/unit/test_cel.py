@@ -280,3 +280,9 @@ def test_giving_only_the_paths_that_are_read_changes_no_verdict(value, source):
     whole = f"({source}) && (traits['a'] == traits['a'] || true) && size(traits) >= 0"
     names = {"traits": {"a": value, "b": 1, "c": 2}}
     assert CONDITIONS.holds(source, names).holds == CONDITIONS.holds(whole, names).holds
+
+
+def test_it_is_known_which_steps_a_condition_names():
+    assert CONDITIONS.steps("steps.a.sent && has(steps.b.data.x)") == {"a", "b"}
+    assert CONDITIONS.steps("steps == traits || steps.a.sent ==") == frozenset()
+    assert CONDITIONS.steps("size(steps) == 1") == frozenset()

@@ -29,6 +29,14 @@ def test_what_a_template_takes_from_its_caller_is_known_without_rendering_it():
     assert TEMPLATES.names(source) == frozenset(), "it does not compile"
 
 
+def test_it_is_known_which_steps_a_template_names():
+    source = (
+        "{{ steps.a.sent }}{% for i in steps['b'].data.l %}{{ i.steps }}{% endfor %}{{ steps }}"
+    )
+    assert TEMPLATES.steps(source) == {"a", "b"}
+    assert TEMPLATES.steps("{{ steps.a") == frozenset(), "it does not compile"
+
+
 NAMES = {
     "event": {
         "name": "Order <Placed>",

@@ -33,6 +33,8 @@ class Findings:
     exit_events: frozenset[str]
     #: Names of templates that are at hand elsewhere, not here.
     elsewhere: frozenset[str] = frozenset()
+    #: Ids of the steps that there are; None where nobody knows of which workflow it is a part.
+    steps: frozenset[str] | None = None
     violations: list[Violation] = field(default_factory=list)
     warnings: list[Violation] = field(default_factory=list)
 
@@ -49,6 +51,8 @@ class Findings:
         text = self.conditions.fault(source, yields=yields) if source else None
         if text is not None:
             self.fault(path, text)
+        elif source:
+            self._steps(path, self.conditions.steps(source))
 
     def template(self, path: str, source: str, *, html: bool = False) -> None:
         """Compile a template; an empty one is none."""
@@ -60,6 +64,12 @@ class Findings:
             links = _LINK.findall(source) if "links" in named else ()
             for name in sorted((self.elsewhere & named).union(links)):
                 self.fault(path, f"names {name!r}; only what an approve step sends has it")
+        if source and text is None:
+            self._steps(path, self.templates.steps(source, html=html))
+
+    def _steps(self, path: str, named: frozenset[str]) -> None:
+        for name in sorted(named - self.steps) if self.steps is not None else ():
+            self.warn(path, f"names steps.{name}, and there is no step {name!r}")
 
     def event_name(self, path: str, name: str) -> None:
         """Look at the exact name of a track event, which is required."""

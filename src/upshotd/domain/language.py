@@ -36,6 +36,9 @@ class Conditions(Protocol):
     def fault(self, source: str, *, yields: Kind = "truth") -> str | None:
         """Return what is wrong with *source*, or None; it must be able to yield that kind."""
 
+    def steps(self, source: str) -> frozenset[str]:
+        """Return the ids of steps that a sound *source* names: `steps.ID`."""
+
     def holds(self, source: str, names: Names) -> Verdict:
         """Return whether *source* holds for *names*. Never raises: an error is a note."""
 
@@ -57,6 +60,9 @@ class Templates(Protocol):
 
     def names(self, source: str, *, html: bool = False) -> frozenset[str]:
         """Return what a sound *source* takes from its caller: `traits`, `links`."""
+
+    def steps(self, source: str, *, html: bool = False) -> frozenset[str]:
+        """Return the ids of steps that a sound *source* names: `steps.ID`."""
 
     def render(self, source: str, names: Names, *, html: bool = False) -> str:
         """Return the text; values are escaped when *html*.

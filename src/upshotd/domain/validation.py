@@ -13,7 +13,16 @@ from upshotd.domain.names import REVIEWER_ROOTS
 from upshotd.domain.step_validation import Placed, check
 from upshotd.domain.steps.digest import Digest
 from upshotd.domain.steps.exit import Exit
-from upshotd.domain.workflow import DAY_US, Reentry, ReentryMode, Step, Trigger, Workflow, nested
+from upshotd.domain.workflow import (
+    DAY_US,
+    Reentry,
+    ReentryMode,
+    Step,
+    Trigger,
+    Workflow,
+    everything,
+    nested,
+)
 
 STEPS_MAX = 200
 #: Lists of steps inside of lists; those of the workflow itself are the first.
@@ -54,7 +63,13 @@ def validate(
     """
     exits = frozenset(r.event for r in workflow.exits if r.event and not r.condition)
     findings = Findings(
-        conditions, templates, zones, workflow.workflow_id, exits, elsewhere=REVIEWER_ROOTS
+        conditions,
+        templates,
+        zones,
+        workflow.workflow_id,
+        exits,
+        elsewhere=REVIEWER_ROOTS,
+        steps=frozenset(step.step_id for _, step in everything(workflow.steps)),
     )
     findings.name("workflow.workflow_id", workflow.workflow_id)
     _words(workflow, findings)

@@ -87,6 +87,12 @@ class CelConditions:
             return f"yields {_readable(compiled.type_name)}, not {words}"
         return None
 
+    def steps(self, source: str) -> frozenset[str]:
+        """Return the ids of steps that *source* names; none where it does not compile."""
+        compiled = self._compiled(source)
+        named = None if isinstance(compiled, str) else compiled.reading.paths.get("steps")
+        return frozenset(named or ())
+
     def holds(self, source: str, names: Names) -> Verdict:
         """Return whether *source* holds; what cannot be evaluated does not hold, and says why."""
         compiled = self._compiled(source)

@@ -96,6 +96,12 @@ class SandboxTemplates:
         compiled = self._compiled[html](source)
         return frozenset() if isinstance(compiled, str) else compiled.roots
 
+    def steps(self, source: str, *, html: bool = False) -> frozenset[str]:
+        """Return the ids of steps that *source* names; none where it does not compile."""
+        compiled = self._compiled[html](source)
+        paths = () if isinstance(compiled, str) else compiled.paths
+        return frozenset(path[1] for path in paths if path[0] == "steps" and len(path) > 1)
+
     def render(self, source: str, names: Names, *, html: bool = False) -> str:
         """Return the text; TemplateError names the variable where one is missing."""
         compiled = self._compiled[html](source)

@@ -1,6 +1,7 @@
 """The command line against a real server: what it prints, and which exit code it ends with."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -258,6 +259,7 @@ steps:
       request: {channel: CHANNEL_EMAIL, email: {subject: Pay, text: "{{ links.review }}"}}
       summary: Pay 5?
       timeout: 1d
+  - {step_id: pause, delay: {duration: 1s}}
   - {step_id: late, send: {channel: CHANNEL_EMAIL, email: {subject: Hi, text: "{{ traits.code }}"}}}
 """
 
@@ -272,10 +274,12 @@ def test_tail_and_why_tell_what_was_asked_and_decided(ask: Ask, tmp_path: Path) 
     (message,) = ask.rows("messages", "--user", "rita")
     for words in (("ask", "What for?"), ("answer", "Cake."), ("approve", "--comment", "well")):
         ask("approval", words[0], str(message["message_id"]), *words[1:])
+    ask("advance", "1s")
     said = ask("tail", "--workflow", "pay", "--from-start", "--once").stdout
     for told in ("Pay 5?", "rita What for?", "Cake.", "APPROVED rita well"):
         assert f"pay/ok  {told}\n" in said
     assert "pay/late  TEMPLATE_ERROR traits.code is missing\n" in said
     said = ask("why", str(message["run_id"])).stdout
+    assert re.search(r"pause began to wait, until [-\d]{10} [:\d]{8} UTC\n", said)
     assert "ok got an answer: q1: Cake." in said
     assert "ok was decided: APPROVED by rita: well" in said

@@ -1,6 +1,7 @@
 """What people and programs read: tables, times, words of enums, JSON lines, errors."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,8 @@ EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
 EXIT_PARTLY: Final = 4
 
+#: A time of ours in UTC, as it stands in details.
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d{6})?\+00:00")
 #: What a cell says that has nothing to say.
 NOTHING: Final = "-"
 
@@ -43,6 +46,11 @@ def moment(time: Timestamp) -> str:
     if not time.seconds:
         return NOTHING
     return f"{time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+
+
+def readable(text: str) -> str:
+    """Return what a server says of itself with its times as `moment` writes them."""
+    return _TIME.sub(r"\1 \2 UTC", text)
 
 
 def word(kind: EnumType, number: int, prefix: str) -> str:

@@ -124,9 +124,8 @@ def _timeline(run: admin_pb2.Run) -> None:
     for entry in run.timeline:
         later = Duration(seconds=max(entry.time.seconds - start, 0))
         since = f"+{durations.written(later)}"
-        rows.append(
-            (output.moment(entry.time), since, entry.step_id, entry.what, entry.detail or " ")
-        )
+        detail = output.readable(entry.detail) or " "
+        rows.append((output.moment(entry.time), since, entry.step_id, entry.what, detail))
     output.table(("TIME (UTC)", "AFTER", "STEP", "WHAT", "WHY"), rows, "nothing has happened yet")
 
 

@@ -131,7 +131,8 @@ def explained(explanations: Iterable[service_pb2.Explanation]) -> list[str]:
         if one.started:
             lines.append(f"it started {name}: run {one.run_id}")
         else:
-            reason = REASONS.get(one.reason, f"{one.reason}: {{}}").format(one.detail)
+            detail = output.readable(one.detail)
+            reason = REASONS.get(one.reason, f"{one.reason}: {{}}").format(detail)
             lines.append(f"it did not start {name}: {reason}")
     return lines or [
         "no workflow listened to it when it came; an audience that it moved has an event of its own"
@@ -220,7 +221,8 @@ def message_lines(message: admin_pb2.Message, run: admin_pb2.Run) -> list[str]:
 
 def _told(timeline: Iterable[admin_pb2.TimelineEntry]) -> Iterator[str]:
     for entry in timeline:
-        said = WORDS.get(entry.what, f"{entry.what} {{}}").format(entry.detail).rstrip(" :,")
+        detail = output.readable(entry.detail)
+        said = WORDS.get(entry.what, f"{entry.what} {{}}").format(detail).rstrip(" :,")
         step = f"{entry.step_id} " if entry.step_id else ""
         yield f"  {_at(entry.time)}  {step}{said}"
 

@@ -94,7 +94,7 @@ async def test_of_whom_nobody_has_looked_at_yet_no_moment_is_named(here: World) 
     for _ in range(2):
         found = await admin(here).why("default", "paid", ANA)
         assert (found.membership.ready, found.membership.due_us) == (False, None)
-        assert found.reason == "not looked at since version 1 was defined"
+        assert found.reason == "not everybody was looked at since version 1 was defined"
         await here.track("ana", "Paid")
 
 
@@ -104,7 +104,7 @@ async def test_who_was_in_it_is_until_somebody_looks_by_the_new_definition(here:
     await here.define_audience(Audience("them", Not(Did("Paid"))), fill=False)
     found = await admin(here).why("default", "them", ANA)
     assert found.membership.member
-    text = 'not looked at since version 2 was defined; before that: did "Paid" (at 20'
+    text = 'not everybody was looked at since version 2 was defined; before that: did "Paid" (at 20'
     assert found.reason.startswith(text)
 
 

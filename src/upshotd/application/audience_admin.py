@@ -116,5 +116,5 @@ def _unknown(profile: Profile, row: Membership) -> str:
     """Return why it is not known of a person what the audience says of them."""
     if profile.erased:
         return "was erased"
-    text = f"not looked at since version {row.version} was defined"
+    text = f"not everybody was looked at since version {row.version} was defined"
     return f"{text}; before that: {row.reason}" if row.reason else text

@@ -20,7 +20,7 @@ from upshotd.domain.steps.wait import AudienceWait, EventWait, Wait
 from upshotd.domain.stimulus import CancelRequested, EraseRequested
 from upshotd.domain.trial import TRIALS_MAX, Tally
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step
+from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger
 
 # -- what is counted -----------------------------------------------------------------------------
 
@@ -252,6 +252,19 @@ def test_trials_follow_when_a_stranger_turns_out_to_be_somebody() -> None:
     assert len(sim.profile("u").trials) == 2
     sim.track("u", "Paid")
     assert tally(sim) == Tally(2, 2)
+
+
+def test_trials_that_are_over_push_none_out_that_is_open_when_two_are_one() -> None:
+    trigger = Trigger(EventType.TRACK, "Start")
+    lasting = replace(flow(optimize=measured(window_us=9 * DAY)), workflow_id="lasting")
+    sim = Sim([flow(optimize=measured()), replace(lasting, trigger=trigger)])
+    sim.track("u", "Start")
+    for _ in range(TRIALS_MAX - 1):
+        sim.track("u", "Go")
+    sim.advance(2 * DAY)
+    sim.event(Event("s1", EventType.TRACK, anonymous_id="x", name="Start"))
+    sim.event(Event("s2", EventType.ALIAS, "u", previous_id="x"))
+    assert [trial.workflow_id for trial in sim.profile("u").trials] == ["lasting", "lasting"]
 
 
 def test_of_an_erased_person_no_trial_is_left_and_the_counts_stay() -> None:

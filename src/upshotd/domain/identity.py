@@ -109,7 +109,7 @@ def _merge(draft: Draft, other: Profile, known: Profile) -> Profile:
         # One who was erased has no time until they come back.
         create_us=min(known.create_us or draft.now_us, other.create_us or draft.now_us),
         passes=joined(known.passes, other.passes),
-        trials=trial.joined(known.trials, other.trials),
+        trials=trial.joined(known.trials, other.trials, draft.now_us),
         former_ids=(*known.former_ids, other.profile_id, *other.former_ids),
     )
     held = {s.scope: s for s in draft.suppressions(known.profile_id)}

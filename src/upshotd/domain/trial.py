@@ -55,7 +55,7 @@ def open_at(trials: Iterable[Trial], now_us: int) -> tuple[Trial, ...]:
     return tuple(trial for trial in trials if now_us < trial.until_us)
 
 
-def joined(one: Iterable[Trial], other: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Return the trials of two people who are one, oldest first."""
-    both = sorted((*one, *other), key=lambda trial: (trial.start_us, trial.run_id))
+def joined(one: Iterable[Trial], other: Iterable[Trial], now_us: int) -> tuple[Trial, ...]:
+    """Return the open trials of two people who are one, oldest first."""
+    both = sorted(open_at((*one, *other), now_us), key=lambda t: (t.start_us, t.run_id))
     return tuple(both[-TRIALS_MAX:])

@@ -4,7 +4,7 @@ import pytest
 
 from tests.audiences import by_audience, sim_of
 from tests.flows import delay, email, track
-from tests.sim import DAY, HOUR, Sim
+from tests.sim import DAY, HOUR, Sim, audiences_of
 from upshotd.domain.audience import (
     AllOf,
     Audience,
@@ -19,6 +19,8 @@ from upshotd.domain.audience import (
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import AudienceWait, Wait
+from upshotd.domain.stimulus import AudienceFill
+from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
 
 
@@ -54,6 +56,20 @@ def test_a_condition_of_the_trigger_may_refuse_and_that_can_be_looked_up():
     assert not sim.state.runs
     (refused,) = (e.refused for e in sim.changes.events.values() if e.refused)
     assert refused[0].reason == "CONDITION_FAILED"
+
+
+def test_who_is_new_while_an_audience_is_filled_starts_by_time_also_where_that_comes_first():
+    """After an outage the filling may come to them before their timer does."""
+    rule = Did("Signed Up", often=Often(ago_us=DAY))
+    sim = Sim([by_audience(delay())])
+    sim.definitions = replace(
+        sim.definitions, audiences=audiences_of(Audience("them", rule), filled=False)
+    )
+    sim.track("ana", "Signed Up")
+    sim.now += DAY
+    sim.do(AudienceFill("them", 1, sim.profile("ana").profile_id, {}, last=True))
+    assert sim.run().active
+    assert sim.outcomes[0].reason == ""
 
 
 def test_to_leave_ends_a_run_and_to_come_in_does_so_only_where_its_condition_holds():

@@ -101,7 +101,11 @@ def fill(draft: Draft, told: AudienceFill) -> FillResult:
     before = row is not None and row.member
     # With who became this person meanwhile more has come, which is looked at in the end.
     all_of_it = plan.filled or told.former_ids == state.profiles[who].former_ids
-    judging.judge(draft, plan, who, happening, backfill=True, complete=told.last and all_of_it)
+    complete = told.last and all_of_it
+    # Of whom all is known already nothing new is found: what changes is of this moment.
+    known = judging.current(plan, row)
+    found = known is None or not known.ready
+    judging.judge(draft, plan, who, happening, backfill=found, complete=complete)
     row = draft.membership(told.audience_id, who)
     return FillResult(moved=(row is not None and row.member) is not before)
 

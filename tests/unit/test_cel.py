@@ -1,6 +1,7 @@
 """Conditions in CEL: what they mean, and that none can cost more than a bounded amount."""
 
 import resource
+import sys
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from types import MappingProxyType
@@ -259,6 +260,19 @@ def test_no_condition_costs_much(source):
 def test_loops_over_what_one_order_holds_are_fine():
     order = {"event": {"items": [{"sku": str(n), "price": n, "tags": ["a"]} for n in range(200)]}}
     assert CONDITIONS.holds("event.items.exists(i, i.price > 198)", order).holds
+
+
+@pytest.mark.parametrize(
+    "source", ["null", "event.properties.none", "traits.plan == 'x' ? dyn(1) : dyn(null)"]
+)
+def test_nulls_take_nothing_from_the_none_of_python(source: str) -> None:
+    """Before Python 3.12 the process would abort with its last one, after some thousand nulls."""
+    CONDITIONS.holds(source, NAMES)
+    before = sys.getrefcount(None)
+    for _ in range(1_000):
+        assert CONDITIONS.value(source, NAMES) is None
+        assert CONDITIONS.holds(source, NAMES).note == "yields null, not true or false"
+    assert sys.getrefcount(None) > before - 200
 
 
 @settings(max_examples=200, deadline=None)

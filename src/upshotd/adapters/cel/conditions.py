@@ -33,6 +33,8 @@ LOOP_WORK: Final = 2_000_000
 #: What the runtime itself stops at, over all loops of an expression together.
 ROUNDS: Final = 10_000
 
+#: Static types of which no value is null.
+_NEVER_NULL: Final = frozenset({"BOOL", "STRING", "INT", "UINT", "DOUBLE", "TIMESTAMP"})
 _SINGLE: Final = ("STRING", "INT", "UINT", "DOUBLE", "BOOL", "DYN")
 #: What each kind of expression may yield by its static type, and how that is called.
 YIELDS: Final[Mapping[Kind, tuple[tuple[str, ...], str]]] = {
@@ -74,7 +76,7 @@ class CelConditions:
         self._environment = cel.NewEnv(
             config=cel.NewEnvConfigFromYaml(_ENVIRONMENT), variables=variables
         )
-        self._error_type = cel.Type.ERROR
+        self._error_type, self._null_type = cel.Type.ERROR, cel.Type.NULL
         self._compiled = lru_cache(maxsize=CACHED_SOURCES)(self._compile)
 
     def fault(self, source: str, *, yields: Kind = "truth") -> str | None:
@@ -100,7 +102,7 @@ class CelConditions:
             return Verdict(False, compiled)
         try:
             result = _run(compiled, names)
-            value = result.value()
+            value = self._value(compiled, result)
             if value is True:
                 return HOLDS
             if value is False:
@@ -126,7 +128,7 @@ class CelConditions:
             raise ConditionError(compiled)
         try:
             result = _run(compiled, names)
-            value, kind = result.value(), result.type()
+            value, kind = self._value(compiled, result), result.type()
         except Exception as error:
             raise ConditionError(first_fault(str(error))) from error
         if kind == self._error_type:
@@ -134,6 +136,16 @@ class CelConditions:
         if value is None or isinstance(value, str | int | float | bool | datetime):
             return value
         raise ConditionError(f"yields {_readable(kind.name())}, not a single value")
+
+    def _value(self, compiled: _Compiled, result: Any) -> Any:
+        """Return the value of *result*; a null is known by its type.
+
+        The runtime returns a None that it does not own. With each of them Python has one less, and
+        before 3.12 it aborts when it has none: a sender of nulls could end the process.
+        """
+        if compiled.type_name not in _NEVER_NULL and result.type() == self._null_type:
+            return None
+        return result.value()
 
     def _compile(self, source: str) -> "_Compiled | str":
         try:

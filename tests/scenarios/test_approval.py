@@ -136,7 +136,7 @@ async def test_a_reviewer_whom_nobody_knows_is_named_where_it_is_looked_for(
     await proposed(scenario, replace(PAY, levels=(ReviewerLevel(user_ids=("anne", "ann")),)))
     assert subjects(scenario) == ["REQUEST ann: Pay 900?"]
     (run,) = await scenario.store.runs("default", RunFilter(), "", 10)
-    (said,) = [entry.detail for entry in run.timeline if entry.what == "asking"]
+    (said,) = [entry.detail for entry in run.timeline if entry.what == "requested"]
     assert said == "level 1: ann; not known: anne"
 
 
@@ -190,4 +190,4 @@ async def test_a_level_that_a_stranger_names_so_that_nobody_can_be_called_is_pas
     await scenario.identify("agent", manager="cem")
     await scenario.track("agent", "Pay", properties={"amount": "a\0b"})
     await scenario.settle()
-    assert subjects(scenario) == ["REQUEST cem: Pay a\0b?"]
+    assert subjects(scenario) == ["REQUEST cem: Pay ab?"]

@@ -141,7 +141,7 @@ def test_people_are_named_by_templates_and_an_empty_one_names_nobody() -> None:
     assert isinstance(fetch.request, ReviewersRequest)
     assert fetch.request.user_ids == ("ben", "stranger", "pia")
     assert room.got == ["REQUEST ben", "REQUEST pia"]
-    assert notes(room, "asking") == ["level 1: ben, pia; not known: stranger"]
+    assert notes(room, "requested") == ["level 1: ben, pia; not known: stranger"]
 
 
 @pytest.mark.parametrize(

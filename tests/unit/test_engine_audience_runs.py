@@ -19,7 +19,7 @@ from upshotd.domain.audience import (
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.steps.update_profile import UpdateProfile
 from upshotd.domain.steps.wait import AudienceWait, Wait
-from upshotd.domain.stimulus import AudienceFill
+from upshotd.domain.stimulus import AudienceFill, RunDue
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step, Trigger, Workflow
 
@@ -118,6 +118,30 @@ def test_a_wait_for_what_is_so_already_goes_on_at_once():
     other = sim_of(Did("Paid"), track("Go", audience_wait(Transition.LEAVE)))
     other.track("ana", "Go")
     assert other.run().step_id == "matched"
+
+
+@pytest.mark.parametrize("transition", Transition)
+@pytest.mark.parametrize("before", [True, False])
+def test_a_wait_right_behind_the_step_that_changes_the_person_knows_them_as_they_are(
+    transition: Transition, before: bool
+) -> None:
+    change = Step("change", UpdateProfile({"vip": "false" if before else "true"}))
+    sim = sim_of(Holds("traits.vip == true"), track("Go", change, audience_wait(transition)))
+    sim.identify("ana", vip=before)
+    sim.track("ana", "Go")
+    so_already = transition is (Transition.LEAVE if before else Transition.ENTER)
+    assert sim.run().step_id == ("matched" if so_already else "w")
+    sim.identify("ana", vip=before)
+    assert sim.run().step_id == "matched"
+
+
+def test_a_wait_that_begins_when_time_has_just_moved_the_person_knows_that() -> None:
+    rule = Did("Paid", often=Often(within_us=HOUR))
+    sim = sim_of(rule, track("Paid", delay(duration=HOUR), audience_wait(Transition.ENTER)))
+    sim.track("ana", "Paid")
+    sim.now += HOUR
+    sim.do(RunDue(sim.run().run_id))  # their moment in the audience comes next
+    assert sim.run().step_id == "w"
 
 
 def test_a_step_that_changes_the_person_moves_them_at_once():

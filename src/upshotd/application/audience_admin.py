@@ -11,6 +11,7 @@ from upshotd.application.ports import Clock, Defined, Store
 from upshotd.application.shelf import Kept, Shelf
 from upshotd.domain import judging
 from upshotd.domain.audience import Audience, Membership, evaluate
+from upshotd.domain.audiences import facts_of
 from upshotd.domain.errors import InvalidArgument, NotFound, Violation
 from upshotd.domain.profile import Profile
 from upshotd.domain.state import Identity
@@ -106,7 +107,7 @@ class AudienceAdmin:
         row = row or judging.blank(plan, profile.profile_id, ready=plan.filled)
         if profile.erased or not row.ready:
             return Member(profile, row, _unknown(profile, row))
-        facts = judging.facts_of(definitions.conditions, profile, row.happened)
+        facts = facts_of(definitions.conditions, profile, row.happened)
         reason = judging.reason(plan, definitions.conditions, facts, now_us)
         verdict = evaluate(plan.audience.rule, facts, now_us)
         return Member(profile, replace(row, due_us=verdict.due_us), reason)

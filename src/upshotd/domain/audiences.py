@@ -9,6 +9,7 @@ from upshotd.domain.audience import (
     Behaviour,
     Did,
     Engaged,
+    Facts,
     Happening,
     Holds,
     InGroup,
@@ -18,7 +19,8 @@ from upshotd.domain.audience import (
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.language import Conditions
 from upshotd.domain.message import Message
-from upshotd.domain.names import event_names
+from upshotd.domain.names import event_names, profile_names
+from upshotd.domain.profile import Profile
 
 #: Parts of an event that conditions of audiences read.
 _PARTS: Final = frozenset({"properties", "context", "time", "traits"})
@@ -84,6 +86,14 @@ class AudiencePlan:
                     [(message.facts[word], f"{message.message_id}:{word}") for word in facts]
                 )
         return found
+
+
+def facts_of(
+    conditions: Conditions, profile: Profile, happened: Mapping[str, tuple[Happening, ...]]
+) -> Facts:
+    """Return what an audience judges a person by."""
+    known = {"traits": profile.traits, "profile": profile_names(profile)}
+    return Facts(profile, lambda source: conditions.holds(source, known).holds, happened)
 
 
 def _meets(rule: Did, event: Event, conditions: Conditions) -> bool:

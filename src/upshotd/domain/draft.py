@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from upshotd.domain import addresses
-from upshotd.domain.audience import Membership
+from upshotd.domain.audience import Membership, truth
+from upshotd.domain.audiences import facts_of
 from upshotd.domain.definitions import Definitions
 from upshotd.domain.event import Event
 from upshotd.domain.ids import Ids
@@ -130,6 +131,19 @@ class Draft:
         if key in self.changes.memberships:
             return self.changes.memberships[key]
         return self.state.memberships.get(profile_id, {}).get(audience_id)
+
+    def inside(self, audience_id: str, profile_id: str) -> bool:
+        """Return whether a person is in an audience as they are by now, also where that is still
+        to be followed up."""
+        key = (audience_id, profile_id)
+        plan, row = self.definitions.audiences.plans.get(audience_id), self.membership(*key)
+        if plan is None:
+            return row is not None and row.member
+        row = row or Membership(*key, plan.audience.version, ready=plan.filled)
+        if not row.ready or row.version != plan.audience.version:
+            return row.member
+        facts = facts_of(self.definitions.conditions, self.profile(profile_id), row.happened)
+        return truth(plan.audience.rule, facts, self.now_us)
 
     def audiences(self, profile_id: str) -> tuple[str, ...]:
         """Return the audiences that a person is in, by their ids."""

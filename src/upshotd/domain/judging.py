@@ -13,7 +13,7 @@ from upshotd.domain.audience import (
     evaluate,
     key_of,
 )
-from upshotd.domain.audiences import AudiencePlan
+from upshotd.domain.audiences import AudiencePlan, facts_of
 from upshotd.domain.draft import Draft
 from upshotd.domain.event import Event, EventType
 from upshotd.domain.explanation import with_values
@@ -78,14 +78,6 @@ def _judged(draft: Draft, plan: AudiencePlan, profile: Profile, row: Membership)
         return row
     why = reason(plan, draft.definitions.conditions, known, draft.now_us)
     return replace(row, member=verdict.member, since_us=draft.now_us, reason=why)
-
-
-def facts_of(
-    conditions: Conditions, profile: Profile, happened: Mapping[str, tuple[Happening, ...]]
-) -> Facts:
-    """Return what an audience judges a person by."""
-    known = {"traits": profile.traits, "profile": profile_names(profile)}
-    return Facts(profile, lambda source: conditions.holds(source, known).holds, happened)
 
 
 def reason(plan: AudiencePlan, conditions: Conditions, known: Facts, at_us: int) -> str:

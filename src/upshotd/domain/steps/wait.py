@@ -186,8 +186,7 @@ def _came_before(step: Step, condition: WaitCondition, journey: Journey) -> str:
             known = isinstance(seen, list | tuple) and _key(condition) in seen
             return condition.event if known else ""
         case AudienceWait(change):
-            row = journey.draft.membership(change.audience_id, journey.run.profile_id)
-            inside = row is not None and row.member
+            inside = journey.draft.inside(change.audience_id, journey.run.profile_id)
             met = inside is (change.transition is Transition.ENTER)
             return f"{change.transition.name} {change.audience_id}" if met else ""
         case _:

@@ -80,6 +80,27 @@ def test_what_is_well_is_taken(kind: StepKind) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("https://{{ traits.domain }}/a", True),
+        ("https://shop.example{{ traits.path }}", True),
+        ("{{ traits.url }}", True),
+        ("https://shop.example:{{ traits.port }}/", True),
+        ("https://shop.example/{{ traits.path }}", False),
+        ("https://shop.example?{{ traits.path }}", False),
+        ("https://shop.example", False),
+    ],
+)
+def test_a_secret_for_a_host_that_somebody_else_names_is_warned_of(url: str, warned: bool) -> None:
+    for secret in ("Bearer ${secrets.key}", "plain"):
+        step = Step("ask", FetchStep(url, headers={"Authorization": secret}))
+        workflow = Workflow("w", Trigger(EventType.TRACK, "Go"), (step,))
+        found = validate(workflow, Languages(), Languages(), zone)
+        fields = [warning.field for warning in found.warnings]
+        assert fields == ["workflow.steps[0].fetch.url"] * (warned and secret != "plain")
+
+
+@pytest.mark.parametrize(
     ("schema", "words"),
     [
         ({"required": 7}, "is no JSON Schema"),

@@ -22,6 +22,8 @@ MODEL_MAX: Final = 100
 #: How an address may begin; what a template makes is seen when it is asked.
 _BEGINNINGS: Final = ("http://", "https://", "{")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+#: An address whose host is written out.
+_NAMED_HOST = re.compile(r"https?://[^/?#{]+(?:[/?#]|$)")
 #: What says where a request goes and how long it is.
 _OURS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "te"}
@@ -40,6 +42,11 @@ def fetch(step: FetchStep, path: str, findings: Findings) -> None:
         findings.fault(f"{path}.body", "a GET has none")
     findings.template(f"{path}.body", step.body)
     _headers(step, f"{path}.headers", findings)
+    if _NAMED_HOST.match(step.url) is None and any(
+        "${secrets." in h for h in step.headers.values()
+    ):
+        text = "leaves its host to be filled in: whoever says what it is gets the secrets"
+        findings.warn(f"{path}.url", text)
     _time(step.timeout_us, FETCH_MAX_US, f"{path}.timeout", findings)
     findings.count(f"{path}.max_attempts", step.attempts, ATTEMPTS_MAX)
 

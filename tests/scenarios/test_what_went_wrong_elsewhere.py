@@ -19,9 +19,11 @@ from upshotd.domain.run import Run, RunState
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.delay import Delay
 from upshotd.domain.steps.digest import Digest
+from upshotd.domain.steps.emit import Emit
+from upshotd.domain.steps.fetch import FetchStep
 from upshotd.domain.steps.send import Send
 from upshotd.domain.steps.throttle import Throttle
-from upshotd.domain.stimulus import EngagementState
+from upshotd.domain.stimulus import EngagementState, IngestState
 from upshotd.domain.workflow import Reentry, ReentryMode, Step
 
 ALWAYS = Reentry(ReentryMode.ALWAYS)
@@ -205,3 +207,19 @@ async def test_an_id_that_is_too_long_for_an_index_costs_nobody_else_their_answe
     )
     assert long.state in (EngagementState.PENDING, EngagementState.REJECTED)
     assert len(started.started) == 1
+
+
+async def test_a_template_that_makes_no_text_stops_nobody(scenario: World) -> None:
+    halves = r"{{ '\ud83d\ude00' }}"  # as JSON writes an emoji
+    telling = track("Tell", Step("tell", Emit("Told", {"face": halves})), workflow_id="telling")
+    asking = track("Ask", Step("ask", FetchStep(f"https://{halves}.example")), workflow_id="asking")
+    for older in (telling, asking):  # than the check that refuses them
+        definition = scenario.codec.encode_workflow(older)
+        await scenario.store.define("default", older.workflow_id, definition, None, 0)
+    await scenario.book.refresh("default")
+    await scenario.track("ana", "Tell")
+    await scenario.track("ana", "Ask")
+    await scenario.settle()
+    story = {entry.what for run in await runs(scenario) for entry in run.timeline}
+    assert {"emit_failed", "unanswered"} <= story
+    assert (await scenario.identify("ana", plan="free")).state is IngestState.ACCEPTED

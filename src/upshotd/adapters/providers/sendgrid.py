@@ -142,7 +142,8 @@ class SendGridProvider:
     def _result(self, answer: Answer) -> SendResult:
         status = answer.status
         if status in (200, 202):  # 200 is what the sandbox says
-            return Accepted(answer.headers.get("x-message-id", "")[:200])
+            named = answer.headers.get("x-message-id", "")[:200]
+            return Accepted(named if named.isascii() and named.isprintable() else "")
         words = f"HTTP {status}{self._words(answer)}"
         if status == 429:
             return Deferred(words, self._pause_us(answer))

@@ -1,6 +1,7 @@
 """What templates may be made of, and the guards that are put into them before they are compiled."""
 # ruff: noqa: N802 - Jinja2 names its visitors after its nodes
 
+import re
 from typing import Final
 
 from jinja2 import nodes
@@ -19,6 +20,8 @@ _ALLOWED: Final[tuple[type[nodes.Node], ...]] = (
     nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos,
     nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Keyword,
 )  # fmt: skip
+#: What an escape in a text can make that nothing can store or send: JSON writes emojis as two.
+_HALF: Final = re.compile("[\ud800-\udfff]")
 #: Tests that cost nothing and reach nothing.
 TESTS: Final = frozenset(
     {"defined", "undefined", "none", "number", "string", "boolean", "mapping", "odd", "even"}
@@ -43,6 +46,8 @@ def check(tree: nodes.Template, filters: frozenset[str]) -> None:
             raise Bound("is too complex")
         if type(node) not in _ALLOWED:
             raise Bound(f"line {node.lineno}: {type(node).__name__.lower()} is not offered")
+        if isinstance(node, nodes.Const) and _HALF.search(str(node.value)):
+            raise Bound(f"line {node.lineno}: half of a surrogate pair is no character")
         _check_node(node, filters)
         pending.extend((child, depth + 1) for child in node.iter_child_nodes())
 

@@ -53,6 +53,7 @@ def test_the_key_says_what_is_in_one_variant() -> None:
     assert len(found) == 10
     run = went(sim, "homeless")
     assert (run.state, run.reason) == (RunState.FAILED, "NO_KEY")
+    assert run.timeline[-1].detail.startswith("NO_KEY: ")
 
 
 def test_who_is_held_out_goes_on_after_the_experiment_and_stays_held_out() -> None:

@@ -228,7 +228,8 @@ class Journey:
 
     def end(self, state: RunState, reason: str = "", detail: str = "") -> None:
         """End the run, and say so in the log."""
-        self.note("ended", detail or reason or state.name, step_id="")
+        why = f"{reason}: {detail}" if state is RunState.FAILED and detail else detail
+        self.note("ended", why or reason or state.name, step_id="")
         self._drop_open_messages()
         self.outcome(_END_KINDS[state], reason=reason)
         left = None

@@ -54,6 +54,10 @@ def test_a_trait_brings_somebody_in_and_takes_them_out_each_told_with_its_values
         ("UNMATCHED", 'not traits.plan == "pro", where traits.plan is "free"'),
     ]
     assert [o.event for o in sim.outcomes] == ["Audience User Matched", "Audience User Unmatched"]
+    sim.identify("ana", plan="pro")
+    sim.identify("ana", plan=None)
+    without = 'not traits.plan == "pro": traits.plan is missing'
+    assert audience_outcomes(sim)[-1] == ("UNMATCHED", without)
     assert sim.outcomes[0].user_id == "ana"
     assert sim.outcomes[0].properties["audience_id"] == "them"
 

@@ -133,7 +133,10 @@ def ask(message_id: str, text: str, as_json: bool, server: str) -> None:
 @client.json_option
 @client.server_option
 def answer(message_id: str, text: str, question_id: str, as_json: bool, server: str) -> None:
-    """Answer a question of a reviewer: MESSAGE is the one that the question came by."""
+    """Answer what a reviewer has asked.
+
+    MESSAGE is the one that the question came by.
+    """
     kind = engagement_pb2.ENGAGEMENT_KIND_ANSWERED
     fact = _said(kind, message_id, body=text, question_id=question_id)
     record(fact, server, as_json=as_json, words=_WORDS)

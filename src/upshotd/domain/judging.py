@@ -85,7 +85,9 @@ def reason(plan: AudiencePlan, conditions: Conditions, known: Facts, at_us: int)
     named = {"traits": known.profile.traits, "profile": profile_names(known.profile)}
 
     def shown(source: str) -> str:
-        return with_values(source, conditions.values(source, named))
+        note = conditions.holds(source, named).note
+        said = with_values(source, conditions.values(source, named))
+        return f"{said}: {note}" if note else said
 
     return audience_words.why(plan.audience.rule, known, at_us, shown)
 

@@ -9,6 +9,7 @@ from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.exit import Exit
+from upshotd.domain.steps.experiment import EventGoal, Experiment, Optimize, Variant
 from upshotd.domain.steps.send import Send
 from upshotd.domain.validation import validate
 from upshotd.domain.workflow import Step, Trigger, Workflow
@@ -16,8 +17,8 @@ from upshotd.domain.workflow import Step, Trigger, Workflow
 LANGUAGES = (CelConditions(), SandboxTemplates(MESSAGE_ROOTS), zone)
 
 
-def warned(*steps: Step) -> list[tuple[str, str]]:
-    workflow = Workflow("w", Trigger(EventType.TRACK, "Go"), steps)
+def warned(*steps: Step, condition: str = "") -> list[tuple[str, str]]:
+    workflow = Workflow("w", Trigger(EventType.TRACK, "Go", condition), steps)
     found = validate(workflow, *LANGUAGES)
     assert found.violations == ()
     return [(w.field.removeprefix("workflow.steps"), w.description) for w in found.warnings]
@@ -39,3 +40,15 @@ def test_one_that_stands_inside_of_another_is_there() -> None:
     inner = Step("inner", Send(Channel.EMAIL, (Email("Hi", text="Hi"),)))
     around = Step("around", Branch((Case("has(steps.inner.sent)", (inner,)),)))
     assert warned(around, told) == []
+
+
+def test_before_and_beside_a_run_no_step_is_at_hand() -> None:
+    goal = EventGoal("Paid", "steps.end.sent && event.properties.total > 1")
+    variants = (Variant("a", (Step("a", Exit()),)), Variant("b", ()))
+    trying = Step("try", Experiment(variants, optimize=Optimize(goal, 1)))
+    end = Step("end", Exit())
+    text = "names steps, which are not at hand here: it cannot be evaluated"
+    assert warned(trying, end, condition="has(steps.end.sent)") == [
+        ("workflow.trigger.condition", text),
+        ("[0].experiment.optimize.goal.event.condition", text),
+    ]

@@ -75,7 +75,8 @@ def _optimize(experiment: Experiment, optimize: Optimize, path: str, findings: F
             findings.fault(f"{at}.goal", "one of engagement, event is required")
         case EventGoal():
             findings.event_name(f"{at}.goal.event.event", optimize.goal.event)
-            findings.expression(f"{at}.goal.event.condition", optimize.goal.condition)
+            condition = optimize.goal.condition
+            findings.expression(f"{at}.goal.event.condition", condition, running=False)
         case EngagementGoal():
             _engagement(experiment, optimize.goal, f"{at}.goal.engagement", findings)
         case _:

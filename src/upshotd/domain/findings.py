@@ -46,13 +46,18 @@ class Findings:
         """Note what is legal and probably not meant."""
         self.warnings.append(Violation(path, text))
 
-    def expression(self, path: str, source: str, *, yields: Kind = "truth") -> None:
-        """Compile a CEL expression; an empty one is none."""
+    def expression(
+        self, path: str, source: str, *, yields: Kind = "truth", running: bool = True
+    ) -> None:
+        """Compile a CEL expression; an empty one is none. Unless it is about a *running* run, no
+        steps are at hand."""
         text = self.conditions.fault(source, yields=yields) if source else None
         if text is not None:
             self.fault(path, text)
-        elif source:
+        elif source and running:
             self._steps(path, self.conditions.steps(source))
+        elif source and self.conditions.steps(source):
+            self.warn(path, "names steps, which are not at hand here: it cannot be evaluated")
 
     def template(self, path: str, source: str, *, html: bool = False) -> None:
         """Compile a template; an empty one is none."""

@@ -77,7 +77,8 @@ def validate(
     _steps(workflow, findings)
     _reentry(workflow.reentry, findings)
     _exits(workflow, findings)
-    findings.expression("workflow.cancellation_key", workflow.cancellation_key, yields="key")
+    key = workflow.cancellation_key
+    findings.expression("workflow.cancellation_key", key, yields="key", running=False)
     return Faults(tuple(findings.violations), tuple(findings.warnings))
 
 
@@ -113,12 +114,12 @@ def _trigger(trigger: Trigger, findings: Findings) -> None:
         findings.time_zone(f"{path}.time_zone", trigger.schedule.time_zone)
         if trigger.schedule.audience_id:
             findings.name(f"{path}.audience_id", trigger.schedule.audience_id)
-    findings.expression("workflow.trigger.condition", trigger.condition)
+    findings.expression("workflow.trigger.condition", trigger.condition, running=False)
     findings.span("workflow.trigger.max_age", trigger.max_age_us)
 
 
 def _reentry(reentry: Reentry, findings: Findings) -> None:
-    findings.expression("workflow.reentry.key", reentry.key, yields="key")
+    findings.expression("workflow.reentry.key", reentry.key, yields="key", running=False)
     if not 0 <= reentry.cooldown_us <= SPAN_MAX_US:
         text = f"must be 0 to {SPAN_MAX_US // DAY_US} days"
         findings.fault("workflow.reentry.cooldown", text)

@@ -62,7 +62,7 @@ async def test_it_says_why_somebody_is_in_it_and_why_somebody_else_is_not(here: 
     assert found.membership.due_us is not None
     found = await looking.why("default", "paid", BEN)
     assert not found.membership.member
-    assert found.reason == 'did not do "Paid" 2 times within 1 d'
+    assert found.reason == 'did not do "Paid" 2 times within 1 d (1 so far)'
     for audience_id, who in (("nothing", ANA), ("paid", (IdKind.USER, "nobody"))):
         with pytest.raises(NotFound):
             await looking.why("default", audience_id, who)

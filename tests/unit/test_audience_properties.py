@@ -48,10 +48,10 @@ RULES = st.recursive(
 )
 
 
-def counted(often: Often, times: list[int], at_us: int) -> bool:
+def counted(often: Often, times: list[int], at_us: int) -> int:
     """Count over everything, as somebody would who keeps all of it."""
     after_us = at_us - often.within_us if often.within_us else -1
-    return sum(after_us < t <= at_us - often.ago_us for t in times) >= often.at_least
+    return sum(after_us < t <= at_us - often.ago_us for t in times)
 
 
 @QUICK
@@ -69,7 +69,9 @@ def test_what_is_remembered_decides_now_and_at_any_later_time(
     times = [t for t, _ in set(happened)]
     for hours in range(24 * 5):
         at_us = now_us + hours * HOUR
-        assert often.met(known, at_us) is counted(often, times, at_us)
+        count = counted(often, times, at_us)
+        assert often.met(known, at_us) is (count >= often.at_least)
+        assert often.count(known, at_us) == min(count, often.at_least)
 
 
 @QUICK
@@ -180,7 +182,7 @@ class Living:
                     for e in events
                     if e.name == name and (not condition or e.properties["n"] > 1)  # type: ignore[operator]
                 ]
-                return counted(often, times, self.sim.now)
+                return counted(often, times, self.sim.now) >= often.at_least
             case _:
                 return profile.traits.get("plan") == "pro"
 

@@ -100,7 +100,7 @@ def test_three_times_within_a_week_come_and_go_with_time():
     assert sim.members("them") == set(), "the first of the three is a week ago"
     assert audience_outcomes(sim) == [
         ("MATCHED", 'did "Paid" 3 times within 7 d (last 2026-01-03T00:00:00Z)'),
-        ("UNMATCHED", 'did not do "Paid" 3 times within 7 d'),
+        ("UNMATCHED", 'did not do "Paid" 3 times within 7 d (2 so far)'),
     ]
 
 

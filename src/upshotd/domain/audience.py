@@ -65,6 +65,12 @@ class Often:
             return known[-1][0] <= at_us - self.ago_us
         return not self.within_us or known[0][0] > at_us - self.within_us
 
+    def count(self, known: tuple[Happening, ...], at_us: int) -> int:
+        """Return how many of what is *known* count, seen from *at_us*."""
+        since_us = at_us - self.within_us if self.within_us else None
+        times = [time_us for time_us, _ in known if time_us <= at_us - self.ago_us]
+        return sum(since_us is None or time_us > since_us for time_us in times)
+
     def turns(self, known: tuple[Happening, ...]) -> int | None:
         """Return the moment at which `met` changes by itself, past or to come; None: never."""
         if len(known) < self.at_least or not (self.within_us or self.ago_us):

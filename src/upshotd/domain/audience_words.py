@@ -55,7 +55,9 @@ def _why(rule: Rule, facts: Facts, at_us: int, shown: Shown) -> str:
             known = facts.happened.get(key_of(rule), ())
             done, undone = _verbs(rule)
             met = rule.often.met(known, at_us)
-            return f"{done if met else undone} {_when(rule.often, known, met=met)}".rstrip()
+            said = f"{done if met else undone} {_when(rule.often, known, met=met)}".rstrip()
+            several = not met and rule.often.at_least > 1
+            return f"{said} ({rule.often.count(known, at_us)} so far)" if several else said
         case _:
             assert_never(rule)
 

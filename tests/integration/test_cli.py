@@ -150,7 +150,8 @@ def test_engagement_by_the_providers_id_may_come_first(ask: Ask) -> None:
     assert ask(*words, "--reason", "550").stdout.startswith("pending")
     assert "UNKNOWN_MESSAGE" in ask("engage", "nothing", "opened", code=4).stderr
     assert ask.rows("engage", *words[1:])[0]["state"]
-    assert "INVALID_DATA" in ask("engage", "nothing", "asked", code=4).stderr
+    said = ask("engage", "nothing", "asked", code=4).stderr
+    assert said.startswith("rejected (INVALID_DATA)\n  engagement.data.body: is required")
     assert "UNKNOWN_MESSAGE" in ask("engage", "nothing", "asked", "--body", "Why?", code=4).stderr
     for wrong in (["opened"], ["a", "b", "opened"], ["a", "sung"], ["", "opened"],
                   ["opened", "--provider", "p"], ["a", "replied", "--to", "+15550001"],

@@ -120,6 +120,13 @@ async def test_what_is_about_no_message_of_ours_is_rejected(
         (REFUSED, "INVALID_ENGAGEMENT_ID"),
         (RECORDED, ""),
     ]
+    assert [[fault.field for fault in result.violations] for result in results] == [
+        [],
+        ["engagement.target"],
+        ["engagement.kind"],
+        ["engagement.engagement_id"],
+        [],
+    ]
     assert kinds(await watched_stream.all(wire)).count("MESSAGE_OPENED") == 1
 
 

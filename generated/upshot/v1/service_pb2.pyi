@@ -484,6 +484,7 @@ class EngagementResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     RESUMED_RUN_IDS_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
     state: Global___EngagementState.ValueType
     """Whether it was recorded."""
     reason: _builtins.str
@@ -494,6 +495,10 @@ class EngagementResult(_message.Message):
     def resumed_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Runs that were waiting for it and went on."""
 
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Violation]:
+        """Faults of form of a rejected one."""
+
     def __init__(
         self,
         *,
@@ -501,10 +506,11 @@ class EngagementResult(_message.Message):
         reason: _builtins.str = ...,
         message_id: _builtins.str = ...,
         resumed_run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        violations: _abc.Iterable[Global___Violation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "reason", b"reason", "resumed_run_ids", b"resumed_run_ids", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "reason", b"reason", "resumed_run_ids", b"resumed_run_ids", "state", b"state", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -132,7 +132,10 @@ def _tell(result: service_pb2.EngagementResult, words: Mapping[str, str], *, as_
         state = output.word(service_pb2.EngagementState, result.state, "ENGAGEMENT_STATE_")
         meant = f": {words[result.reason]}" if result.reason in words else ""
         why = f" ({result.reason}{meant})" if result.reason else ""
-        runs = "".join(f"\n  run {run_id} went on" for run_id in result.resumed_run_ids)
-        click.echo(output.clean(f"{state}{why}") + runs, err=rejected)
+        click.echo(output.clean(f"{state}{why}"), err=rejected)
+        for fault in result.violations:
+            click.echo(output.clean(f"  {fault.field}: {fault.description}"), err=rejected)
+        for run_id in result.resumed_run_ids:
+            click.echo(f"  run {run_id} went on")
     if rejected:
         sys.exit(output.EXIT_PARTLY)

@@ -177,7 +177,11 @@ def _engagement_result(result: EngagementResult) -> pb.EngagementResult:
 
 
 def _refused_engagement(refused: RefusedEngagement) -> pb.EngagementResult:
-    return pb.EngagementResult(state=pb.ENGAGEMENT_STATE_REJECTED, reason=refused.reason)
+    return pb.EngagementResult(
+        state=pb.ENGAGEMENT_STATE_REJECTED,
+        reason=refused.reason,
+        violations=admin_codec.violations(refused.violations),
+    )
 
 
 def _check_count(field: str, count: int) -> None:

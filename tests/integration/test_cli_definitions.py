@@ -150,6 +150,16 @@ def test_topics_and_what_people_choose(ask: Ask, tmp_path: Path) -> None:
     ask("define", "-", given="topic_id: Bad\ndefault: 9\n", code=1)
 
 
+def test_what_is_checked_together_is_there_for_each_other(ask: Ask) -> None:
+    alone = "workflow_id: bills\ntrigger: {track: {event: Billed}}\nsteps:\n- step_id: mail\n"
+    alone += "  send: {channel: CHANNEL_SMS, template_id: bill}\n"
+    both = f"template_id: bill\nvariants: {{default: {{sms: {{body: Pay.}}}}}}\n---\n{alone}"
+    said = ask("define", "-", "--validate-only", given=both)
+    assert "bills  valid, would become version 1" in said.stdout
+    assert "warning" not in said.stderr
+    assert "there is no template 'bill' yet" in ask("define", "-", given=alone).stderr
+
+
 def test_what_the_settings_do_not_have_is_warned_of_when_it_is_named(ask: Ask) -> None:
     examples = Path(__file__).parents[2] / "examples"
     said = ask("define", str(examples / "price-drop.yaml")).stderr

@@ -145,7 +145,7 @@ def _work(
             if not plan.validate_only:
                 answer = await _ask(at, one, plan)
             if answer is not None:
-                _tell(one, answer, plan.validate_only)
+                _tell(one, answer, found if plan.validate_only else None)
         if prune:
             kept = {one.id for one in found if one.kind == "workflow"}
             await _prune(at, sorted(before.keys() - kept), plan)
@@ -279,16 +279,20 @@ def _follows(path: str, text: str, fault: Fault) -> bool:
     return "required" in text and around in (path, path.rpartition(".")[0])
 
 
-def _tell(one: _Definition, answer: _Answer, validate_only: bool) -> None:
+def _tell(one: _Definition, answer: _Answer, checked: list[_Definition] | None) -> None:
+    """Tell what a definition has become; or would, were all that is *checked* stored with it."""
     version = f"version {answer.version}"
-    if validate_only:
+    if checked is not None:
         version = "valid" if answer.unchanged else f"valid, would become version {answer.version}"
     unchanged = "  (unchanged)" if answer.unchanged else ""
     name = one.id if one.kind == "workflow" else f"{one.kind} {one.id}"
     click.echo(f"{name}  {version}{unchanged}")
     if not isinstance(answer, service_pb2.DefineWorkflowResponse):
         return
+    coming = {f"there is no {other.kind} {other.id!r} yet" for other in checked or ()}
     for warning in answer.warnings:
+        if warning.description in coming:
+            continue
         at = f"{one.file}:{one.reader.line(warning.field)}"
         output.note(output.clean(f"{at}: warning: {warning.field}: {warning.description}"))
 

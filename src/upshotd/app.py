@@ -12,66 +12,43 @@ from dataclasses import dataclass
 
 import structlog
 
-from upshotd import doors, routing, shelves
+from upshotd import doors, routing
 from upshotd.adapters import zones
-from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.clock import LabClock, SystemClock, UuidIds
 from upshotd.adapters.contacts import contact_rules
-from upshotd.adapters.grpc.admin_service import AdminService
 from upshotd.adapters.grpc.codec import ContractCodec
-from upshotd.adapters.grpc.key_service import KeyService
-from upshotd.adapters.grpc.lab_service import LabService
-from upshotd.adapters.grpc.server import GrpcServer, Services
-from upshotd.adapters.grpc.subscription_service import SubscriptionService
-from upshotd.adapters.grpc.upshot_service import UpshotService
+from upshotd.adapters.grpc.server import GrpcServer
 from upshotd.adapters.http import edge as edges
 from upshotd.adapters.letters import MailLetters
 from upshotd.adapters.links import LinkSigner
 from upshotd.adapters.memory import MemoryStore
 from upshotd.adapters.providers.options import Home
 from upshotd.adapters.storage.store import SqlStore
-from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.wakeups import LocalWakeups
-from upshotd.application.admin import Admin
-from upshotd.application.approvals import Approvals
-from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.codec import Codec
 from upshotd.application.definitions import DefinitionBook
 from upshotd.application.dispatch import Dispatcher
-from upshotd.application.erasing import Erasing
-from upshotd.application.experiments import Experiments
 from upshotd.application.failpoints import failpoint
 from upshotd.application.fetching import Fetchers
-from upshotd.application.filling import Fillings
-from upshotd.application.health import ProviderHealth
 from upshotd.application.housekeeping import Housekeeping
-from upshotd.application.in_flight import InFlight
 from upshotd.application.inbox import Limits
 from upshotd.application.keys import Keys
 from upshotd.application.lab import Lab
 from upshotd.application.loop import Loop
 from upshotd.application.outcomes import OutcomeStreams
 from upshotd.application.ports import Store
-from upshotd.application.preferences import Preferences
 from upshotd.application.reviewers import ReviewerSearch
 from upshotd.application.schedules import Schedules
-from upshotd.application.subscriptions import Subscriptions
-from upshotd.application.suppressions import Suppressions
 from upshotd.application.watching import watch
-from upshotd.application.workflows import Workflows
+from upshotd.background import Background
 from upshotd.certificates import edge_context, grpc_credentials
+from upshotd.checks import Checks
 from upshotd.config import IN_MEMORY, Settings
 from upshotd.config_network import Address
-from upshotd.domain import audience_validation, template_validation
-from upshotd.domain.audience import Audience
 from upshotd.domain.definitions import Definitions
-from upshotd.domain.errors import Violation
-from upshotd.domain.names import MESSAGE_ROOTS
-from upshotd.domain.template import Template
-from upshotd.domain.validation import Faults, validate
-from upshotd.domain.workflow import Workflow
 from upshotd.routing import Sending
 from upshotd.secret_files import SecretFiles
+from upshotd.services import Parts, services
 
 log = structlog.get_logger("upshot.app")
 
@@ -151,9 +128,7 @@ class _Start:
         #: Read by gRPC's threads, too.
         self._certificates = SecretFiles(self._clock.monotonic_us)
         self._codec: Codec = ContractCodec()
-        self._conditions = CelConditions()
-        self._templates = SandboxTemplates(MESSAGE_ROOTS)
-        self._languages = (self._conditions, self._templates, zones.zone)
+        self._checks = Checks(settings.outside)
 
     async def app(self) -> App:
         """Return the running server."""
@@ -166,16 +141,35 @@ class _Start:
         home = Home(now_us, self._environ, links.callback_token, told, self._secrets)
         keys = routing.current_keys(self._settings, home)
         sending = routing.sending(self._settings, home, self._clock.now_us)
-        loop, book = self._loop(store, links, sending)
-        schedules = Schedules(store, loop, self._clock, self._codec, book)
-        lab = await self._lab(store, loop, schedules)
-        working = self._work(loop)
-        self._beside(schedules.run())
+        book = self._book(store, links, sending)
+        loop = self._loop(store, book)
+        senders = self._senders(store, loop, sending)
+        loop.attach(*senders)
+        lease_us = self._settings.limits.lease_us
+        background = Background.of(store, loop, self._clock, self._codec, book, lease_us)
+        lab = await self._lab(store, loop, background.schedules)
+        working = self._work(loop, senders)
+        for work in background:
+            self._beside(work.run())
         self._keep_house(store)
         if store.shared:
             # Wakes streams for what other processes append to the log.
             self._beside(watch(store, self._wakeups, self._clock))
-        server = await self._serve(store, loop, book, links, lab, schedules, sending.health)
+        parts = Parts(
+            settings=self._settings,
+            store=store,
+            clock=self._clock,
+            codec=self._codec,
+            checks=self._checks,
+            book=book,
+            loop=loop,
+            background=background,
+            health=sending.health,
+            streams=OutcomeStreams(store, self._clock, self._wakeups),
+            keys=await self._keys(store),
+            lab=lab,
+        )
+        server = await self._serve(parts, links)
         # Started last, the edge is the first to stop.
         edge = edges.serving(
             door,
@@ -223,14 +217,11 @@ class _Start:
         address = Address(network.http.host, http_port)
         return self._settings.public_url or f"{scheme}://{address}"
 
-    def _loop(
-        self, store: Store, links: LinkSigner, sending: Sending
-    ) -> tuple[Loop, DefinitionBook]:
-        """Return the loop with who sends for it; both are stopped on the stack by `_work`."""
+    def _book(self, store: Store, links: LinkSigner, sending: Sending) -> DefinitionBook:
         settings = self._settings
         blank = Definitions(
-            conditions=self._conditions,
-            templates=self._templates,
+            conditions=self._checks.conditions,
+            templates=self._checks.templates,
             links=links,
             contact=contact_rules(settings.contact, settings.default_region),
             decode_event=self._codec.decode_event,
@@ -240,9 +231,12 @@ class _Start:
             zones=zones.zone,
             owner=self._owner,
         )
-        book = DefinitionBook(store, self._codec, blank)
+        return DefinitionBook(store, self._codec, blank)
+
+    def _loop(self, store: Store, book: DefinitionBook) -> Loop:
+        settings = self._settings
         limits = Limits(batch=settings.limits.batch, inbox=settings.limits.inbox)
-        loop = Loop(
+        return Loop(
             store,
             self._clock,
             self._ids,
@@ -251,6 +245,10 @@ class _Start:
             self._wakeups,
             limits=limits,
         )
+
+    def _senders(self, store: Store, loop: Loop, sending: Sending) -> tuple[Dispatcher, Fetchers]:
+        """Return who sends and who asks for the loop."""
+        settings = self._settings
         dispatcher = Dispatcher(
             sending.providers,
             loop.settle,
@@ -259,10 +257,7 @@ class _Start:
             may_send=store.holds_lease,
             breakers=sending.breakers,
         )
-        self._fetchers = Fetchers(sending.fetcher, loop.settle, ReviewerSearch(store).find)
-        loop.attach(dispatcher, self._fetchers)
-        self._dispatcher = dispatcher
-        return loop, book
+        return dispatcher, Fetchers(sending.fetcher, loop.settle, ReviewerSearch(store).find)
 
     async def _lab(self, store: Store, loop: Loop, schedules: Schedules) -> Lab | None:
         if not isinstance(self._clock, LabClock):
@@ -271,7 +266,7 @@ class _Start:
         await lab.restore()
         return lab
 
-    def _work(self, loop: Loop) -> "asyncio.Task[None]":
+    def _work(self, loop: Loop, senders: tuple[Dispatcher, Fetchers]) -> "asyncio.Task[None]":
         """Start the loop; at the end let sends finish, then let it do what is in its inbox."""
         working = asyncio.create_task(loop.run())
         grace_s = self._settings.limits.drain_us / 1e6
@@ -279,7 +274,7 @@ class _Start:
         async def stop() -> None:
             failpoint("drain.begun")
             loop.drain()
-            await asyncio.gather(self._dispatcher.close(grace_s), self._fetchers.close(grace_s))
+            await asyncio.gather(*(one.close(grace_s) for one in senders))
             loop.stop()
             _, stuck = await asyncio.wait({working}, timeout=grace_s)
             if stuck:  # its store does not answer any more; what is not committed never happened
@@ -311,86 +306,29 @@ class _Start:
 
         self._stack.push_async_callback(stop)
 
-    async def _serve(
-        self,
-        store: Store,
-        loop: Loop,
-        book: DefinitionBook,
-        links: LinkSigner,
-        lab: Lab | None,
-        schedules: Schedules,
-        health: ProviderHealth,
-    ) -> GrpcServer:
-        settings, clock = self._settings, self._clock
-        streams = OutcomeStreams(store, clock, self._wakeups)
-        in_flight = InFlight(store, loop, clock)
-        self._beside(in_flight.run())
-        settle_us = 2 * settings.limits.lease_us if store.shared else 0
-        erasing = Erasing(store, loop, clock, self._codec, settle_us=settle_us)
-        self._beside(erasing.run())
-
-        fillings = Fillings(store, loop, clock, self._codec, book, settle_us=settle_us)
-        self._beside(fillings.run())
-
-        def wake() -> None:
-            in_flight.wake()
-            schedules.wake()
-
-        workflows = Workflows(store, self._codec, clock, self._faults, book.refresh, wake)
-        templates = shelves.templates(
-            store, clock, self._codec, self._template_faults, book.refresh
-        )
-        topics = shelves.topics(store, clock, self._codec, book.refresh)
-        shelf = shelves.audiences(
-            store, clock, self._codec, self._audience_faults, book.refresh, fillings.wake
-        )
-        rules = contact_rules(settings.contact, settings.default_region)
-        keys = Keys(store, clock)
+    async def _keys(self, store: Store) -> Keys:
+        keys = Keys(store, self._clock)
         await keys.refresh()
         self._beside(keys.run())
-        services = Services(
-            upshot=UpshotService(loop, workflows, streams, clock, rules, erasing.wake),
-            subscriptions=SubscriptionService(Subscriptions(store, clock)),
-            admin=AdminService(
-                Admin(store),
-                workflows,
-                templates,
-                Preferences(store, loop, clock, topics),
-                Suppressions(store, loop, rules),
-                erasing,
-                Experiments(store, workflows),
-                loop,
-                health,
-                AudienceAdmin(store, shelf, book, clock),
-                Approvals(store, book),
-            ),
-            keys=KeyService(keys),
-            lab=LabService(lab) if lab is not None else None,
-        )
-        boundary = doors.guarded(settings, keys, links.read_any, clock, self._ids)
+        return keys
+
+    async def _serve(self, parts: Parts, links: LinkSigner) -> GrpcServer:
+        network, limits, keys = self._settings.network, self._settings.limits, parts.keys
+        boundary = doors.guarded(self._settings, keys, links.read_any, self._clock, self._ids)
         keys.on_revoked = boundary.revoke
         server = GrpcServer(
-            settings.network.listen.host,
-            settings.network.listen.port,
-            services,
+            network.listen.host,
+            network.listen.port,
+            services(parts),
             boundary,
-            streams.drain,
-            connection_age_us=settings.limits.connection_us,
-            tls=grpc_credentials(settings.network.tls, self._certificates),
-            reflected=settings.network.reflected,
+            parts.streams.drain,
+            connection_age_us=limits.connection_us,
+            tls=grpc_credentials(network.tls, self._certificates),
+            reflected=network.reflected,
         )
         await server.start()
-        self._stack.push_async_callback(server.stop, settings.limits.drain_us)
+        self._stack.push_async_callback(server.stop, limits.drain_us)
         return server
-
-    def _faults(self, workflow: Workflow) -> Faults:
-        return self._settings.outside.warned(workflow, validate(workflow, *self._languages))
-
-    def _audience_faults(self, audience: Audience) -> tuple[Violation, ...]:
-        return audience_validation.validate(audience, *self._languages)
-
-    def _template_faults(self, template: Template) -> tuple[Violation, ...]:
-        return template_validation.validate(template, *self._languages)
 
 
 async def _link_key(store: Store) -> bytes:

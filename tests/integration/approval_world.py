@@ -22,7 +22,7 @@ from tests.sim import email, phone
 from tests.world import LabManualClock
 from upshot.v1 import admin_pb2_grpc, outcome_pb2, service_pb2_grpc
 from upshotd.adapters.clock import SystemClock, UuidIds
-from upshotd.adapters.grpc.admin_service import AdminService
+from upshotd.adapters.grpc.admin_service import AdminCases, AdminService
 from upshotd.adapters.grpc.boundary import Boundary
 from upshotd.adapters.grpc.key_service import KeyService
 from upshotd.adapters.grpc.server import GrpcServer, Services
@@ -181,7 +181,9 @@ async def _serving(engine: world.World, credentials: KeyCredentials) -> GrpcServ
             engine.loop, nobody, nobody, engine.clock, ContactRules(email, phone), nobody
         ),
         subscriptions=SubscriptionService(nobody),
-        admin=AdminService(*[nobody] * 10, Approvals(engine.store, engine.book)),
+        admin=AdminService(
+            AdminCases(*[nobody] * 10, approvals=Approvals(engine.store, engine.book))
+        ),
         keys=KeyService(nobody),
         lab=None,
     )

@@ -116,7 +116,7 @@ def services(scripted: Scripted, lab: bool) -> Services:
     return Services(
         upshot=cast(UpshotService, scripted),
         subscriptions=SubscriptionService(nobody),
-        admin=AdminService(*[nobody] * 11),
+        admin=AdminService(nobody),
         keys=KeyService(nobody),
         lab=LabService(nobody) if lab else None,
     )

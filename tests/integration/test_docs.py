@@ -262,3 +262,13 @@ def test_every_reason_against_a_start_is_told_in_words() -> None:
         if name.isupper() and isinstance(value, str)
     }
     assert against - {"STARTED"} == set(REASONS)
+
+
+def test_every_file_of_the_program_stands_in_the_table_of_the_architecture() -> None:
+    table = (ROOT / "docs/architecture.md").read_text()
+    validations = re.compile(r"\w+_validation\.py")
+    places = [ROOT / "src/upshotd" / name for name in (".", "domain", "application", "adapters")]
+    files = {path.name for place in places for path in place.glob("[a-z]*.py")}
+    folders = {f"{path.name}/" for path in places[-1].glob("[a-z]*") if path.is_dir()}
+    named = {f"`{name}`" for name in files | folders if not validations.fullmatch(name)}
+    assert {name for name in named if name not in table} == set()

@@ -108,6 +108,30 @@ async def test_pages_of_people_are_gone_through_to_the_end(here: World, monkeypa
     assert sorted(await starts(here)) == [f"p{n}" for n in range(5)]
 
 
+async def test_a_stranger_who_turns_out_to_be_somebody_between_two_pages_starts_once(
+    here: World, monkeypatch
+) -> None:
+    monkeypatch.setattr(schedules, "PAGE", 1)
+    traits = {"email": "stranger@example.com", "first_name": "S"}
+    await here.ingest(Event("s", EventType.IDENTIFY, anonymous_id="stranger", traits=traits))
+    await people(here, "ana", "ben")
+    await here.define(every("0 * * * *"))
+    ingest = here.loop.ingest
+
+    async def merging(workspace_id, events):
+        answers = await ingest(workspace_id, events)
+        if events and events[0].anonymous_id == "stranger":
+            alias = Event("alias", EventType.ALIAS, "ana", previous_id="stranger")
+            await ingest(workspace_id, [here.event(alias)])
+        return answers
+
+    monkeypatch.setattr(here.loop, "ingest", merging)
+    await here.lab.advance(HOUR)
+    assert await starts(here) == ["stranger", "ben"]
+    await here.lab.advance(HOUR)
+    assert sorted((await starts(here))[2:]) == ["ana", "ben"]
+
+
 @pytest.mark.parametrize("taken", [True, False])
 async def test_a_crash_in_the_middle_starts_nobody_twice_and_leaves_nobody_out(
     here: World, monkeypatch, taken: bool

@@ -29,7 +29,7 @@ from upshotd.domain.names import instant, names
 from upshotd.domain.plan import Plan
 from upshotd.domain.profile import Profile
 from upshotd.domain.schedule import Schedule, coming
-from upshotd.domain.state import identity_of
+from upshotd.domain.state import Wanted, identity_of
 from upshotd.domain.values import replace
 
 log = structlog.get_logger()
@@ -168,7 +168,8 @@ class Schedules:
         workspace_id = progress.workspace_id
         while people := await self._page(progress, max_age_us):
             inside = await self._inside(progress, people)
-            events = [e for person in people for e in self._event(progress, person, inside)]
+            meant = await self._meant(progress, people)
+            events = [e for person in meant for e in self._event(progress, person, inside)]
             await self._ingest(workspace_id, events)
             failpoint("schedule.page")
             matched = progress.matched + len(events)
@@ -191,6 +192,14 @@ class Schedules:
         people = await self._store.profiles(workspace_id, set(ids))
         # One who was merged or erased meanwhile is passed over, and does not end the page.
         return [people.get(profile_id) or Profile(profile_id) for profile_id in ids]
+
+    async def _meant(self, progress: Progress, people: Sequence[Profile]) -> list[Profile]:
+        """Return *people* without those who had this event as strangers, a page ago perhaps."""
+        had = {event_id(progress, one): p.profile_id for p in people for one in p.former_ids}
+        wanted = Wanted(event_ids=set(had))
+        seen = (await self._store.load(progress.workspace_id, wanted)).seen if had else {}
+        twice = {had[name] for name in seen}
+        return [person for person in people if person.profile_id not in twice]
 
     async def _inside(self, progress: Progress, people: Sequence[Profile]) -> Inside:
         """Return in which audiences *people* are, where the condition asks for that."""
@@ -224,7 +233,7 @@ class Schedules:
         if not person.is_person:
             return ()  # a row of ours that is no person
         event = self._codec.scheduled_event(
-            event_id(progress, person),
+            event_id(progress, person.profile_id),
             identity_of(person),
             progress.workflow_id,
             progress.occurrence_us,
@@ -245,11 +254,11 @@ def _meets(
     return definitions.conditions.holds(condition, known).holds
 
 
-def event_id(progress: Progress, person: Profile) -> str:
+def event_id(progress: Progress, profile_id: str) -> str:
     """Return the id of a person's event at the time that is under way, or was done last."""
     workflow = hashlib.sha256(progress.workflow_id.encode()).hexdigest()[:12]
     time_us = progress.occurrence_us or progress.done_us
-    return f"schedule:{workflow}:{time_us // 1_000_000}:{person.profile_id}"
+    return f"schedule:{workflow}:{time_us // 1_000_000}:{profile_id}"
 
 
 def _words(progress: Progress) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """E-mails made ready for mail programs."""
 
+import subprocess
+import sys
+
 import pytest
 
 from upshotd.adapters.letters import MailLetters, plain_text, with_utm
@@ -40,6 +43,37 @@ def test_mjml_becomes_html_and_a_plain_part():
 def test_what_is_no_mjml_or_reads_a_file_is_refused(source: str):
     with pytest.raises(ValueError):
         LETTERS.finish(Email("Hi", mjml=source))
+
+
+#: Parts of a letter that are nested as deeply as its length allows, by what they are written in.
+DEEP = {
+    "sections": "mjml='<mjml><mj-body>' + '<mj-section>' * 10_000 + '</mj-section>' * 10_000"
+    " + '</mj-body></mjml>'",
+    "bold": "html='<style>b {color: red}</style>' + '<b>' * 80_000",
+    "drawing": "html='<style>b {color: red}</style><svg>' + '<td>' * 60_000",
+    "hidden ends": "html='<style>b {color: red}</style>' + '<b><!--</b>-->' * 18_000",
+}
+
+
+@pytest.mark.parametrize("deep", DEEP)
+def test_no_letter_takes_the_whole_process_along(deep: str):
+    code = (
+        "from upshotd.adapters.letters import MailLetters\n"
+        "from upshotd.domain.message import Email\n"
+        f"print(len(MailLetters().finish(Email('Hi', {DEEP[deep]})).html))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert int(done.stdout) > 200_000
+
+
+def test_a_long_letter_is_written_out_as_a_short_one_is():
+    html = "<style>b {color: red}</style>" + "<p>Hi <b>you</b></p>" * 1_000
+    assert LETTERS.finish(Email("Hi", html)).html.count('style="color: red') == 1_000
+    rows = "<mj-section><mj-column><mj-text>Hi</mj-text></mj-column></mj-section>" * 200
+    finished = LETTERS.finish(Email("Hi", mjml=f"<mjml><mj-body>{rows}</mj-body></mjml>"))
+    assert finished.text.count("Hi") == 200
+    with pytest.raises(ValueError, match="root template"):
+        LETTERS.finish(Email("Hi", mjml="<mjml>" + "<b>" * 1_000))
 
 
 def test_a_text_that_is_given_is_kept():

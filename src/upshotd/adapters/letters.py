@@ -1,7 +1,9 @@
 """E-mails made ready for mail programs: MJML, styles in the elements, UTM, a plain part."""
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Final
@@ -15,6 +17,11 @@ from upshotd.domain.values import NOTHING
 
 #: Nothing is ever fetched: what a letter says must be in the letter.
 _INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True)
+#: Tags that an ordinary stack has room for, all in each other, when MJML or styles are written out:
+#: that goes down into every element, and where the stack ends the whole process does.
+TAGS_MAX: Final = 500
+#: A stack for as many as a text can have, in bytes; what is not used of it costs nothing.
+STACK_BYTES: Final = 512 * 1024 * 1024
 _STYLE = re.compile(r"<style\b", re.IGNORECASE)
 _WEB_LINK = re.compile(r"""(<a\b[^>]*?\bhref\s*=\s*)("https?://[^"]*"|'https?://[^']*')""", re.I)
 #: What begins a new line of the plain part, and what begins a new paragraph.
@@ -29,6 +36,12 @@ class MailLetters:
 
     def finish(self, email: Email) -> Email:
         """Return *email* as mail programs want it; raises ValueError for MJML that is none."""
+        source = email.mjml or email.html
+        if source.count("<") > TAGS_MAX and (email.mjml or _STYLE.search(source)):
+            return _with_room(lambda: self._finished(email))
+        return self._finished(email)
+
+    def _finished(self, email: Email) -> Email:
         # Nothing is given that could load what mj-include names: such a letter is refused.
         html = mjml.mjml2html(email.mjml) if email.mjml else email.html
         if email.utm:
@@ -39,6 +52,25 @@ class MailLetters:
         if html is email.html and text is email.text and not email.utm:
             return email
         return email._replace(html=html, text=text, mjml="", utm=NOTHING)
+
+
+def _with_room(work: Callable[[], Email]) -> Email:
+    """Return what *work* returns in a thread of its own, with a stack of STACK_BYTES."""
+    found: Future[Email] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except Exception as error:
+            found.set_exception(error)
+
+    before = threading.stack_size(STACK_BYTES)
+    try:
+        thread = threading.Thread(target=run, name="upshot-letter")
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    return found.result()
 
 
 def _tagged(link: re.Match[str], utm: Mapping[str, str]) -> str:

@@ -185,7 +185,9 @@ def test_experiments_are_told_with_how_sure_it_is(ask: Ask, tmp_path: Path) -> N
     assert lines[1].split()[:4] == ["VARIANT", "RUNS", "REACHED", "RATE"]
     assert [line.split()[0] for line in lines[2:]] == ["template", "video", "holdout"]
     assert sum(int(line.split()[1]) for line in lines[2:]) == 12
-    assert any(line.endswith(" points") for line in lines[2:4])
+    held_out = lines[4].split()[1] != "0"
+    for line in lines[2:4]:
+        assert line.endswith(" points") == (held_out and line.split()[1] != "0"), lines
     (row,) = ask.rows("experiment", "first-project/nudge")
     assert row["step_id"] == "nudge"
     (run, *_) = ask.rows("runs", "--user", "ex-3")

@@ -61,7 +61,7 @@ def _with_room(work: Callable[[], Email]) -> Email:
     def run() -> None:
         try:
             found.set_result(work())
-        except Exception as error:
+        except BaseException as error:  # a panic of what is written in Rust is no Exception
             found.set_exception(error)
 
     before = threading.stack_size(STACK_BYTES)

@@ -282,5 +282,5 @@ def test_tail_and_why_tell_what_was_asked_and_decided(ask: Ask, tmp_path: Path) 
     assert "pay/late  TEMPLATE_ERROR traits.code is missing\n" in said
     said = ask("why", str(message["run_id"])).stdout
     assert re.search(r"pause began to wait, until [-\d]{10} [:\d]{8} UTC\n", said)
-    assert "ok got an answer: q1: Cake." in said
+    assert "ok got the answer to q1: Cake." in said
     assert "ok was decided: APPROVED by rita: well" in said

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -64,6 +65,27 @@ def test_no_letter_takes_the_whole_process_along(deep: str):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert int(done.stdout) > 200_000
+
+
+@pytest.mark.parametrize("part", ["<a ", "<a href", "<a href=x ", "<a '", "<!--", "</b ", '<a "x'])
+def test_tags_that_never_end_keep_nobody_waiting(part: str):
+    begin = time.thread_time()
+    with pytest.raises(ValueError, match="too many tags have no end"):
+        LETTERS.finish(Email("Hi", part * 40_000, utm={"source": "x"}))
+    assert time.thread_time() - begin < 2
+
+
+def test_comments_that_only_some_programs_read_are_no_such_tags():
+    button = "<!--[if mso]><table><![endif]--><!--[if !mso]><!--><b>you</b><!--<![endif]-->"
+    html = f"<style>b {{color: red}}</style><!-- <td> <td> -->{button * 200}"
+    assert LETTERS.finish(Email("Hi", html)).text.count("you") == 200
+
+
+def test_a_few_that_do_not_end_are_text():
+    html = "<p>1 < 2 <a title='x' href='https://a.example'>here</a> <b" + " <3" * 500
+    finished = LETTERS.finish(Email("Hi", html, utm={"source": "x"}))
+    assert "utm_source=x" in finished.html
+    assert "here (https://a.example" in finished.text
 
 
 def test_a_long_letter_is_written_out_as_a_short_one_is():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from html import escape, unescape
 from html.parser import HTMLParser
+from itertools import islice
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -23,7 +24,10 @@ TAGS_MAX: Final = 500
 #: A stack for as many as a text can have, in bytes; what is not used of it costs nothing.
 STACK_BYTES: Final = 512 * 1024 * 1024
 _STYLE = re.compile(r"<style\b", re.IGNORECASE)
-_WEB_LINK = re.compile(r"""(<a\b[^>]*?\bhref\s*=\s*)("https?://[^"]*"|'https?://[^']*')""", re.I)
+_WEB_LINK = re.compile(r"""(<a\b[^<>]*?\bhref\s*=\s*)("https?://[^"]*"|'https?://[^']*')""", re.I)
+#: Most tags that never end in what a plain part is made of: each is looked for to the very end.
+STRAYS_MAX: Final = 50
+_STRAY = re.compile(r"<[a-z/?](?![^<>]*>)", re.IGNORECASE)
 #: What begins a new line of the plain part, and what begins a new paragraph.
 _LINES: Final = frozenset({"br", "div", "li", "tr", "section", "header", "footer"})
 _PARAGRAPHS: Final = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "hr"})
@@ -92,7 +96,13 @@ def with_utm(url: str, utm: Mapping[str, str]) -> str:
 
 
 def plain_text(html: str) -> str:
-    """Return the text of *html* as people read it, with the targets of its links."""
+    """Return the text of *html* as people read it, with the targets of its links.
+
+    Raises ValueError where more tags than STRAYS_MAX have no end.
+    """
+    strays = sum(1 for _ in islice(_STRAY.finditer(html), STRAYS_MAX + 1))
+    if max(strays, html.rpartition("-->")[2].count("<!--")) > STRAYS_MAX:
+        raise ValueError("too many tags have no end")
     reader = _Text()
     reader.feed(html)
     reader.close()

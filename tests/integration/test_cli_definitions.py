@@ -73,27 +73,6 @@ def test_a_folder_is_applied_shows_what_it_changes_and_prunes(ask: Ask, tmp_path
     ask("define", str(folder / "deep"), code=2)
 
 
-def test_what_is_exported_defines_the_same_and_other_files_are_kept(
-    ask: Ask, tmp_path: Path
-) -> None:
-    ask("define", "-", given=IDLE.replace("welcome", "exported-1").replace("other", "exported-2"))
-    folder = tmp_path / "out"
-    assert f"{folder / 'exported-1.yaml'}  written" in ask("export", str(folder)).stdout
-    assert "nothing to write" in ask("export", str(folder)).stderr
-    assert "version" in ask("define", str(folder)).stdout
-    file = folder / "exported-1.yaml"
-    text = file.read_text()
-    file.write_text(f"# of mine\n{text}")
-    ask("export", str(folder))
-    assert file.read_text().startswith("# of mine")
-    file.write_text(text.replace("Never", "Ever"))
-    assert "says something else" in ask("export", str(folder), code=1).stderr
-    ask("export", str(folder), "--force")
-    assert file.read_text() == text
-    assert ask("archive", "exported-2").stdout == "exported-2  archived, version 2\n"
-    ask("archive", "nowhere", code=1)
-
-
 def test_runs_in_flight_go_on_with_the_new_version(ask: Ask, tmp_path: Path) -> None:
     slow = IDLE.split("---")[0].replace("welcome", "moving").replace("Never", "Moved")
     ask("define", "-", given=slow)

@@ -19,7 +19,7 @@ from upshotd.adapters.relay.settings import relay_settings
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.cli import yamlfile
-from upshotd.cli.define import kind_of
+from upshotd.cli.definitions import kind_of
 from upshotd.cli.reading import Reader
 from upshotd.cli.why import REASONS, WORDS
 from upshotd.config import VARIABLES, Settings, load

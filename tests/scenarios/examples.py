@@ -6,7 +6,7 @@ from typing import NamedTuple
 from upshot.v1 import admin_pb2, audience_pb2, workflow_pb2
 from upshotd.adapters.grpc import audience_codec, template_codec, topic_codec, workflow_codec
 from upshotd.cli import yamlfile
-from upshotd.cli.define import kind_of
+from upshotd.cli.definitions import kind_of
 from upshotd.cli.reading import Reader
 from upshotd.domain.audience import Audience
 from upshotd.domain.consent import Topic

@@ -21,7 +21,7 @@ COMMANDS = {
     "ingest": _Place("ingest", "Send Segment events from a file of JSON lines."),
     "engage": _Place("engage", "Record what a person did with a message."),
     "tail": _Place("tail", "Follow the outcomes as they happen."),
-    "export": _Place("versions", "Write every workflow to a folder."),
+    "export": _Place("export", "Write everything that is defined to a folder."),
     "archive": _Place("versions", "Let a workflow start nothing any more."),
     "workflows": _Place("workflows", "List workflows, or print one as YAML."),
     "audience": _Place(

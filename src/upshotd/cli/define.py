@@ -3,27 +3,17 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import click
 import grpc
-from yaml.nodes import MappingNode, Node
 
 from upshot.v1 import admin_pb2, audience_pb2, service_pb2, workflow_pb2
-from upshotd.cli import client, failures, output, versions, yamlfile
+from upshotd.cli import client, definitions, failures, output, versions, yamlfile
+from upshotd.cli.definitions import KINDS, Definition, Message
 from upshotd.cli.failures import Failure
-from upshotd.cli.reading import Fault, Reader
+from upshotd.cli.reading import Fault
 
-#: What a document defines, and how its id is called, by which it is told.
-_KINDS: Final = {
-    "workflow": (workflow_pb2.Workflow, "workflow_id"),
-    "template": (workflow_pb2.Template, "template_id"),
-    "topic": (admin_pb2.Topic, "topic_id"),
-    "audience": (audience_pb2.Audience, "audience_id"),
-}
-_Message: TypeAlias = (
-    workflow_pb2.Workflow | workflow_pb2.Template | admin_pb2.Topic | audience_pb2.Audience
-)
 _Answer: TypeAlias = (
     service_pb2.DefineWorkflowResponse
     | admin_pb2.DefineTemplateResponse
@@ -40,30 +30,6 @@ class _Plan:
     expected_version: int | None
     #: A value of the contract's InFlightPolicy.
     in_flight: int
-
-
-@dataclass(slots=True)
-class _Definition:
-    """One workflow, template, topic or audience of one file."""
-
-    #: As it was named on the command line.
-    file: str
-    #: `workflow`, `template`, `topic` or `audience`.
-    kind: str
-    message: _Message
-    reader: Reader
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return str(getattr(self.message, _KINDS[self.kind][1]))
-
-    def merge(self, failure: Failure) -> None:
-        """Add the server's faults to our own, without those that ours have caused."""
-        own = tuple(self.reader.faults)
-        for path, text in failure.violations or (("", failure.text),):
-            if not any(_follows(path, text, fault) for fault in own):
-                self.reader.faults.append(Fault(path, text, self.reader.line(path)))
 
 
 @click.command(
@@ -114,7 +80,7 @@ def define(
     if prune and not folders:
         raise click.UsageError("--prune is for a DIR")
     names = [inner for name in files for inner in _names(name)]
-    found = [definition for name in names for definition in _load(name)]
+    found = [definition for name in names for definition in definitions.load(name)]
     # Workflows last: what they send and name is there by then.
     found.sort(key=lambda one: one.kind == "workflow")
     _check_ids(found)
@@ -129,9 +95,7 @@ def define(
     _tell_faults(found)
 
 
-def _work(
-    found: list[_Definition], plan: _Plan, *, compare: bool, prune: bool
-) -> client.Work[None]:
+def _work(found: list[Definition], plan: _Plan, *, compare: bool, prune: bool) -> client.Work[None]:
     """Return what asks a server to define what was *found*, unless any of it has faults."""
 
     async def work(at: client.Client) -> None:
@@ -157,20 +121,20 @@ def _names(name: str) -> list[str]:
     """Return the files that a name on the command line stands for."""
     if not Path(name).is_dir():
         return [name]
-    found = versions.files_in(Path(name))
+    found = definitions.files_in(Path(name))
     if not found:
         raise click.UsageError(f"{name} has no .yaml, .yml or .json file")
     return found
 
 
-def _show(one: _Definition, before: admin_pb2.WorkflowVersion | None) -> None:
+def _show(one: Definition, before: admin_pb2.WorkflowVersion | None) -> None:
     """Print what a workflow changes."""
     if not isinstance(one.message, workflow_pb2.Workflow):
         return
     known = yamlfile.dump(before.workflow) if before is not None else ""
     name = f"version {before.version}" if before is not None else "nothing"
     names = (f"{one.id} {name}", f"{one.id} new")
-    for line in versions.changes(known, versions.canonical(one.message), names):
+    for line in versions.changes(known, yamlfile.dump(definitions.canonical(one.message)), names):
         click.echo(line)
 
 
@@ -193,41 +157,11 @@ def _ask_about_faulty(server: str, work: client.Work[None]) -> None:
         output.note(f"only the files were looked at: {failures.lines(failure, server)[0]}")
 
 
-def _load(file: str) -> list[_Definition]:
-    """Return what a file defines; a file that cannot be read is one with a fault."""
-    try:
-        with click.open_file(file, encoding="utf-8-sig") as source:
-            nodes = yamlfile.documents(source.read(yamlfile.TEXT_MAX + 1))
-        if not nodes:
-            raise yamlfile.Unreadable("is empty", 0)
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-    except (UnicodeDecodeError, yamlfile.Unreadable) as error:
-        line = error.line if isinstance(error, yamlfile.Unreadable) else 0
-        text = str(error) if isinstance(error, yamlfile.Unreadable) else "is no UTF-8"
-        broken = Reader([Fault("", text, line)])
-        return [_Definition(file, "workflow", workflow_pb2.Workflow(), broken)]
-    found = []
-    for node in nodes:
-        kind = kind_of(node)
-        one = _Definition(file, kind, _KINDS[kind][0](), Reader())
-        one.reader.message(node, one.message, kind)
-        found.append(one)
-    return found
-
-
-def kind_of(node: Node) -> str:
-    """Return what a document defines: anything but a workflow by its id, else a workflow."""
-    keys = {key.value for key, _ in node.value} if isinstance(node, MappingNode) else set()
-    others = (kind for kind in _KINDS if keys & {f"{kind}_id", f"{kind}Id"})
-    return next(others, "workflow")
-
-
-def _check_ids(found: list[_Definition]) -> None:
+def _check_ids(found: list[Definition]) -> None:
     """Note what is given twice: the second would at once replace the first."""
-    first: dict[tuple[str, str], _Definition] = {}
+    first: dict[tuple[str, str], Definition] = {}
     for one in found:
-        path = f"{one.kind}.{_KINDS[one.kind][1]}"
+        path = f"{one.kind}.{KINDS[one.kind][1]}"
         if not one.id:
             continue
         other = first.setdefault((one.kind, one.id), one)
@@ -236,7 +170,7 @@ def _check_ids(found: list[_Definition]) -> None:
             one.reader.faults.append(Fault(path, text, one.reader.line(path)))
 
 
-async def _ask(at: client.Client, one: _Definition, plan: _Plan) -> _Answer | None:
+async def _ask(at: client.Client, one: Definition, plan: _Plan) -> _Answer | None:
     """Return the server's answer, or None when it has noted faults."""
     if not one.reader.lines:
         return None  # could not be read at all
@@ -245,11 +179,11 @@ async def _ask(at: client.Client, one: _Definition, plan: _Plan) -> _Answer | No
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
             raise
-        one.merge(failures.failure_of(error))
+        _merge(one, failures.failure_of(error))
         return None
 
 
-async def _asked(at: client.Client, message: _Message, plan: _Plan) -> _Answer:
+async def _asked(at: client.Client, message: Message, plan: _Plan) -> _Answer:
     if isinstance(message, workflow_pb2.Template):
         only = plan.validate_only
         asked = admin_pb2.DefineTemplateRequest(template=message, validate_only=only)
@@ -269,6 +203,14 @@ async def _asked(at: client.Client, message: _Message, plan: _Plan) -> _Answer:
     return await at.upshot.DefineWorkflow(request, timeout=client.CALL_SECONDS)
 
 
+def _merge(one: Definition, failure: Failure) -> None:
+    """Add the server's faults to our own, without those that ours have caused."""
+    own = tuple(one.reader.faults)
+    for path, text in failure.violations or (("", failure.text),):
+        if not any(_follows(path, text, fault) for fault in own):
+            one.reader.faults.append(Fault(path, text, one.reader.line(path)))
+
+
 def _follows(path: str, text: str, fault: Fault) -> bool:
     """Return whether a fault that the server found only follows from one that we found."""
     if path == fault.path or path.startswith((f"{fault.path}.", f"{fault.path}[")):
@@ -279,7 +221,7 @@ def _follows(path: str, text: str, fault: Fault) -> bool:
     return "required" in text and around in (path, path.rpartition(".")[0])
 
 
-def _tell(one: _Definition, answer: _Answer, checked: list[_Definition] | None) -> None:
+def _tell(one: Definition, answer: _Answer, checked: list[Definition] | None) -> None:
     """Tell what a definition has become; or would, were all that is *checked* stored with it."""
     version = f"version {answer.version}"
     if checked is not None:
@@ -297,7 +239,7 @@ def _tell(one: _Definition, answer: _Answer, checked: list[_Definition] | None) 
         output.note(output.clean(f"{at}: warning: {warning.field}: {warning.description}"))
 
 
-def _tell_faults(found: list[_Definition]) -> None:
+def _tell_faults(found: list[Definition]) -> None:
     """Print all faults and end the program, if there are any."""
     count = 0
     for one in found:

@@ -70,6 +70,24 @@ def documents(text: str) -> list[Node]:
     return [node for node in found if node is not None and not _empty(node)]
 
 
+def replaced(text: str, document: Node, by: str) -> str:
+    """Return a file's *text* with the YAML *by* in place of one of its documents.
+
+    Comments before and behind it stay, as does every other document.
+    """
+    start, end = document.start_mark.index, document.end_mark.index
+    line = text.rfind("\n", 0, start) + 1
+    if text[line:start].strip():
+        by = f"\n{by}"  # behind its `---`
+    else:
+        start = line
+    # A document goes to the next one: what is no more than comments there is none of it.
+    lines = text[start:end].splitlines(keepends=True)
+    while lines and (not lines[-1].strip() or lines[-1].startswith("#")):
+        end -= len(lines.pop())
+    return text[:start] + by + text[end:]
+
+
 def _of_json(text: str) -> str:
     """Return JSON as YAML that says the same: YAML refuses tabs and folds strange line breaks.
 

@@ -73,6 +73,34 @@ def test_a_folder_is_applied_shows_what_it_changes_and_prunes(ask: Ask, tmp_path
     ask("define", str(folder / "deep"), code=2)
 
 
+def test_what_defines_nothing_in_a_folder_is_left_out_and_named(ask: Ask, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    (folder / "agent").mkdir(parents=True)
+    flow = (
+        "workflow_id: mixed\ntrigger: {invoke: {}}\nsteps: [{step_id: a, delay: {duration: 1h}}]\n"
+    )
+    (folder / "flow.yaml").write_text(flow)
+    (folder / "agent" / "payment.json").write_text('{"payment_id": "p-1", "amount": 12.5}')
+    (folder / "list.yml").write_text("- one\n- two\n")
+    said = ask("define", str(folder))
+    assert said.stdout.splitlines()[-1] == "mixed  version 1"
+    for name in ("agent/payment.json", "list.yml"):
+        assert f"upshot: {folder / name} defines nothing: left out\n" in said.stderr
+    said = ask("define", str(folder / "agent" / "payment.json"), code=1)
+    assert "is no field of Workflow" in said.stderr
+    ask("define", str(folder / "agent"), code=2)
+    (folder / "flow.yaml").write_text(flow.replace("workflow_id", "worklow_id") + "---\nnotes: x\n")
+    said = ask("define", str(folder), code=1).stderr
+    assert "flow.yaml:1: workflow.worklow_id: is no field of Workflow; did you mean wor" in said
+    assert "flow.yaml:5: workflow.notes: is no field of Workflow" in said
+
+
+def test_the_examples_are_a_folder_to_define(ask: Ask) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    said = ask("define", str(examples), "--validate-only")
+    assert f"{examples / 'agent' / 'payment.json'} defines nothing: left out" in said.stderr
+
+
 def test_runs_in_flight_go_on_with_the_new_version(ask: Ask, tmp_path: Path) -> None:
     slow = IDLE.split("---")[0].replace("welcome", "moving").replace("Never", "Moved")
     ask("define", "-", given=slow)

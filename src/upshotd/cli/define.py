@@ -73,14 +73,14 @@ def define(
     """Store workflows, templates, topics and audiences; what is changed is a new version.
 
     A FILE is YAML, with one or several (---), or protobuf JSON; - is standard input. Of a
-    DIR all such files are taken, and what they change is shown. Durations may be written as 24h.
+    DIR all such files are taken, and what they change is shown; files that have nothing of it are
+    left out, and named. Durations may be written as 24h.
     With a fault in any of them nothing is stored, and all faults are told.
     """
     folders = [Path(name) for name in files if Path(name).is_dir()]
     if prune and not folders:
         raise click.UsageError("--prune is for a DIR")
-    names = [inner for name in files for inner in _names(name)]
-    found = [definition for name in names for definition in definitions.load(name)]
+    found = [definition for name in files for definition in _load(name)]
     # Workflows last: what they send and name is there by then.
     found.sort(key=lambda one: one.kind == "workflow")
     _check_ids(found)
@@ -117,13 +117,20 @@ def _work(found: list[Definition], plan: _Plan, *, compare: bool, prune: bool) -
     return work
 
 
-def _names(name: str) -> list[str]:
-    """Return the files that a name on the command line stands for."""
+def _load(name: str) -> list[Definition]:
+    """Return what a name on the command line stands for: a file, or all those of a folder but what
+    is none of ours."""
     if not Path(name).is_dir():
-        return [name]
-    found = definitions.files_in(Path(name))
+        return definitions.load(name)
+    found: list[Definition] = []
+    for file in definitions.files_in(Path(name)):
+        there = definitions.load(file)
+        if any(one.node is None or definitions.defines(one.node) for one in there):
+            found += there
+        else:
+            output.note(output.clean(f"{file} defines nothing: left out"))
     if not found:
-        raise click.UsageError(f"{name} has no .yaml, .yml or .json file")
+        raise click.UsageError(f"{name} has no .yaml, .yml or .json file that defines anything")
     return found
 
 

@@ -22,6 +22,8 @@ KINDS: Final = {
 Message: TypeAlias = (
     workflow_pb2.Workflow | workflow_pb2.Template | admin_pb2.Topic | audience_pb2.Audience
 )
+#: What tells a workflow from other YAML and JSON, also without its id.
+_OF_WORKFLOWS: Final = frozenset({"workflow_id", "workflowId", "trigger", "steps"})
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -59,6 +61,12 @@ def kind_of(node: Node) -> str:
     keys = {key.value for key, _ in node.value} if isinstance(node, MappingNode) else set()
     others = (kind for kind in KINDS if keys & {f"{kind}_id", f"{kind}Id"})
     return next(others, "workflow")
+
+
+def defines(node: Node) -> bool:
+    """Return whether a document is meant to define something: it has an id or what runs need."""
+    keys = {key.value for key, _ in node.value} if isinstance(node, MappingNode) else set()
+    return kind_of(node) != "workflow" or bool(keys & _OF_WORKFLOWS)
 
 
 def files_in(folder: Path) -> list[str]:

@@ -30,6 +30,7 @@ from upshotd.adapters.grpc.subscription_service import SubscriptionService
 from upshotd.adapters.grpc.upshot_service import UpshotService
 from upshotd.adapters.http.edge import Edge
 from upshotd.adapters.links import LinkSigner
+from upshotd.application.admin import Admin
 from upshotd.application.approvals import Approvals
 from upshotd.application.credentials import KeyCredentials
 from upshotd.application.keys import Keys, Scope
@@ -182,7 +183,11 @@ async def _serving(engine: world.World, credentials: KeyCredentials) -> GrpcServ
         ),
         subscriptions=SubscriptionService(nobody),
         admin=AdminService(
-            AdminCases(*[nobody] * 10, approvals=Approvals(engine.store, engine.book))
+            AdminCases(
+                Admin(engine.store),
+                *[nobody] * 9,
+                approvals=Approvals(engine.store, engine.book),
+            )
         ),
         keys=KeyService(nobody),
         lab=None,

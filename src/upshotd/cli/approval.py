@@ -1,12 +1,13 @@
 """`upshot approval`: what an approve step asked, what came of it, and a say in it."""
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import click
 
-from upshot.v1 import admin_pb2, engagement_pb2, workflow_pb2
-from upshotd.cli import client, output
+from upshot.v1 import admin_pb2, engagement_pb2, outcome_pb2, workflow_pb2
+from upshotd.cli import client, messages, output
 from upshotd.cli.engage import record
 
 #: What the reasons mean why a decision, a question or an answer is rejected.
@@ -18,7 +19,9 @@ _WORDS: Final = {
     "NO_QUESTION": "no question of the message is open",
     "UNKNOWN_MESSAGE": "there is no such message",
 }
-_ANY_PLACE: Final = "give RUN and STEP, or --message"
+_ANY_PLACE: Final = "give RUN, or RUN and STEP, or --message"
+#: Most messages of one run that are looked at for those of its reviewers.
+_MESSAGES_MAX: Final = 1_000
 
 
 @click.group(
@@ -27,7 +30,7 @@ _ANY_PLACE: Final = "give RUN and STEP, or --message"
 
     \b
     Examples:
-      upshot approval show 0197a0c4-... payment
+      upshot approval show 0197a0c4-...
       upshot approval show --message 0197a0c5-...
       upshot approval approve 0197a0c5-... --comment "in the budget"
       upshot approval ask 0197a0c5-... "What is it for?"
@@ -44,29 +47,54 @@ def approval() -> None:
 @approval.command(
     epilog="""\b
     Examples:
+      upshot approval show 0197a0c4-...
       upshot approval show 0197a0c4-... payment
       upshot approval show --message 0197a0c5-... --json
     """
 )
 @click.argument("run_id", metavar="[RUN", default="")
 @click.argument("step_id", metavar="STEP]", default="")
-@click.option("--message", "message_id", default="", metavar="ID", help="In place of RUN and STEP.")
+@click.option("--message", "message_id", default="", metavar="ID", help="In place of RUN.")
 @client.json_option
 @client.server_option
 def show(run_id: str, step_id: str, message_id: str, as_json: bool, server: str) -> None:
-    """Show what is asked, whom, the questions, and what was decided."""
-    if bool(message_id) == bool(run_id) or bool(run_id) != bool(step_id):
+    """Show what is asked, whom, what became of it, the questions, and what was decided.
+
+    STEP may be left out where the run stands at the step, or has only one that has asked.
+    """
+    if bool(message_id) == bool(run_id):
         raise click.UsageError(_ANY_PLACE)
-    request = admin_pb2.GetApprovalRequest(message_id=message_id, run_id=run_id, step_id=step_id)
 
-    async def work(at: client.Client) -> admin_pb2.Approval:
-        return (await at.admin.GetApproval(request, timeout=client.CALL_SECONDS)).approval
+    async def work(at: client.Client) -> tuple[admin_pb2.Approval, list[admin_pb2.Message]]:
+        step = step_id or (await _step(at, run_id) if run_id else "")
+        request = admin_pb2.GetApprovalRequest(message_id=message_id, run_id=run_id, step_id=step)
+        answer = await at.admin.GetApproval(request, timeout=client.CALL_SECONDS)
+        if as_json:
+            return answer.approval, []
+        wanted = messages.Wanted(run_id=answer.approval.run_id, limit=_MESSAGES_MAX)
+        return answer.approval, await messages.found(at, wanted)
 
-    found = client.run(server, work)
+    found, sent = client.run(server, work)
     if as_json:
         output.json_lines([found])
         return
-    _print(found)
+    _print(found, {message.message_id: message for message in sent})
+
+
+async def _step(at: client.Client, run_id: str) -> str:
+    """Return the step of a run whose approval is meant: where it stands, or the one that asked."""
+    request = admin_pb2.GetRunRequest(run_id=run_id)
+    run = (await at.admin.GetRun(request, timeout=client.CALL_SECONDS)).run
+    asked = [step for step, left in output.plain(run.steps).items() if _has_asked(left)]
+    if run.step_id in asked or len(asked) == 1:
+        return run.step_id if run.step_id in asked else asked[0]
+    if not asked:
+        raise click.UsageError(f"run {run_id} has asked nobody for a decision")
+    raise click.UsageError(f"give STEP: run {run_id} has asked at {', '.join(sorted(asked))}")
+
+
+def _has_asked(left: object) -> bool:
+    return isinstance(left, dict) and "asked" in left
 
 
 @approval.command(
@@ -170,7 +198,7 @@ def _said(
 # -- what is shown -----------------------------------------------------------------------------
 
 
-def _print(found: admin_pb2.Approval) -> None:
+def _print(found: admin_pb2.Approval, sent: Mapping[str, admin_pb2.Message]) -> None:
     decision = output.word(workflow_pb2.ApprovalDecision, found.decision, "APPROVAL_DECISION_")
     pairs = (
         ("run", found.run_id),
@@ -185,14 +213,29 @@ def _print(found: admin_pb2.Approval) -> None:
     )
     output.fields(pairs)
     click.echo()
-    rows = (
-        (one.user_id, one.level, output.moment(one.ask_time), " ".join(one.message_ids))
-        for one in found.reviewers
-    )
-    output.table(("REVIEWER", "LEVEL", "ASKED (UTC)", "MESSAGES"), rows, "nobody was asked")
+    rows = [row for one in found.reviewers for row in _rows(one, sent)]
+    output.table(("REVIEWER", "LEVEL", "ASKED (UTC)", "MESSAGE", "STATE"), rows, "nobody was asked")
     for question in found.questions:
         click.echo()
         output.fields(_question(question))
+
+
+def _rows(
+    one: admin_pb2.Reviewer, sent: Mapping[str, admin_pb2.Message]
+) -> Iterator[tuple[object, ...]]:
+    """Yield a row for each message of a reviewer, who is named in the first."""
+    who: tuple[object, ...] = (one.user_id, one.level, output.moment(one.ask_time))
+    for message_id in one.message_ids or ("",):
+        message = sent.get(message_id)
+        yield (*who, message_id, _became(message) if message is not None else "")
+        who = (" ", " ", " ")
+
+
+def _became(message: admin_pb2.Message) -> str:
+    """Return what a message is of the approval, where it is, and what became of it since."""
+    channel = output.word(outcome_pb2.Channel, message.channel, "CHANNEL_")
+    facts = (what for what, _ in messages.facts(message))
+    return ", ".join((f"{message.ask.lower()} by {channel}: {messages.state(message)}", *facts))
 
 
 def _question(question: admin_pb2.ApprovalQuestion) -> tuple[tuple[str, object], ...]:

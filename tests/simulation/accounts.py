@@ -146,7 +146,8 @@ def schedules(
                 or not _open(tables, progress)
             ):
                 continue
-            if event_id(progress, profile) not in events:
+            ids = (profile.profile_id, *profile.former_ids)
+            if not any(event_id(progress, one) in events for one in ids):
                 yield f"{profile.profile_id} was left out of {progress.workflow_id}"
 
 

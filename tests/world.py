@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from tests.fakes import ManualClock, SeededIds
 from tests.sim import DAY, HOUR, MINUTE, START, PlainLinks, email, phone
@@ -170,8 +171,7 @@ class World:
         self.breakers = Breakers(self.clock.now_us, Rules())
         self.dispatcher = Dispatcher(self.providers, self.loop.settle, breakers=self.breakers)
         self.fetcher = RecordingFetcher()
-        self.fetchers = Fetchers(self.fetcher, self.loop.settle, ReviewerSearch(store).find)
-        self.loop.attach(self.dispatcher, self.fetchers)
+        self.ask_by()
         self.schedules = Schedules(store, self.loop, self.clock, self.codec, self.book)
         self.fillings = Fillings(store, self.loop, self.clock, self.codec, self.book)
         self.audiences = shelves.audiences(
@@ -185,6 +185,12 @@ class World:
         self.lab = Lab(store, self.clock, self.loop, self.schedules)
         self._counter = 0
         self._working: asyncio.Task[None] | None = None
+
+    def ask_by(self, **limits: Any) -> None:
+        """Ask what runs want to know within other *limits* than a server's."""
+        find = ReviewerSearch(self.store).find
+        self.fetchers = Fetchers(self.fetcher, self.loop.settle, find, **limits)
+        self.loop.attach(self.dispatcher, self.fetchers)
 
     async def start(self) -> None:
         self._working = asyncio.create_task(self.loop.run())

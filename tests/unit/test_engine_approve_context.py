@@ -19,6 +19,7 @@ SUMMARY = "Pay of {{ steps.ok.data.balance | default('?') }}?"
 STRICT = "Pay of {{ steps.ok.data.balance }}?"
 SOUND = replace(PAY, context=BALANCE, summary=SUMMARY)
 BUSY = Unfetched("HTTP_ERROR", "answered 503", again=True)
+TOO_MUCH = Unfetched("BUSY", "too much to ask", again=True, put_off=True)
 WRONG = Unfetched("HTTP_ERROR", "answered 404")
 BOTH = ["REQUEST ann", "REQUEST ben"]
 
@@ -87,6 +88,18 @@ def test_it_is_asked_again_after_a_pause_and_then_it_is_left_at_that() -> None:
     assert first.key == second.key
     room.fetched(BUSY, second)
     assert room.got == BOTH
+
+
+def test_it_is_put_off_without_an_attempt_less_in_this_round_and_the_next() -> None:
+    room = proposed(replace(SOUND, reminders_us=(HOUR,)))
+    for round_ in (1, 2):
+        room.fetched(TOO_MUCH, asked(room)[-1])
+        room.advance(10 * SECOND)
+        room.fetched(BUSY, asked(room)[-1])
+        room.advance(10 * SECOND)
+        knows(room, round_)
+        room.advance(HOUR)
+    assert [subject(room, "ann"), len(asked(room))] == ["REMINDER: Pay of 2?", 6]
 
 
 def test_whoever_asked_it_died_and_nobody_waits_longer_than_for_the_attempts() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.flows import track
-from tests.sim import HOUR, MINUTE, SECOND, Sim
+from tests.sim import HOUR, MINUTE, SECOND, START, Sim
 from upshotd.domain.fetching import (
     Fetch,
     Fetched,
@@ -16,12 +16,13 @@ from upshotd.domain.fetching import (
 )
 from upshotd.domain.message import Channel, Sms
 from upshotd.domain.run import RunState
-from upshotd.domain.steps.fetch import FetchStep, Generate, parts
+from upshotd.domain.steps.fetch import PUT_OFF_MAX, FetchStep, Generate, parts
 from upshotd.domain.steps.send import Send
 from upshotd.domain.stimulus import CancelRequested, FetchSettled, RunDue
 from upshotd.domain.workflow import Step
 
 BUSY = Unfetched("HTTP_ERROR", "answered 503", again=True)
+TOO_MUCH = Unfetched("BUSY", "too much to ask", again=True, put_off=True)
 
 
 def text(body: str, step_id: str = "tell") -> Step:
@@ -70,6 +71,33 @@ def test_a_timeline_names_the_host_of_an_address_and_nothing_behind_it(behind: s
         FetchStep(f"https://me:pw@shop.example:8443{behind}{{{{ event.properties.order }}}}")
     )
     assert [entry.detail for entry in sim.run().timeline][1] == "GET shop.example:8443"
+
+
+def test_an_attempt_that_is_put_off_does_not_count_until_it_was_put_off_for_long():
+    sim = asking(FetchStep("https://a.example", attempts=2), text("Bye"))
+    answer(sim, BUSY, attempt=1)
+    made, put_off = 1, 0
+    while sim.run().step_id == "ask" and put_off < 99:
+        before = sim.now
+        sim.advance(sim.run().due_us - sim.now)
+        assert sim.now - before <= 15 * MINUTE
+        answer(sim, TOO_MUCH, attempt=made + put_off + 1)
+        put_off += 1
+    assert put_off == PUT_OFF_MAX + 1
+    assert sim.now > START + HOUR
+    assert sim.run().steps["ask"]["reason"] == "BUSY"
+    assert sim.sent
+
+
+def test_after_it_was_put_off_all_its_attempts_are_made():
+    sim = asking(FetchStep("https://a.example", attempts=2), text("Bye"))
+    answer(sim, TOO_MUCH, attempt=1)
+    sim.advance(5 * SECOND)
+    for attempt in (2, 3):
+        assert sim.run().steps["ask"]["attempt"] == attempt
+        answer(sim, BUSY, attempt=attempt)
+        sim.advance(15 * SECOND)
+    assert sim.run().steps["ask"]["reason"] == "HTTP_ERROR"
 
 
 def test_what_a_person_says_names_no_secret():

@@ -256,7 +256,9 @@ class Loop:
         return sending + (self._writing.intents if self._writing is not None else 0)
 
     def _busy(self) -> bool:
-        return self._sending() >= self._limits.in_flight
+        # What is asked has bounds of its own: whoever answers slowly holds nobody else up.
+        asked = self._fetchers.in_flight if self._fetchers is not None else 0
+        return self._sending() - asked >= self._limits.in_flight
 
     async def _due(self) -> list[Item]:
         now_us = self._clock.now_us()

@@ -80,7 +80,7 @@ class Approval(NamedTuple):
     level: int = 0
     #: When the last of them was, in microseconds.
     level_us: int = 0
-    #: Attempts at what it asked for before what it waits for now.
+    #: Attempts that counted before what it waits for now.
     attempts: int = 0
     summary: str = ""
     asked: tuple[Asking, ...] = ()

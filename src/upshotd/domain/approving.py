@@ -86,8 +86,8 @@ class Approving:
                 if isinstance(result, Found):
                     return self._found(result)
                 assert isinstance(result, Unfetched), "a search finds people, or nothing"
-                attempt = fetch.attempts(journey, step.step_id) - before
-                return self._hold(fetch.later(journey, attempt, result).due_us)
+                made = fetch.counted(journey, step.step_id) - before
+                return self._hold(fetch.later(journey, made, result).due_us)
             case Phase.DECISION:
                 return None
 
@@ -122,7 +122,7 @@ class Approving:
         """Ask for the context, then whoever's turn it is."""
         if self._kind.context is None:
             return self._next_level()
-        before = fetch.attempts(self._journey, self._step.step_id)
+        before = fetch.counted(self._journey, self._step.step_id)
         self._put(phase=Phase.CONTEXT, attempts=before)
         return self._ask_context()
 
@@ -170,7 +170,7 @@ class Approving:
             draft.changes.workspace_id, level.audience_id, texts[0], users, REVIEWERS_MAX
         )
         if self._approval.phase is not Phase.REVIEWERS:
-            before = fetch.attempts(self._journey, self._step.step_id)
+            before = fetch.counted(self._journey, self._step.step_id)
             self._put(phase=Phase.REVIEWERS, attempts=before)
         return self._hold(fetch.ask(self._journey, self._step.step_id, request, FIND_US).due_us)
 

@@ -111,6 +111,8 @@ class Unfetched(NamedTuple):
     again: bool = False
     #: What was asked of us, in microseconds; 0 leaves it to our backoff.
     retry_after_us: int = 0
+    #: True where nobody was asked, and shall be: there was too much to ask.
+    put_off: bool = False
 
 
 FetchResult: TypeAlias = Fetched | Found | Unfetched

@@ -38,6 +38,8 @@ ATTEMPTS_DEFAULT: Final = 3
 TOKENS_DEFAULT: Final = 1_000
 #: How much longer than the attempt itself its process may take to say what came of it.
 SLACK_US: Final = 20_000_000
+#: How often an attempt is put off; with the pauses in between that takes more than an hour.
+PUT_OFF_MAX: Final = 16
 
 _SECRET = re.compile(r"\$\{secrets\.([a-z][a-z0-9_]{0,62})\}")
 #: What ends the host of an address; a path may be left out.
@@ -86,11 +88,11 @@ class Generate:
 def enter(step: Step, kind: FetchStep | Generate, journey: Journey, before: int = 0) -> Move:
     """Begin the next attempt; the first one, or one after another that came to nothing.
 
-    *before* is how many attempts the step had begun when it came to ask this: it asks anew.
+    *before* is how many attempts had counted when the step came to ask this: it asks anew.
     """
-    attempt = attempts(journey, step.step_id) + 1
-    if attempt - before > kind.attempts:
-        detail = f"no answer to attempt {attempt - before - 1}"
+    made = counted(journey, step.step_id) - before
+    if made >= kind.attempts:
+        detail = f"no answer to attempt {made}"
         return _failed(step, kind, journey, Unfetched("NO_ANSWER", detail))
     try:
         request = _request(kind, journey)
@@ -121,10 +123,14 @@ def settled(
         journey.note("answered")
         return NEXT
     assert isinstance(result, Unfetched), "nobody is looked for"
-    attempt = attempts(journey, step.step_id) - before
-    if not result.again or attempt >= kind.attempts:
+    times = _put_off(journey, step.step_id)
+    if result.put_off and times < PUT_OFF_MAX:
+        journey.leave(step.step_id, put_off=times + 1)
+        return later(journey, times + 1, result)
+    made = counted(journey, step.step_id) - before
+    if not result.again or made >= kind.attempts:
         return _failed(step, kind, journey, result)
-    return later(journey, attempt, result)
+    return later(journey, made, result)
 
 
 def later(journey: Journey, attempt: int, result: Unfetched) -> Hold:
@@ -147,6 +153,16 @@ def attempts(journey: Journey, step_id: str) -> int:
     """Return how many attempts a step has begun."""
     made = journey.steps.get(step_id, {}).get("attempt", 0)
     return made if isinstance(made, int) else 0
+
+
+def counted(journey: Journey, step_id: str) -> int:
+    """Return how many attempts of a step count: those that were not put off."""
+    return attempts(journey, step_id) - _put_off(journey, step_id)
+
+
+def _put_off(journey: Journey, step_id: str) -> int:
+    times = journey.steps.get(step_id, {}).get("put_off", 0)
+    return times if isinstance(times, int) else 0
 
 
 def _failed(step: Step, kind: FetchStep | Generate, journey: Journey, result: Unfetched) -> Move:

@@ -224,7 +224,13 @@ class Node:
             may_send=store.holds_lease,
         )
         fetchers = Fetchers(
-            SimFetcher(sim.far_end), loop.settle, ReviewerSearch(store).find, concurrency=8
+            SimFetcher(sim.far_end),
+            loop.settle,
+            ReviewerSearch(store).find,
+            # So few that some are put off.
+            concurrency=1,
+            longest=2,
+            wait_s=1.0,
         )
         loop.attach(dispatcher, fetchers)
         in_flight = InFlight(store, loop, clock)

@@ -19,8 +19,6 @@ log = structlog.get_logger()
 Settle = Callable[[str, FetchSettled], None]
 #: Finds who is to be asked for a decision.
 Find = Callable[[ReviewersRequest], Awaitable[Found]]
-
-
 #: Searches for reviewers at once.
 SEARCHES: Final = 4
 #: What becomes of an attempt for which there is no room, or has not been any in time.

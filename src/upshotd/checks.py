@@ -34,3 +34,7 @@ class Checks:
     def template(self, template: Template) -> tuple[Violation, ...]:
         """Return faults of a template."""
         return template_validation.validate(template, *self._languages)
+
+    def steps_named(self, template: Template) -> frozenset[str]:
+        """Return the ids of steps that the texts of a template name."""
+        return template_validation.steps_named(template, self.templates)

@@ -59,6 +59,7 @@ def services(parts: Parts) -> Services:
         parts.checks.workflow,
         parts.book.refresh,
         parts.background.look_at_workflows,
+        parts.checks.steps_named,
     )
     return Services(
         upshot=UpshotService(

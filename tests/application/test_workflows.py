@@ -23,9 +23,13 @@ from upshotd.domain.errors import (
     VersionMismatch,
     Violation,
 )
+from upshotd.domain.message import Channel
+from upshotd.domain.steps.enroll import Enroll
+from upshotd.domain.steps.send import Send
+from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Workflow
+from upshotd.domain.workflow import Step, Workflow
 
 WORKSPACE = "default"
 
@@ -228,3 +232,56 @@ async def test_a_token_of_another_list_is_refused(world: World) -> None:
     with pytest.raises(InvalidArgument) as caught:
         await world.workflows.versions(WORKSPACE, "a", 1, page.next_page_token)
     assert [v.field for v in caught.value.violations] == ["page_token"]
+
+
+async def test_a_workflow_that_is_enrolled_in_and_not_there_is_warned_of(world: World) -> None:
+    enrolling = flows.track(
+        "Signed Up",
+        Step("again", Enroll("flow")),
+        Step("more", Enroll("more")),
+        Step("old", Enroll("old")),
+        workflow_id="flow",
+    )
+    await world.define(flow("old"))
+    assert [one.field for one in (await world.define(enrolling)).warnings] == [
+        "workflow.steps[1].enroll.workflow_id"
+    ]
+    await world.define(flow("more"))
+    await world.workflows.archive(WORKSPACE, "old")
+    (warning,) = (await world.define(enrolling)).warnings
+    assert warning == Violation(
+        "workflow.steps[2].enroll.workflow_id", "there is no workflow 'old' yet"
+    )
+
+
+class TemplateCodec(PickleCodec):
+    def decode_template(self, definition: bytes, version: int) -> Template:
+        return Template(definition.decode(), {}, version, layout_id="frame")
+
+
+async def test_a_step_that_only_a_template_names_is_warned_of(world: World) -> None:
+    named = {"words": frozenset({"mail", "mial"}), "frame": frozenset({"gone"})}
+    world.workflows = Workflows(
+        world.store,
+        cast(Codec, TemplateCodec()),
+        world.clock,
+        lambda workflow: world.faults,
+        world.refresh,
+        steps_named=lambda template: named[template.template_id],
+    )
+    mail = Step("mail", Send(Channel.EMAIL, (), template_id="words"))
+    sending = flows.track("Signed Up", mail, workflow_id="flow")
+
+    async def told() -> list[str]:
+        found = (await world.define(sending)).warnings
+        assert {one.field for one in found} == {"workflow.steps[0].send.template_id"}
+        return [one.description for one in found]
+
+    assert await told() == ["there is no template 'words' yet"]
+    await world.store.define(WORKSPACE, "template:words", b"words", None, 1)
+    assert await told() == ["'words' names steps.mial, and there is no step 'mial'"]
+    await world.store.define(WORKSPACE, "template:frame", b"frame", None, 1)
+    assert await told() == [
+        "'words' names steps.gone, and there is no step 'gone'",
+        "'words' names steps.mial, and there is no step 'mial'",
+    ]

@@ -4,13 +4,15 @@ from upshotd.adapters.cel import CelConditions
 from upshotd.adapters.templates import SandboxTemplates
 from upshotd.adapters.zones import zone
 from upshotd.domain.event import EventType
-from upshotd.domain.message import Channel, Email
+from upshotd.domain.message import Channel, Email, Sms
 from upshotd.domain.names import MESSAGE_ROOTS
 from upshotd.domain.steps.branch import Branch, Case
 from upshotd.domain.steps.emit import Emit
 from upshotd.domain.steps.exit import Exit
 from upshotd.domain.steps.experiment import EventGoal, Experiment, Optimize, Variant
 from upshotd.domain.steps.send import Send
+from upshotd.domain.template import Template
+from upshotd.domain.template_validation import steps_named
 from upshotd.domain.validation import validate
 from upshotd.domain.workflow import Step, Trigger, Workflow
 
@@ -52,3 +54,10 @@ def test_before_and_beside_a_run_no_step_is_at_hand() -> None:
         ("workflow.trigger.condition", text),
         ("[0].experiment.optimize.goal.event.condition", text),
     ]
+
+
+def test_those_that_a_template_names_are_found_in_every_variant() -> None:
+    mail = Email("{{ steps.a.sent }}", "<p>{{ steps.b.sent }} {{ traits.steps.no }}</p>")
+    template = Template("words", {"": (mail, Sms("{{ run.id }}")), "de": (Sms("{{ steps.c.x }}"),)})
+    assert steps_named(template, SandboxTemplates(MESSAGE_ROOTS)) == {"a", "b", "c"}
+    assert steps_named(Template("bare", {}), SandboxTemplates(MESSAGE_ROOTS)) == frozenset()

@@ -19,9 +19,10 @@ from upshotd.application.ports import (
 )
 from upshotd.application.shelf import AUDIENCES, TEMPLATES, is_workflow
 from upshotd.domain.errors import InvalidArgument, NotFound, VersionMismatch, Violation
+from upshotd.domain.template import Template
 from upshotd.domain.validation import Faults
 from upshotd.domain.values import replace
-from upshotd.domain.workflow import Workflow, audiences, sends
+from upshotd.domain.workflow import Workflow, audiences, enrolled, everything, sends
 
 log = structlog.get_logger()
 
@@ -66,8 +67,10 @@ class Workflows:
         validate: Callable[[Workflow], Faults],
         refresh: Callable[[str], Awaitable[None]],
         wake: Callable[[], None] = lambda: None,
+        steps_named: Callable[[Template], frozenset[str]] = lambda _: frozenset(),
     ) -> None:
-        """*validate* finds faults; *refresh* makes a workspace's new version known to the loop.
+        """*validate* finds faults; *refresh* makes a workspace's new version known to the loop;
+        *steps_named* returns the ids of steps that the texts of a template name.
 
         *wake* is called when a version is stored: runs in flight may have to move, and it may have
         a schedule.
@@ -78,6 +81,7 @@ class Workflows:
         self._validate = validate
         self._refresh = refresh
         self._wake = wake
+        self._steps_named = steps_named
         self._running: set[asyncio.Task[Defined]] = set()
 
     async def define(
@@ -114,18 +118,34 @@ class Workflows:
 
     async def _missing(self, workspace_id: str, workflow: Workflow) -> list[Violation]:
         """Return warnings about what is named and not there yet: until then nothing comes of it."""
-        named = [
-            (f"{path}.template_id", TEMPLATES + send.template_id)
-            for path, send in sends(workflow.steps, "workflow.steps")
-            if send.template_id
-        ]
-        named += [(path, AUDIENCES + name) for path, name in audiences(workflow)]
+        named = [(path, AUDIENCES + name) for path, name in audiences(workflow)]
+        named += enrolled(workflow)
         found = []
+        for path, send in sends(workflow.steps, "workflow.steps"):
+            if send.template_id:
+                found += await self._of_template(workspace_id, workflow, path, send.template_id)
         for path, name in named:
-            if await self._store.workflow(workspace_id, name, 0) is None:
-                kind, _, which = name.partition(":")
-                found.append(Violation(path, f"there is no {kind} {which!r} yet"))
+            stored = await self._store.workflow(workspace_id, name, 0)
+            if name != workflow.workflow_id and (stored is None or not stored.definition):
+                found.append(_not_yet(path, name))
         return found
+
+    async def _of_template(
+        self, workspace_id: str, workflow: Workflow, path: str, template_id: str
+    ) -> list[Violation]:
+        """Return warnings about a template that a step names, and about its layout."""
+        at, known = f"{path}.template_id", {step.step_id for _, step in everything(workflow.steps)}
+        stored = await self._store.workflow(workspace_id, TEMPLATES + template_id, 0)
+        if stored is None:
+            return [_not_yet(at, TEMPLATES + template_id)]
+        template = self._codec.decode_template(stored.definition, stored.version)
+        named = set(self._steps_named(template))
+        layout = await self._store.workflow(workspace_id, TEMPLATES + template.layout_id, 0)
+        if template.layout_id and layout is not None:
+            around = self._codec.decode_template(layout.definition, layout.version)
+            named |= self._steps_named(around)
+        text = "{0!r} names steps.{1}, and there is no step {1!r}"
+        return [Violation(at, text.format(template_id, one)) for one in sorted(named - known)]
 
     async def _would_be(
         self, workspace_id: str, workflow_id: str, definition: bytes, expected: int | None
@@ -256,6 +276,12 @@ class Workflows:
             definition = archived.definition
         workflow = self._codec.decode_workflow(definition, stored.version)
         return DefinedWorkflow(workflow, stored.create_us, archived=not stored.definition)
+
+
+def _not_yet(path: str, name: str) -> Violation:
+    """Return the warning that nothing of this name is defined."""
+    kind, _, which = name.rpartition(":")
+    return Violation(path, f"there is no {kind or 'workflow'} {which!r} yet")
 
 
 def _before(last: str) -> int | None:

@@ -109,7 +109,7 @@ def _work(found: list[Definition], plan: _Plan, *, compare: bool, prune: bool) -
             if not plan.validate_only:
                 answer = await _ask(at, one, plan)
             if answer is not None:
-                _tell(one, answer, found if plan.validate_only else None)
+                _tell(one, answer, found, stored=not plan.validate_only)
         if prune:
             kept = {one.id for one in found if one.kind == "workflow"}
             await _prune(at, sorted(before.keys() - kept), plan)
@@ -228,17 +228,17 @@ def _follows(path: str, text: str, fault: Fault) -> bool:
     return "required" in text and around in (path, path.rpartition(".")[0])
 
 
-def _tell(one: Definition, answer: _Answer, checked: list[Definition] | None) -> None:
-    """Tell what a definition has become; or would, were all that is *checked* stored with it."""
+def _tell(one: Definition, answer: _Answer, together: list[Definition], *, stored: bool) -> None:
+    """Tell what a definition has become; or would, were it *stored* with what comes *together*."""
     version = f"version {answer.version}"
-    if checked is not None:
+    if not stored:
         version = "valid" if answer.unchanged else f"valid, would become version {answer.version}"
     unchanged = "  (unchanged)" if answer.unchanged else ""
     name = one.id if one.kind == "workflow" else f"{one.kind} {one.id}"
     click.echo(f"{name}  {version}{unchanged}")
     if not isinstance(answer, service_pb2.DefineWorkflowResponse):
         return
-    coming = {f"there is no {other.kind} {other.id!r} yet" for other in checked or ()}
+    coming = {f"there is no {other.kind} {other.id!r} yet" for other in together}
     for warning in answer.warnings:
         if warning.description in coming:
             continue

@@ -7,6 +7,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.findings import Findings
 from upshotd.domain.language import Conditions, Templates, Zones
 from upshotd.domain.message import Email
+from upshotd.domain.reading import texts
 from upshotd.domain.send_validation import check_content
 from upshotd.domain.template import CONTENT, Template, normal
 from upshotd.domain.values import replace
@@ -40,6 +41,13 @@ def validate(
             whole = _filled(content) if isinstance(content, Email) else content
             check_content(whole, path, findings)
     return tuple(findings.violations)
+
+
+def steps_named(template: Template, templates: Templates) -> frozenset[str]:
+    """Return the ids of steps that the texts of *template* name."""
+    contents = (content for variant in template.variants.values() for content in variant)
+    sources = (source for content in contents for source in texts(content) if source)
+    return frozenset().union(*(templates.steps(source) for source in sources))
 
 
 def _filled(email: Email) -> Email:

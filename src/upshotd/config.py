@@ -14,7 +14,17 @@ from typing import Final, TypeVar
 from upshotd.application.housekeeping import KeepFor
 from upshotd.config_network import Network, network, url
 from upshotd.config_outside import Outside, outside
-from upshotd.config_reading import Reader, days, duration, flag, number, one_of, time_of_day, zone
+from upshotd.config_reading import (
+    FromEnvironment,
+    Reader,
+    days,
+    duration,
+    flag,
+    number,
+    one_of,
+    time_of_day,
+    zone,
+)
 from upshotd.domain.breaker import Rules
 from upshotd.domain.caps import Cap
 from upshotd.domain.definitions import Policy
@@ -140,7 +150,8 @@ def load(
         fault = Violation("", f"is no TOML: {error}")
         raise InvalidArgument("the settings cannot be read", (fault,)) from None
     reader = Reader(table)
-    reader.lay_over({path: environ[name] for path, name in VARIABLES.items() if environ.get(name)})
+    given = {path: environ[name] for path, name in VARIABLES.items() if environ.get(name)}
+    reader.lay_over({path: FromEnvironment(text) for path, text in given.items()})
     reader.lay_over({path: value for path, value in overrides.items() if value is not None})
     settings = _settings(reader)
     if settings.webhook_secret and settings.webhook_secret_file:

@@ -18,6 +18,12 @@ _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _UNIT_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": _DAY_US}
 
 
+class FromEnvironment(str):
+    """A value that could be nothing but a text where it was written."""
+
+    __slots__ = ()
+
+
 class Reader:
     """Takes values out of the table by path, and remembers what is wrong."""
 
@@ -82,10 +88,10 @@ class Reader:
 
 
 def flag(value: object) -> bool:
-    """Return a truth."""
+    """Return a truth of the file; a variable of the environment, which is a text, has words."""
     if isinstance(value, bool):
         return value
-    word = value.lower() if isinstance(value, str) else ""
+    word = value.lower() if isinstance(value, FromEnvironment) else ""
     if word in ("1", "true", "yes", "on"):
         return True
     if word in ("0", "false", "no", "off"):

@@ -66,7 +66,9 @@ async def test_an_event_is_the_work_of_one_person_and_time_that_of_those_who_are
         one = {"read profiles": 1, "read memberships": 1, "profiles": 1, "memberships": 1}
         assert store.taken() == {**one, "events": 1}
 
+        fired = w.loop.fired
         await w.advance(2 * DAY)
+        assert w.loop.fired == fired
         assert store.taken() == {}, "nobody is looked at before it can change anything"
         await w.advance(DAY - 9 * HOUR)
         counts = dict.fromkeys(("due", "read profiles", "profiles", "outcomes"), 199)
@@ -76,6 +78,7 @@ async def test_an_event_is_the_work_of_one_person_and_time_that_of_those_who_are
         assert store.taken() == {**one, "events": 1, "outcomes": 1}
         await w.advance(40 * DAY)
         assert store.taken()["due"] == PEOPLE - 200
+        assert w.loop.fired - fired == PEOPLE - 1  # each of them is a timer
         await w.advance(40 * DAY)
         assert store.taken() == {}
 

@@ -242,6 +242,15 @@ def test_all_faults_are_named_at_once_by_path() -> None:
     assert found["limits.bacth"] == "is no setting"
 
 
+@pytest.mark.parametrize("given", ['"yes"', '"true"', "1"])
+def test_a_truth_of_the_file_is_no_text_and_one_of_the_environment_is(given: str):
+    found = faults(f"lab = {given}\ninsecure = {given}\n[auth]\nrequired = {given}\n")
+    assert set(found) == {"lab", "insecure", "auth.required"}
+    assert found["lab"].endswith("must be true or false")
+    assert load("lab = true", {}, {}).lab
+    assert load("lab = false", {"UPSHOT_LAB": "yes"}, {}).lab
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.com"])
 def test_others_are_let_in_with_keys_and_tls_only(host: str):
     given = {"listen": f"{host}:7070", "http": f"{host}:7071"}

@@ -30,7 +30,7 @@ class Advanced:
     """Where the clock is now."""
 
     now_us: int
-    #: Timers of runs that fired on the way.
+    #: Timers of runs, and of people in audiences, that fired on the way.
     fired_timers: int
 
 

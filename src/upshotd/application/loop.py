@@ -37,6 +37,7 @@ from upshotd.domain.state import Changes
 from upshotd.domain.stimulus import (
     SETTLED,
     Answer,
+    AudienceDue,
     CancelRequested,
     CancelResult,
     EngagementArrived,
@@ -80,7 +81,7 @@ class Loop:
         limits: Limits | None = None,
     ) -> None:
         self.work = Work(store, clock, ids, codec, definitions)
-        #: Timers of runs that fired since the start.
+        #: Timers of runs, and of people in audiences, that fired since the start.
         self.fired = 0
         self._store = store
         self._clock = clock
@@ -385,7 +386,7 @@ class Loop:
                 self._fetchers.submit(batch.workspace_id, changes.fetches)
             for item, answer in zip(batch.items, batch.decided.answers, strict=True):
                 item.answer(answer)
-                self.fired += isinstance(item.stimulus, RunDue)
+                self.fired += isinstance(item.stimulus, RunDue | AudienceDue)
         if grown:
             self._wakeups.notify()
 

@@ -1,12 +1,20 @@
 """`upshot messages`, `upshot message`: what was sent, and what became of it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from upshot.v1 import admin_pb2, outcome_pb2
+from upshot.v1 import admin_pb2, engagement_pb2, outcome_pb2
 from upshotd.cli import client, output
+
+_KINDS: Final = tuple(
+    name.removeprefix("ENGAGEMENT_KIND_").lower()
+    for name in dict(engagement_pb2.EngagementKind.items())
+)
+#: Facts as they follow each other, what the provider says first.
+_ORDER: Final = ("sent", *_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,12 @@ def state(message: admin_pb2.Message) -> str:
 def facts(message: admin_pb2.Message) -> list[tuple[str, Timestamp]]:
     """Return what became of a message, in order of time."""
     known = message.facts.items()
-    return sorted(known, key=lambda fact: (fact[1].seconds, fact[1].nanos))
+    return sorted(known, key=lambda fact: (fact[1].seconds, fact[1].nanos, *_place(fact[0])))
+
+
+def _place(what: str) -> tuple[int, str]:
+    """Return where a fact stands among others of the same instant: a map has no order."""
+    return (_ORDER.index(what) if what in _ORDER else len(_ORDER)), what
 
 
 @click.command(

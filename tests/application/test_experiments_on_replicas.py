@@ -178,7 +178,7 @@ async def test_the_report_has_the_variants_in_order_and_those_that_are_gone(
     assert [v.variant_id for v in found.variants] == ["a", "b", HOLDOUT]
     assert {v.uplift for v in found.variants} == {None}
     assert found.variants[0].rate == 0
-    assert found.variants[0].rate_interval == pytest.approx((0.025, 0.975))
+    assert found.variants[0].rate_interval == (0, 1)
     for number in range(60):
         await done(one, tracked(one, f"e{number}", f"u{number}"))
     await done(one, tracked(one, "p1", "u1", "Paid"))

@@ -5,6 +5,7 @@ One fraction after the other from a seed: nothing here can turn out otherwise on
 
 import random
 from collections.abc import Sequence
+from math import comb
 from typing import NamedTuple
 
 import pytest
@@ -150,4 +151,29 @@ def test_quantiles_have_known_values(share: float, a: float, b: float, known: fl
 
 
 def test_before_anything_is_known_a_rate_may_be_anywhere() -> None:
-    assert interval(1, 1) == pytest.approx(Interval(0.025, 0.975))
+    assert interval(1, 1) == Interval(0, 1)
+
+
+def test_what_was_seen_is_inside_of_what_is_believed() -> None:
+    for exposures in (1, 2, 3, 10, 30, 1_000):
+        for successes in {0, 1, exposures // 2, exposures - 1, exposures}:
+            belief = (1 + successes, 1 + exposures - successes)
+            low, high = interval(*belief)
+            assert low <= successes / exposures <= high, belief
+            assert (low == 0, high == 1) == (successes == 0, successes == exposures)
+            for other in ((1, 1 + exposures), (1 + exposures, 1), (2, exposures)):
+                apart = successes / exposures - (other[0] - 1) / exposures
+                low, high = difference(belief, other)
+                assert low <= apart <= high, (belief, other)
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.05, 0.5, 0.99])
+@pytest.mark.parametrize("sends", [10, 40, 200])
+def test_few_sends_are_believed_no_more_than_they_say(rate: float, sends: int) -> None:
+    """What the interval promises, summed over everything that can come of so many sends."""
+    inside = 0.0
+    for successes in range(sends + 1):
+        low, high = interval(1 + successes, 1 + sends - successes)
+        chance = comb(sends, successes) * rate**successes * (1 - rate) ** (sends - successes)
+        inside += chance * (low <= rate <= high)
+    assert inside >= 0.9, inside

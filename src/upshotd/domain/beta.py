@@ -66,9 +66,14 @@ def quantile(share: float, a: float, b: float) -> float:
 
 
 def interval(a: float, b: float, share: float = 0.95) -> Interval:
-    """Return where the middle *share* of Beta(a, b) lies."""
+    """Return where at least a *share* of Beta(a, b) lies: its middle, and all of it down to 0 or up
+    to 1 where nothing is as likely as that, as after no success (or nothing else) so far.
+
+    What was seen, so many of so many, is inside, as Jeffreys' interval has it.
+    """
     tail = (1 - share) / 2
-    return Interval(quantile(tail, a, b), quantile(1 - tail, a, b))
+    low = quantile(tail, a, b) if a > 1 else 0.0
+    return Interval(low, quantile(1 - tail, a, b) if b > 1 else 1.0)
 
 
 def difference(
@@ -76,15 +81,21 @@ def difference(
 ) -> Interval:
     """Return where a *share* of what one rate is above another lies, both of them Beta.
 
-    The ends of the two intervals are joined as sides of a right triangle (MOVER).
+    The ends of the two intervals are joined as sides of a right triangle (MOVER), around what is
+    most likely: what was seen.
     """
     (low, high), (other_low, other_high) = interval(*one, share), interval(*other, share)
-    mean, other_mean = one[0] / sum(one), other[0] / sum(other)
-    apart = mean - other_mean
+    rate, other_rate = _mode(*one), _mode(*other)
+    apart = rate - other_rate
     return Interval(
-        apart - hypot(mean - low, other_high - other_mean),
-        apart + hypot(high - mean, other_mean - other_low),
+        apart - hypot(rate - low, other_high - other_rate),
+        apart + hypot(high - rate, other_rate - other_low),
     )
+
+
+def _mode(a: float, b: float) -> float:
+    """Return the likeliest rate of Beta(a, b), both 1 at least and not both of them 1."""
+    return (a - 1) / (a + b - 2)
 
 
 def sample(a: float, b: float, fraction: Callable[[], float]) -> float:

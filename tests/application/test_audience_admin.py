@@ -7,6 +7,7 @@ import pytest
 
 from tests.world import DAY, World, world
 from upshotd.application import audience_admin, filling
+from upshotd.application.admin import Admin
 from upshotd.application.audience_admin import AudienceAdmin
 from upshotd.application.filling import Stage
 from upshotd.domain.audience import Audience, Did, Engaged, Holds, InGroup, Not, Often
@@ -15,6 +16,7 @@ from upshotd.domain.event import Event, EventType
 from upshotd.domain.outcome import EngagementKind
 from upshotd.domain.state import IdKind
 from upshotd.domain.stimulus import AudienceFill, FillResult
+from upshotd.domain.values import replace
 
 ANA, BEN = (IdKind.USER, "ana"), (IdKind.USER, "ben")
 PAID = Audience("paid", Did("Paid", often=Often(at_least=2, within_us=DAY)))
@@ -152,3 +154,17 @@ async def test_what_is_told_of_another_version_or_nobody_changes_nothing(here: W
     assert await here.loop.ask("default", [told]) == [FillResult(stale=True)]
     told = AudienceFill("paid", 1, "nobody", {}, last=True)
     assert await here.loop.ask("default", [told]) == [FillResult()]
+
+
+async def test_a_profile_names_the_audiences_that_somebody_is_in(here: World) -> None:
+    again = replace(PAID, audience_id="again")
+    for audience in (PAID, again, Audience("often", Did("Paid", often=Often(at_least=3)))):
+        await here.define_audience(audience)
+    for name in ("ana", "ana", "ben"):
+        await here.track(name, "Paid")
+    looking = Admin(here.store)
+    assert list((await looking.profile("default", ANA)).audience_ids) == ["again", "paid"]
+    assert list((await looking.profile("default", (IdKind.USER, "ben"))).audience_ids) == []
+    await here.define_audience(replace(PAID, rule=Did("Nothing")))
+    await here.settle()
+    assert list((await looking.profile("default", ANA)).audience_ids) == ["again"]

@@ -152,6 +152,8 @@ def test_the_command_line_defines_shows_lists_and_tells_why(ask: Ask, tmp_path: 
     assert 'did "Signed Up" 3 d ago' in rows[1]
     (one,) = ask("audience", "members", "not-used", "--json").stdout.splitlines()
     assert json.loads(one)["member"] is True
+    assert "audiences   not-used\n" in ask("profile", "ana").stdout
+    assert "audiences" not in ask("profile", "ben").stdout
     said = ask("audience", "why", "not-used", "ben").stdout
     assert re.match(r'ben is not in not-used since .* UTC: did "Feature Used" \(at ', said)
     said = ask("audience", "why", "not-used", "ana").stdout

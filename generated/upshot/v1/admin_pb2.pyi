@@ -1512,6 +1512,7 @@ class Profile(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SUPPRESSIONS_FIELD_NUMBER: _builtins.int
     ERASE_TIME_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """Our id."""
     user_id: _builtins.str
@@ -1544,6 +1545,10 @@ class Profile(_message.Message):
     def erase_time(self) -> _timestamp_pb2.Timestamp:
         """When they were erased; what is here came after it."""
 
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Audiences the person is in, by id."""
+
     def __init__(
         self,
         *,
@@ -1556,10 +1561,11 @@ class Profile(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         suppressions: _abc.Iterable[Global___Suppression] | None = ...,
         erase_time: _timestamp_pb2.Timestamp | None = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "erase_time", b"erase_time", "traits", b"traits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_ids", b"anonymous_ids", "contact", b"contact", "create_time", b"create_time", "erase_time", b"erase_time", "group_ids", b"group_ids", "profile_id", b"profile_id", "suppressions", b"suppressions", "traits", b"traits", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_ids", b"anonymous_ids", "audience_ids", b"audience_ids", "contact", b"contact", "create_time", b"create_time", "erase_time", b"erase_time", "group_ids", b"group_ids", "profile_id", b"profile_id", "suppressions", b"suppressions", "traits", b"traits", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

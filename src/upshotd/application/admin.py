@@ -33,10 +33,12 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class ProfileView:
-    """A person and what is held back from them, or from an address of theirs."""
+    """A person, what is held back from them or from an address of theirs, and their audiences."""
 
     profile: Profile
     suppressions: Sequence[Suppression]
+    #: Which they are in, in order.
+    audience_ids: Sequence[str] = ()
 
 
 class Admin:
@@ -117,7 +119,9 @@ class Admin:
         for address in addresses.keys(profile.contact):
             listed = await self._store.suppressions(workspace_id, f"{address} ", _SCOPES_MAX)
             suppressions += [one.suppression for one in listed if one.owner == address]
-        return ProfileView(profile, suppressions)
+        rows = await self._store.audience_rows.memberships_of(workspace_id, [profile.profile_id])
+        inside = (row.audience_id for row in rows.get(profile.profile_id, ()) if row.member)
+        return ProfileView(profile, suppressions, sorted(inside))
 
     async def rejected_events(
         self, workspace_id: str, page_size: int, page_token: str

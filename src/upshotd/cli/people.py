@@ -48,6 +48,7 @@ def _fields(shown: admin_pb2.Profile) -> list[tuple[str, object]]:
         ("seen since", f"{output.moment(shown.create_time)} UTC"),
         *((("erased", f"{output.moment(shown.erase_time)} UTC"),) if _erased(shown) else ()),
         ("groups", ", ".join(shown.group_ids)),
+        ("audiences", ", ".join(shown.audience_ids)),
         *((f"contact {name}", value) for name, value in sorted(shown.contact.items())),
         *(
             (f"trait {name}", json.dumps(value, ensure_ascii=False))

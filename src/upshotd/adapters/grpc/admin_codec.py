@@ -185,7 +185,7 @@ def message(message: Message, *, full: bool) -> pb.Message:
 
 
 def profile(view: ProfileView) -> pb.Profile:
-    """Return a person and what is held back from them."""
+    """Return a person, what is held back from them and the audiences they are in."""
     profile = view.profile
     return pb.Profile(
         profile_id=profile.profile_id,
@@ -197,6 +197,7 @@ def profile(view: ProfileView) -> pb.Profile:
         create_time=timestamp(profile.create_us) if profile.create_us else None,
         erase_time=timestamp(profile.erase_us) if profile.erase_us else None,
         suppressions=[suppression_codec.message(held) for held in view.suppressions],
+        audience_ids=view.audience_ids,
     )
 
 

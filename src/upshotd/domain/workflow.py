@@ -185,7 +185,6 @@ def _audiences_of(step: Step, path: str) -> Iterator[tuple[str, str]]:
             pass
 
 
-# A case for each kind that has some.
 def enrolled(workflow: Workflow) -> Iterator[tuple[str, str]]:
     """Yield the workflows that *workflow* enrolls people in, each with its path."""
     for at, step in everything(workflow.steps, "workflow.steps"):
@@ -193,6 +192,7 @@ def enrolled(workflow: Workflow) -> Iterator[tuple[str, str]]:
             yield f"{at}.enroll.workflow_id", step.kind.workflow_id
 
 
+# A case for each kind that has some.
 def nested(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:  # noqa: C901
     """Yield the lists of steps inside *step*, each with its path below the step."""
     match step.kind:

@@ -11,7 +11,8 @@ from upshotd.domain.run import Run, RunState
 from upshotd.domain.steps.digest import Digest, Keep
 from upshotd.domain.steps.enroll import Enroll
 from upshotd.domain.steps.throttle import Throttle
-from upshotd.domain.stimulus import RunDue
+from upshotd.domain.steps.wait import EventWait, Wait
+from upshotd.domain.stimulus import CancelRequested, RunDue
 from upshotd.domain.values import replace
 from upshotd.domain.workflow import ExitRule, Reentry, ReentryMode, Step
 
@@ -191,6 +192,38 @@ def test_when_the_one_with_the_timer_is_canceled_another_one_has_it():
     sim.advance(MINUTE)
     assert mails(sim) == ["2: 0 1"]
     assert timers(sim) == []
+
+
+def test_when_several_are_canceled_at_once_the_timer_stays_with_one_that_is_not():
+    steps = (Step("digest", Digest(max_window_us=HOUR)), email("mail", SUBJECT))
+    sim = Sim([track("Go", *steps, reentry=ALWAYS, cancellation_key="event.properties.k")])
+    sim.identify("u", email="u@example.com")
+    first, second, third, last = (
+        came(sim, n, k=k) for n, k in ((1, "a"), (2, "a"), (3, "b"), (4, "c"))
+    )
+    sim.do(CancelRequested(run_id=last))
+    assert timers(sim) == [first]
+    sim.do(CancelRequested(cancellation_key="a"))
+    assert not run(sim, second).active
+    assert timers(sim) == [third]
+    sim.advance(HOUR)
+    assert mails(sim) == ["1: 3"]
+
+
+def test_one_that_an_event_brings_into_the_digest_has_the_timer_alone():
+    """Whoever stands there already remembers the same event, for a wait that is still to come."""
+    ping = EventWait("Ping")
+    steps = (
+        Step("w", Wait((ping,), HOUR), condition="event.properties.n == 1"),
+        Step("digest", Digest(max_window_us=HOUR)),
+        Step("later", Wait((replace(ping, since_run_started=True),), HOUR)),
+    )
+    sim = Sim([track("Go", *steps, reentry=ALWAYS)])
+    waiting, there = came(sim, 1), came(sim, 2)
+    assert timers(sim) == [waiting, there]
+    sim.track("u", "Ping")
+    assert run(sim, there).steps["later"] == {"seen": ["Ping"]}
+    assert timers(sim) == [waiting]
 
 
 def test_when_all_are_canceled_nothing_is_left():

@@ -139,7 +139,7 @@ def holder(draft: Draft, message: Message) -> Journey | None:
     run = draft.run(message.run_id)
     if run is None or run.step_id != message.step_id:
         return None
-    return resume(draft, run)
+    return resume(draft, run.run_id)
 
 
 def lose_devices(draft: Draft, message: Message, gone: Collection[str]) -> None:
@@ -235,7 +235,7 @@ def _tell(
     draft: Draft, message: Message, run: Run, engagement: Engagement, word: str
 ) -> tuple[str, ...]:
     """Let the run know, and go on where it waited for this; an empty *word* meets no wait."""
-    journey = resume(draft, run)
+    journey = resume(draft, run.run_id)
     if journey is None:
         return ()
     leave(journey, message, **_left(journey, message, word))

@@ -21,7 +21,7 @@ from upshotd.domain.errors import Violation
 from upshotd.domain.event import Event, EventType, faults
 from upshotd.domain.explanation import NO_KEY, OWN_OUTCOME, TOO_OLD, Explanation
 from upshotd.domain.ids import Ids
-from upshotd.domain.journey import Journey, considered, start
+from upshotd.domain.journey import Journey, considered, resume, start
 from upshotd.domain.message import OPEN, MessageState
 from upshotd.domain.names import instant
 from upshotd.domain.plan import Plan
@@ -249,7 +249,8 @@ def _cancel(draft: Draft, request: CancelRequested) -> CancelResult:
         wanted = [run for run_id in ids if (run := draft.run(run_id)) is not None]
     canceled = [run for run in wanted if run.active]
     for run in canceled:
-        journey = Journey(draft, run)
+        journey = resume(draft, run.run_id)
+        assert journey is not None, "none of them ends another one"
         journey.end(RunState.CANCELED, "CANCELED")
     return CancelResult(tuple(run.run_id for run in canceled))
 

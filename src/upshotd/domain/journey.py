@@ -264,9 +264,13 @@ class Journey:
         self.draft.put_run(self._run)
 
 
-def resume(draft: Draft, run: Run) -> Journey | None:
-    """Return an active run as a journey; None when it has ended."""
-    return Journey(draft, run) if run.active else None
+def resume(draft: Draft, run_id: str) -> Journey | None:
+    """Return a run as it is by now as a journey; None when it has ended.
+
+    What moves one run may change another one: to end it, or to give it the timer of a digest.
+    """
+    run = draft.run(run_id)
+    return Journey(draft, run) if run is not None and run.active else None
 
 
 # -- starting ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Runs of a person who turns out to be another one."""
 
 from upshotd.domain.draft import Draft
-from upshotd.domain.journey import Journey
+from upshotd.domain.journey import resume
 from upshotd.domain.profile import Merge
 from upshotd.domain.run import RunState
 from upshotd.domain.values import replace
@@ -25,7 +25,9 @@ def move_runs(draft: Draft, merge: Merge) -> None:
         if rival is None:
             continue
         younger = rival if rival.start_us > moved.start_us else moved
-        Journey(draft, younger).end(RunState.CANCELED, "MERGED")
+        journey = resume(draft, younger.run_id)
+        if journey is not None:
+            journey.end(RunState.CANCELED, "MERGED")
 
 
 def _move_starts(draft: Draft, merge: Merge) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from upshotd.domain.draft import Draft
 from upshotd.domain.event import Event
 from upshotd.domain.explanation import Explanation
-from upshotd.domain.journey import Journey
+from upshotd.domain.journey import Journey, resume
 from upshotd.domain.run import Run, RunState
 from upshotd.domain.state import AcceptedEvent, StartedRun
 from upshotd.domain.steps.move import Move
@@ -34,7 +34,9 @@ def go_on(
     moved: list[str] = []
     # Runs that one of these enrolls on its way came after what happened, and do not see it.
     for run in tuple(runs):
-        journey = Journey(draft, run)
+        journey = resume(draft, run.run_id)
+        if journey is None or journey.step_id != run.step_id:
+            continue  # one of these has ended it, or let it go on, by the digest of both
         move = move_of(journey)
         if move is not None:
             journey.follow(move)

@@ -191,7 +191,7 @@ class Loop:
         """Sleep until there is something to do."""
         if self._wake.is_set() or self._stopped:
             return
-        if not self._inbox and not self._sending():
+        if not self._inbox and not self._sending() and not self._asking():
             self._quiet.set()
         timeout = SLEEP_SHARED_S if self._store.shared else SLEEP_MAX_S
         if self._next_due_us is not None and not self._draining and not self._busy():
@@ -253,13 +253,15 @@ class Loop:
     def _sending(self) -> int:
         """Return how many sends are under way, or will be when what is written is committed."""
         sending = self._dispatcher.in_flight if self._dispatcher is not None else 0
-        sending += self._fetchers.in_flight if self._fetchers is not None else 0
         return sending + (self._writing.intents if self._writing is not None else 0)
+
+    def _asking(self) -> int:
+        """Return how many attempts at asking are under way."""
+        return self._fetchers.in_flight if self._fetchers is not None else 0
 
     def _busy(self) -> bool:
         # What is asked has bounds of its own: whoever answers slowly holds nobody else up.
-        asked = self._fetchers.in_flight if self._fetchers is not None else 0
-        return self._sending() - asked >= self._limits.in_flight
+        return self._sending() >= self._limits.in_flight
 
     async def _due(self) -> list[Item]:
         now_us = self._clock.now_us()

@@ -140,8 +140,10 @@ class Workflows:
             return [_not_yet(at, TEMPLATES + template_id)]
         template = self._codec.decode_template(stored.definition, stored.version)
         named = set(self._steps_named(template))
-        layout = await self._store.workflow(workspace_id, TEMPLATES + template.layout_id, 0)
-        if template.layout_id and layout is not None:
+        layout = None
+        if template.layout_id:
+            layout = await self._store.workflow(workspace_id, TEMPLATES + template.layout_id, 0)
+        if layout is not None:
             around = self._codec.decode_template(layout.definition, layout.version)
             named |= self._steps_named(around)
         text = "{0!r} names steps.{1}, and there is no step {1!r}"

@@ -7,10 +7,10 @@ from typing import Final
 import click
 
 from upshot.v1 import admin_pb2
-from upshotd.cli import client, definitions, output, yamlfile
+from upshotd.cli import client, definitions, output, versions, yamlfile
 from upshotd.cli.definitions import Definition, Message
 
-#: Most definitions of a kind that are written.
+#: Most templates, topics or audiences that are written.
 _ALL: Final = 100_000
 
 
@@ -57,10 +57,6 @@ async def _everything(at: client.Client) -> list[Message]:
     """Return what is defined at present, without what is archived."""
     seconds = client.CALL_SECONDS
 
-    async def workflows(size: int, token: str) -> admin_pb2.ListWorkflowsResponse:
-        request = admin_pb2.ListWorkflowsRequest(page_size=size, page_token=token)
-        return await at.admin.ListWorkflows(request, timeout=seconds)
-
     async def templates(size: int, token: str) -> admin_pb2.ListTemplatesResponse:
         request = admin_pb2.ListTemplatesRequest(page_size=size, page_token=token)
         return await at.admin.ListTemplates(request, timeout=seconds)
@@ -73,7 +69,7 @@ async def _everything(at: client.Client) -> list[Message]:
         request = admin_pb2.ListAudiencesRequest(page_size=size, page_token=token)
         return await at.admin.ListAudiences(request, timeout=seconds)
 
-    flows = await client.rows(_ALL, workflows, lambda page: page.workflow_versions)
+    flows = (await versions.current(at)).values()
     texts = await client.rows(_ALL, templates, lambda page: page.template_versions)
     people = await client.rows(_ALL, audiences, lambda page: page.audience_versions)
     return [
